@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the engine asks of its host: devices, hashing, the time, and chance. In the kernel kmod/fs answers with bios and
+//! SIMD; the tools with pread and a library; the tests with memory. Field arithmetic and compression join when stripes
+//! and encodings do.
+
+use crate::units::Bytes;
+use crate::units::Timestamp;
+use core::fmt;
+
+/// A BLAKE3 hash in full.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Hash256(pub [u8; 32]);
+
+impl fmt::Debug for Hash256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+/// Why a device did not do what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceError {
+    /// The device answered with an error.
+    Io,
+    /// The range lies beyond the device's end.
+    BeyondEnd,
+    /// Memory for the request could not be had.
+    NoMemory,
+}
+
+impl fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeviceError::Io => "the device reports an I/O error",
+            DeviceError::BeyondEnd => "the range lies beyond the device's end",
+            DeviceError::NoMemory => "out of memory",
+        })
+    }
+}
+
+/// A device that can be read. Who holds only this cannot write: a read-only mount never does.
+pub trait Device {
+    /// The device's size.
+    fn size(&self) -> Bytes;
+    /// Fills `into` from the bytes at `at`; place and length are whole blocks.
+    fn read(&self, at: Bytes, into: &mut [u8]) -> Result<(), DeviceError>;
+}
+
+/// A device that can be written as well.
+pub trait WritableDevice: Device {
+    /// Writes `from` at `at`; place and length are whole blocks. Durable only after [`Self::flush`].
+    fn write(&self, at: Bytes, from: &[u8]) -> Result<(), DeviceError>;
+    /// Returns once all that was written before is durable.
+    fn flush(&self) -> Result<(), DeviceError>;
+}
+
+/// BLAKE3, unkeyed, by whatever means the host has. All give the same result as [`crate::hash::Scalar`].
+pub trait Hasher {
+    /// The hash of the parts, one after the other.
+    fn hash(&self, parts: &[&[u8]]) -> Hash256;
+    /// The hash of each 4 KiB block of `blocks`, into `out` in order, many at a time.
+    fn hash_blocks(&self, blocks: &[u8], out: &mut [Hash256]);
+}
+
+/// The host as a whole, for what makes a volume or changes its membership.
+pub trait Environment {
+    /// How this host hashes.
+    type Hasher: Hasher;
+    /// The host's hashing.
+    fn hasher(&self) -> &Self::Hasher;
+    /// The time of day.
+    fn now(&self) -> Timestamp;
+    /// Sixteen bytes that nobody could have guessed.
+    fn random(&self) -> [u8; 16];
+}

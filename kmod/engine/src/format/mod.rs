@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What each byte on disk means, and nothing else. docs/FORMAT.md says the same in prose.
+//!
+//! Everything read is parsed here into types whose values are known to be sound; nothing later checks again. All numbers
+//! are little-endian. What is read without a parent that vouches for it carries a [`Seal`](seal).
+
+pub mod epoch;
+pub mod features;
+pub mod geometry;
+pub mod layout;
+pub mod member;
+pub mod root;
+pub mod seal;
+pub mod superblock;

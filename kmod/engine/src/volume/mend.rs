@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writing superblocks: one copy after the other, each durable before the next is touched, so that at any moment a sound
+//! one is there.
+
+use crate::env::Hasher;
+use crate::env::WritableDevice;
+use crate::error::Error;
+use crate::format::layout;
+use crate::format::member::Entry;
+use crate::format::superblock::Superblock;
+use crate::volume::probe::CopyState;
+use crate::volume::probe::Member;
+use embr_rt::Vec;
+
+/// Writes every copy of `superblock`.
+pub(super) fn write_superblock(
+    hasher: &impl Hasher,
+    device: &impl WritableDevice,
+    superblock: &Superblock,
+) -> Result<(), Error> {
+    write_copies(hasher, device, superblock, |_| true)
+}
+
+/// Writes again, from the newest copy, those that are damaged or old.
+pub fn mend_copies(
+    hasher: &impl Hasher,
+    device: &impl WritableDevice,
+    member: &Member,
+) -> Result<(), Error> {
+    write_copies(hasher, device, &member.superblock, |number| {
+        !member
+            .copies
+            .iter()
+            .any(|c| c.number == number && c.state == CopyState::Good)
+    })
+}
+
+fn write_copies(
+    hasher: &impl Hasher,
+    device: &impl WritableDevice,
+    superblock: &Superblock,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<(), Error> {
+    let mut buffer = Vec::zeroed(layout::SUPERBLOCK_SIZE)?;
+    // Of a device that has grown, the volume still uses only as much as the superblock says.
+    let reach = superblock.this_device().map_or(device.size(), Entry::bytes);
+    for (number, at) in layout::superblocks(reach).filter(|(n, _)| wanted(*n)) {
+        superblock.encode(hasher, number, at, &mut buffer);
+        device
+            .write(at, &buffer)
+            .map_err(|why| Error::writing(at, why))?;
+        device.flush().map_err(Error::Flush)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From the engine's errors to errno, and from errno to words.
+
+use core::fmt;
+use embr_engine::error::Kind;
+use kernel::prelude::*;
+
+/// The errno for a kind of error. The reason itself is in the log.
+pub(crate) fn errno(kind: Kind) -> Error {
+    match kind {
+        Kind::NoMemory => ENOMEM,
+        Kind::Io => EIO,
+        // mount(8) tries another type, or says "wrong fs type".
+        Kind::NotEmbrfs => EINVAL,
+        Kind::Unsupported => EOPNOTSUPP,
+        Kind::Corrupted => EUCLEAN,
+        Kind::Missing => ENXIO,
+        Kind::Conflict => EINVAL,
+    }
+}
+
+/// Why a device cannot be opened.
+pub(crate) struct OpenFailure(pub(crate) Error);
+
+impl fmt::Display for OpenFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.0 {
+            e if e == ENOENT => "there is no such file",
+            e if e == ENOTBLK => "not a block device",
+            e if e == ENXIO || e == ENODEV => "there is no such device",
+            e if e == EACCES || e == EPERM => "permission denied",
+            e if e == EBUSY => {
+                "in use: mounted, or held by something else such as md, dm or another file system"
+            }
+            e => return write!(f, "{e:?}"),
+        };
+        f.write_str(text)
+    }
+}
+
+/// Bytes from a user or a disk, fit for a log.
+pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.escape_ascii(), f)
+    }
+}

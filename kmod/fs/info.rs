@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What ioctl(2) can ask of a volume.
+
+use crate::{
+    embrfs::Embrfs,
+    uapi::{
+        self,
+        Info, //
+    },
+    volume::Volume, //
+};
+use embr_engine::{
+    format::layout,
+    units::BLOCK_SIZE, //
+};
+use embr_vfs::{
+    cred::may_administer,
+    file::{
+        Command,
+        ShutdownMode,
+        SHUTDOWN, //
+    },
+    inode::Inode,
+};
+use kernel::prelude::*;
+
+pub(crate) fn ioctl(inode: &Inode<Embrfs>, command: Command) -> Result<isize> {
+    match command.number {
+        uapi::IOC_INFO => info(inode, command),
+        SHUTDOWN => shut_down(inode.volume(), command),
+        _ => Err(ENOTTY),
+    }
+}
+
+/// Answers even when the volume is shut down: it touches no device.
+fn info(inode: &Inode<Embrfs>, command: Command) -> Result<isize> {
+    let mut size = [0; 4];
+    command.memory(size.len()).reader().read_slice(&mut size)?;
+    let room = u32::from_ne_bytes(size) as usize;
+    if room < uapi::INFO_LEAST {
+        return Err(EINVAL);
+    }
+    let info = gather(inode);
+    let bytes = info.as_bytes();
+    let fits = bytes.get(..room.min(bytes.len())).ok_or(EINVAL)?;
+    command.memory(fits.len()).writer().write_slice(fits)?;
+    Ok(0)
+}
+
+fn gather(inode: &Inode<Embrfs>) -> Info {
+    let volume = inode.volume();
+    let engine = &volume.engine;
+    let members = engine.seats().len();
+    let absent = volume.absent().min(members);
+    let capacity = engine.capacity().0;
+    let mut flags = 0;
+    if inode.super_block().is_read_only() {
+        flags |= uapi::INFO_READ_ONLY;
+    }
+    if absent > 0 {
+        flags |= uapi::INFO_DEGRADED;
+    }
+    if volume.is_shut_down() {
+        flags |= uapi::INFO_SHUT_DOWN;
+    }
+    let mut label = [0; uapi::LABEL_ROOM];
+    for (to, from) in label.iter_mut().zip(engine.label().bytes()) {
+        *to = from;
+    }
+    Info {
+        size: size_of::<Info>() as u32,
+        format_version: layout::VERSION,
+        uuid: engine.uuid().0,
+        epoch: engine.epoch().id.0,
+        epoch_number: engine.epoch().number,
+        generation: engine.generation().0,
+        capacity,
+        free: capacity,
+        block_size: BLOCK_SIZE as u32,
+        data: engine.geometry().data(),
+        parity: engine.geometry().parity(),
+        reserved0: [0; 2],
+        members: members as u32,
+        current: (members - absent) as u32,
+        absent: absent as u32,
+        flags,
+        label,
+    }
+}
+
+fn shut_down(volume: &Volume, command: Command) -> Result<isize> {
+    if !may_administer() {
+        return Err(EPERM);
+    }
+    let mut mode = [0; 4];
+    command.memory(mode.len()).reader().read_slice(&mut mode)?;
+    match ShutdownMode::from_raw(u32::from_ne_bytes(mode)) {
+        None => Err(EINVAL),
+        // Nothing is ever dirty yet, so there is nothing to flush first.
+        Some(ShutdownMode::Default | ShutdownMode::LogFlush | ShutdownMode::NoLogFlush) => {
+            volume.shut_down("by request");
+            Ok(0)
+        }
+    }
+}

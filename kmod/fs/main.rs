@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The embrfs module: the engine on one side, the VFS on the other, and nothing but glue between them.
+
+mod embrfs;
+mod errors;
+mod hash_bench;
+mod hashing;
+mod host;
+mod info;
+mod mount;
+mod options;
+mod uapi;
+mod volume;
+
+use crate::embrfs::Embrfs;
+use embr_vfs::{
+    blake3::Installed,
+    registration::{
+        FileSystemType,
+        Registration, //
+    },
+};
+use kernel::prelude::*;
+
+module! {
+    type: Module,
+    name: "embrfs",
+    authors: ["The embrfs authors"],
+    description: "embrfs: a file system that checksums, heals and survives the loss of devices",
+    license: "GPL",
+    alias: ["fs-embrfs"],
+    params: {
+        hash_bench: bool {
+            default: false,
+            description: "Measure hashing when the module is loaded, and print MB/s",
+        },
+    },
+}
+
+static FILE_SYSTEM: FileSystemType<Embrfs> = FileSystemType::new();
+
+struct Module {
+    // Dropped in this order: no mount is left that hashes.
+    _registration: Registration,
+    _simd: Option<Installed>,
+}
+
+impl kernel::Module for Module {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let simd = hashing::set_up()?;
+        if module_parameters::hash_bench.value() {
+            hash_bench::run()?;
+        }
+        Ok(Module {
+            _registration: FILE_SYSTEM.register(module)?,
+            _simd: simd,
+        })
+    }
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a world knows of its tasks, and how the next one is drawn. No threads here: this part is a plain value.
+
+use super::mix;
+use super::scheduler::Baton;
+use super::Failure;
+use super::Kind;
+use super::World;
+use crate::failpoint::Injector;
+use crate::sync::order;
+use crate::sync::Wake;
+use core::panic::Location;
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::string::String;
+use std::sync::Arc;
+use std::thread;
+use std::vec::Vec;
+
+pub(super) type Place = &'static Location<'static>;
+
+/// What a task waits for. Numbers are addresses: they tell apart, but never enter the trace nor decide anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resource {
+    Lock(usize),
+    Cond(usize),
+    Task(TaskId),
+    Time,
+}
+
+/// A task's number, in order of their start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskId(pub(super) usize);
+
+/// What a task did at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Lock = 1,
+    TryLock,
+    Release,
+    Block,
+    Notify,
+    Spawn,
+    Yield,
+    Exit,
+    Spurious,
+    Advance,
+    Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Ready,
+    Blocked,
+    Done,
+}
+
+pub(super) struct Waiting {
+    pub(super) on: Resource,
+    pub(super) name: &'static str,
+    pub(super) place: Place,
+    pub(super) deadline: Option<u64>,
+}
+
+pub(super) struct Holding {
+    pub(super) what: Resource,
+    pub(super) name: &'static str,
+    pub(super) place: Place,
+}
+
+pub(super) struct Task {
+    pub(super) name: &'static str,
+    pub(super) status: Status,
+    pub(super) waiting: Option<Waiting>,
+    pub(super) wake: Wake,
+    pub(super) holding: Vec<Holding>,
+    pub(super) baton: Arc<Baton>,
+}
+
+impl Task {
+    pub(super) fn new(name: &'static str, baton: Arc<Baton>) -> Self {
+        Task {
+            name,
+            status: Status::Ready,
+            waiting: None,
+            wake: Wake::Notified,
+            holding: Vec::new(),
+            baton,
+        }
+    }
+}
+
+struct Step {
+    task: usize,
+    op: Op,
+    name: &'static str,
+}
+
+/// How many steps a report shows.
+const REMEMBERED: usize = 40;
+
+/// All that a world is, apart from its threads' stacks.
+pub(super) struct State {
+    seed: u64,
+    chance: u64,
+    /// At a point where it could go on, a task does so unless these bits of a draw are all zero.
+    stay_mask: u64,
+    spurious_one_in: u64,
+    step_limit: u64,
+    pub(super) now: u64,
+    pub(super) tasks: Vec<Task>,
+    pub(super) steps: u64,
+    pub(super) trace: u64,
+    recent: VecDeque<Step>,
+    pub(super) injector: Injector,
+    pub(super) order: order::Graph,
+    pub(super) threads: Vec<thread::JoinHandle<()>>,
+    pub(super) over: Option<Result<(), Failure>>,
+}
+
+impl State {
+    pub(super) fn new(world: &World) -> Self {
+        // Drawn apart from all other chance, so that it says nothing about the first choices.
+        let eagerness = mix(world.seed) % 4;
+        State {
+            seed: world.seed,
+            chance: 0,
+            stay_mask: (1 << eagerness) - 1,
+            spurious_one_in: world.spurious_one_in,
+            step_limit: world.step_limit,
+            now: 0,
+            tasks: Vec::new(),
+            steps: 0,
+            trace: mix(world.seed),
+            recent: VecDeque::new(),
+            injector: Injector::new(),
+            order: order::Graph::new(),
+            threads: Vec::new(),
+            over: None,
+        }
+    }
+
+    pub(super) fn failure(&self, kind: Kind, why: &str) -> Failure {
+        Failure {
+            kind,
+            seed: self.seed,
+            trace: self.trace,
+            report: std::format!("{why}{}", self.describe()),
+        }
+    }
+
+    pub(super) fn random(&mut self) -> u64 {
+        self.chance = self.chance.wrapping_add(1);
+        mix(self.seed ^ mix(self.chance))
+    }
+
+    /// Whether the running task, which could go on, lets another one forward.
+    pub(super) fn lets_forward(&mut self) -> bool {
+        self.random() & self.stay_mask == 0
+    }
+
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        (self.random() % n as u64) as usize
+    }
+
+    pub(super) fn fold(&mut self, value: u64) {
+        self.trace = mix(self.trace ^ value);
+    }
+
+    /// Notes a step; false if there have been too many.
+    pub(super) fn step(&mut self, task: usize, op: Op, name: &'static str) -> bool {
+        self.steps += 1;
+        self.fold(((task as u64) << 8) | op as u64);
+        for byte in name.bytes() {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Step { task, op, name });
+        self.steps <= self.step_limit
+    }
+
+    pub(super) fn wake(&mut self, id: usize, how: Wake) {
+        let task = &mut self.tasks[id];
+        task.status = Status::Ready;
+        task.waiting = None;
+        task.wake = how;
+    }
+
+    /// Those who wait for something in particular, in order of their start.
+    pub(super) fn waiters(&self, on: impl Fn(&Waiting) -> bool) -> Vec<usize> {
+        let waits = |t: &Task| t.waiting.as_ref().is_some_and(&on);
+        (0..self.tasks.len())
+            .filter(|&i| waits(&self.tasks[i]))
+            .collect()
+    }
+
+    pub(super) fn wake_all(&mut self, on: Resource) {
+        for id in self.waiters(|w| w.on == on) {
+            self.wake(id, Wake::Notified);
+        }
+    }
+
+    fn maybe_wake_for_no_reason(&mut self) {
+        if self.spurious_one_in == 0 || self.random() % self.spurious_one_in != 0 {
+            return;
+        }
+        let candidates = self.waiters(|w| matches!(w.on, Resource::Cond(_)));
+        if !candidates.is_empty() {
+            let id = candidates[self.below(candidates.len())];
+            self.step(id, Op::Spurious, "");
+            self.wake(id, Wake::Notified);
+        }
+    }
+
+    /// Who goes on; none if nobody ever can.
+    pub(super) fn choose(&mut self) -> Option<usize> {
+        self.maybe_wake_for_no_reason();
+        loop {
+            let is_ready = |t: &Task| t.status == Status::Ready;
+            let ready = self.tasks.iter().filter(|t| is_ready(t)).count();
+            if ready != 0 {
+                let nth = self.below(ready);
+                let mut of_ready = self.tasks.iter().enumerate().filter(|(_, t)| is_ready(t));
+                let (chosen, _) = of_ready.nth(nth)?;
+                self.fold(chosen as u64);
+                return Some(chosen);
+            }
+            let deadline = |t: &Task| t.waiting.as_ref().and_then(|w| w.deadline);
+            let next = self.tasks.iter().filter_map(deadline).min()?;
+            self.now = self.now.max(next);
+            self.fold(Op::Advance as u64 ^ (self.now << 8));
+            let now = self.now;
+            for id in self.waiters(|w| w.deadline.is_some_and(|d| d <= now)) {
+                self.wake(id, Wake::TimedOut);
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        for (id, task) in self.tasks.iter().enumerate() {
+            let Some(waiting) = &task.waiting else {
+                continue;
+            };
+            let what = match waiting.on {
+                Resource::Lock(_) => "the lock",
+                Resource::Cond(_) => "a notification of",
+                Resource::Task(_) => "the end of task",
+                Resource::Time => "time to pass:",
+            };
+            let _ = write!(
+                out,
+                "\n  task {id} \"{}\" waits for {what} \"{}\" at {}",
+                task.name, waiting.name, waiting.place
+            );
+            for (other, holder) in self.tasks.iter().enumerate() {
+                for held in holder.holding.iter().filter(|h| h.what == waiting.on) {
+                    let _ = write!(
+                        out,
+                        ", held by task {other} \"{}\" since {}",
+                        holder.name, held.place
+                    );
+                }
+            }
+            for held in &task.holding {
+                let _ = write!(
+                    out,
+                    "\n      it holds \"{}\", taken at {}",
+                    held.name, held.place
+                );
+            }
+        }
+        let _ = write!(
+            out,
+            "\n  the last of {} steps, at {} ns:",
+            self.steps, self.now
+        );
+        for step in &self.recent {
+            let name = self.tasks.get(step.task).map_or("", |t| t.name);
+            let _ = write!(
+                out,
+                "\n    task {} \"{name}\" {:?} {}",
+                step.task, step.op, step.name
+            );
+        }
+        out
+    }
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What bindgen reads. helpers.c and layout.c are compiled with the very same flags. */
+#include <linux/blkdev.h>
+#include <linux/filelock.h>
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/gfp.h>
+#include <linux/statfs.h>
+
+#include "helpers.h"
+
+/* Values of macros that bindgen does not evaluate. */
+const unsigned long EMBR_CONST_SB_RDONLY = SB_RDONLY;
+const unsigned long EMBR_CONST_SB_ACTIVE = SB_ACTIVE;
+const unsigned long EMBR_CONST_SB_NOSEC = SB_NOSEC;
+const loff_t EMBR_CONST_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
+const blk_mode_t EMBR_CONST_BLK_OPEN_READ = BLK_OPEN_READ;
+const blk_mode_t EMBR_CONST_BLK_OPEN_RESTRICT_WRITES = BLK_OPEN_RESTRICT_WRITES;
+const unsigned int EMBR_CONST_FS_IOC_SHUTDOWN = FS_IOC_SHUTDOWN;

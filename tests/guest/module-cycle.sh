@@ -1,0 +1,28 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Load, mount, unmount, unload, 200 times: nothing leaks, nothing complains. Every fourth time the mount is refused instead.
+#: lanes: um-lockdep um-kasan
+#: disks: 64M*3
+#: timeout: 300
+#: modules: none
+#: available: embrfs
+. /embrfs-guest/lib.sh
+mkfs.embrfs --bundle 1+1 "$DISK1" "$DISK2" || fail "mkfs failed"
+for i in $(seq 200); do
+	load_module embrfs || fail "cannot load, round $i"
+	case $((i % 4)) in
+	0)
+		mount -i -t embrfs -o "device=$DISK3" "$DISK1" "$MNT" 2>/dev/null && fail "mounted with a foreign device, round $i"
+		mount -i -t embrfs -o bogus "$DISK1" "$MNT" 2>/dev/null && fail "mounted with a bogus option, round $i"
+		;;
+	1)
+		mount -i -t embrfs -o "device=$DISK2" "$DISK1" "$MNT" || fail "cannot mount, round $i"
+		ls "$MNT" >/dev/null || fail "cannot list, round $i"
+		rmmod embrfs 2>/dev/null && fail "unloaded while mounted, round $i"
+		;;
+	*) mount -i -t embrfs "$DISK2" "$MNT" || fail "cannot mount degraded, round $i" ;;
+	esac
+	! mountpoint -q "$MNT" || umount "$MNT" || fail "cannot unmount, round $i"
+	unload_module embrfs || fail "cannot unload, round $i"
+done
+say "200 rounds"

@@ -1,0 +1,56 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# A bundle of 4+2 on six devices mounts read-only: statfs, root directory, options and identity are as they should be.
+#: disks: 32M*6
+#: expect-log: embrfs: \w+: volume [-0-9a-f]{36}, bundle 4\+2, 6 of 6 members, generation 1; this version mounts read-only
+. /embrfs-guest/lib.sh
+uuid=11112222-3333-4444-8555-666677778888
+must mkfs.embrfs --bundle 4+2 --label demo --uuid $uuid "${DISKS[@]}"
+options=$(printf ',device=%s' "${DISKS[@]:1}")
+before=$(cat "${DISKS[@]}" | sha256sum)
+must mount -i -t embrfs -o "${options#,}" "$DISK1" "$MNT"
+
+# The root directory.
+expect_eq "$(stat -c '%F %a %u %g %i %h' "$MNT")" "directory 755 0 0 1 2" "the root directory"
+expect_eq "$(ls -A "$MNT")" "" "the root directory's contents"
+expect_eq "$(stat -c %i "$MNT/." "$MNT/..")" "1
+$(stat -c %i "$MNT/..")" "inode of ."
+mustfail stat "$MNT/nothing"
+expect_in "$OUT" 'No such file'
+mustfail stat "$MNT/$(printf '%0256d' 0)"
+expect_in "$OUT" 'File name too long'
+expect_eq "$(basename "$(printf '%s' "$MNT/$(printf '%0255d' 0)")" | wc -c)" 256 "length of the longest name"
+mustfail stat "$MNT/$(printf '%0255d' 0)"
+expect_in "$OUT" 'No such file'
+# It was made just now, and its three times are of that moment.
+now=$(date +%s)
+made=$(stat -c %Y "$MNT")
+[ "$made" -gt $((now - 3600)) ] && [ "$made" -le $((now + 5)) ] || fail "made at $made, now it is $now"
+expect_eq "$(stat -c '%x %z' "$MNT")" "$(stat -c '%y %y' "$MNT")" "access and change times"
+
+# statfs: 6 devices of 32 MiB less 2 MiB of system areas each, 4 of 6 parts data.
+expect_eq "$(stat -f -c '%t %s %S %l' "$MNT")" "454d4252 4096 4096 255" "magic, block sizes, longest name"
+expect_eq "$(stat -f -c '%b %f %a' "$MNT")" "30720 30720 30720" "blocks"
+id=$(stat -f -c %i "$MNT")
+must df -T "$MNT"
+expect_in "$OUT" 'embrfs +122880 +0 +122880 +0%'
+
+# Options, as mount(8) and the next remount see them.
+line=$(grep " $MNT embrfs " /proc/mounts)
+expect_in "$line" '^[^ ]+ [^ ]+ embrfs ro,relatime,'
+for d in "${DISKS[@]}"; do expect_in "$line" "[, ]device=$d[, ]"; done
+
+# Nothing can be written, neither through the mount nor to a member past it.
+mustfail touch "$MNT/x"
+expect_in "$OUT" 'Read-only file system'
+mustfail mkdir "$MNT/x"
+expect_in "$OUT" 'Read-only file system'
+mustfail rmdir "$MNT/x"
+must umount "$MNT"
+expect_eq "$(cat "${DISKS[@]}" | sha256sum)" "$before" "what the devices hold"
+
+# Again, another member first: the same volume.
+options=$(printf ',device=%s' "${DISKS[@]}")
+must mount -i -t embrfs -o "ro${options}" "$DISK4" "$MNT"
+expect_eq "$(stat -f -c %i "$MNT")" "$id" "the file system's id"
+must umount "$MNT"

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A host whose time stands still and whose chance is a seed.
+
+use embr_engine::env::Environment;
+use embr_engine::hash::Scalar;
+use embr_engine::units::Timestamp;
+use std::cell::Cell;
+
+/// Numbers that follow from a seed (SplitMix64).
+#[derive(Debug)]
+pub struct Chance(Cell<u64>);
+
+impl Chance {
+    /// The sequence of this seed.
+    pub fn new(seed: u64) -> Self {
+        Chance(Cell::new(seed))
+    }
+
+    /// The next number.
+    pub fn next(&self) -> u64 {
+        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(state);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, which is not zero.
+    pub fn below(&self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// One of `choices`, which are not none.
+    pub fn one<T: Copy>(&self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}
+
+/// A host for one seed.
+#[derive(Debug)]
+pub struct Host {
+    chance: Chance,
+    hasher: Scalar,
+}
+
+impl Host {
+    /// The host of this seed.
+    pub fn new(seed: u64) -> Self {
+        Host {
+            chance: Chance::new(seed),
+            hasher: Scalar,
+        }
+    }
+}
+
+impl Environment for Host {
+    type Hasher = Scalar;
+
+    fn hasher(&self) -> &Scalar {
+        &self.hasher
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp {
+            seconds: 1_800_000_000,
+            nanos: 5,
+        }
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.chance.next().to_le_bytes());
+        bytes[8..].copy_from_slice(&self.chance.next().to_le_bytes());
+        bytes
+    }
+}

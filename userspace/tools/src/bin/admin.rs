@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! embrfs-admin; see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    embrfs_tools::admin::main()
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line of fsck.embrfs.
+
+use super::sections;
+use super::Section;
+use clap::Parser;
+use std::path::PathBuf;
+
+/// What stands below the options.
+pub const SECTIONS: &[Section] = &[
+    (
+        "Examples",
+        "fsck.embrfs /dev/vdb         check the volume that /dev/vdb belongs to, ask before each repair\n\
+         fsck.embrfs -n /dev/vdb      only look\n\
+         fsck.embrfs -y a.img b.img   check a volume in image files, repair without asking",
+    ),
+    (
+        "Exit status",
+        "0   no errors\n\
+         1   errors were corrected\n\
+         4   errors were left uncorrected\n\
+         8   operational error: a device cannot be read, is mounted, or is no embrfs\n\
+         16  the command line is wrong\n\
+         32  cancelled at a question\n\
+         The code is the sum of what applies.",
+    ),
+];
+
+/// Check and repair an embrfs volume.
+///
+/// Checks every superblock copy and every root of every device, and whether the devices make a volume. Damaged or
+/// old superblock copies are written again from the newest, damaged roots from their second copy. A mounted
+/// volume is checked, but never repaired.
+///
+/// One device is enough: the others of its volume are found by UUID. Without -n, -p or -y, repairs are asked
+/// for on a terminal, and left undone elsewhere.
+#[derive(Parser, Debug)]
+#[command(name = "fsck.embrfs", bin_name = "fsck.embrfs", version, styles = super::PLAIN, after_long_help = sections(SECTIONS))]
+pub struct Args {
+    /// Only look: answer every question with no
+    #[arg(short = 'n', long, conflicts_with_all = ["preen", "yes"])]
+    pub dry_run: bool,
+
+    /// Repair what is safe without asking, as at boot (all that there is to repair now is safe)
+    #[arg(short = 'p', long, visible_short_alias = 'a', conflicts_with = "yes")]
+    pub preen: bool,
+
+    /// Answer every question with yes
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+
+    /// Check even if it seems clean; accepted for fsck(8), embrfs is always checked in full
+    #[arg(short, long)]
+    pub force: bool,
+
+    /// Say more
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Do not look for other devices of the volume
+    #[arg(long)]
+    pub only: bool,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// Progress to a file descriptor, as fsck(8) asks for; ignored
+    #[arg(short = 'C', value_name = "FD", hide = true, num_args = 0..=1, require_equals = true)]
+    pub progress: Option<Option<i32>>,
+
+    /// Devices or image files of one volume
+    #[arg(required = true, value_name = "DEVICE")]
+    pub devices: Vec<PathBuf>,
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! embrfs-admin and mount.embrfs, as far as image files show; and the manual pages.
+
+mod common;
+
+use common::*;
+use std::process::Command;
+
+#[test]
+fn devices_by_volume_with_their_standing() {
+    let dir = Dir::new();
+    let devices = dir.images(3, 32);
+    mkfs(&["-q", "--bundle", "2+1", "--label", "one"], &devices).expect(0);
+    let other = [dir.image("other", 32)];
+    mkfs(&["-q"], &other).expect(0);
+    let all = [devices[0].clone(), devices[2].clone(), other[0].clone()];
+    let done = admin(&["devices", "--json"], &all).expect(1).json();
+    assert_eq!(done["volumes"].as_array().unwrap().len(), 2);
+    assert_eq!(done["volumes"][0]["state"], "degraded");
+    assert_eq!(done["volumes"][0]["devices"][1]["standing"], "missing");
+    assert_eq!(
+        done["volumes"][0]["devices"][2]["path"],
+        devices[2].as_str()
+    );
+    assert_eq!(done["volumes"][1]["state"], "complete");
+    let text = admin(&["devices"], &all).expect(1).out;
+    assert!(
+        text.contains("\"one\"") && text.contains("missing"),
+        "{text}"
+    );
+    let few = admin(&["devices"], &devices[..1]).expect(1).out;
+    assert!(
+        few.contains("incomplete") && few.contains("only 1 may be"),
+        "{few}"
+    );
+    admin(&["devices"], &[dir.image("blank", 32)]).expect(1);
+}
+
+#[test]
+fn dump_shows_damaged_copies_and_roots() {
+    let dir = Dir::new();
+    let device = [dir.image("d", 32)];
+    mkfs(&["-q"], &device).expect(0);
+    let shown = admin(&["dump", "super", "--roots", "--json"], &device)
+        .expect(0)
+        .json();
+    assert_eq!(shown["copies"].as_array().unwrap().len(), 2);
+    assert_eq!(shown["roots"].as_array().unwrap().len(), 2);
+    assert_eq!(shown["roots"][1]["generation"], 1);
+    rot(&device[0], (64 << 10) + 1000);
+    let shown = admin(&["dump", "super", "--json"], &device)
+        .expect(1)
+        .json();
+    assert_eq!(shown["copies"][0]["sound"], false);
+    assert_eq!(shown["superblock"]["sequence"], 1);
+    let first = admin(&["dump", "super", "--copy", "0"], &device).expect(3);
+    assert!(first.out.contains("checksum mismatch"), "{}", first.out);
+    admin(&["dump", "super", "--copy", "1"], &device).expect(0);
+    admin(&["dump", "super", "--copy", "2"], &device).expect(3);
+    admin(&["dump", "super"], &["/nonexistent".to_owned()]).expect(3);
+}
+
+#[test]
+fn status_of_an_image_and_of_nothing() {
+    let dir = Dir::new();
+    let device = [dir.image("d", 32)];
+    mkfs(&["-q"], &device).expect(0);
+    let done = admin(&["status", "--json"], &device).expect(0).json();
+    assert_eq!(done["volumes"][0]["state"], "complete");
+    admin(&["status"], &["/".to_owned()]).expect(3);
+    admin(&["status"], &["/nonexistent".to_owned()]).expect(3);
+    admin(&[], &[]).expect(2);
+}
+
+#[test]
+fn mount_refuses_what_it_can_tell_by_itself() {
+    let dir = Dir::new();
+    let target = dir.path("").to_str().unwrap().to_owned();
+    let image = dir.image("d", 32);
+    let done = mount(&["-f"], &[image, target.clone()]).expect(32);
+    assert!(done.err.contains("losetup"), "{}", done.err);
+    mount(&["-f"], &["/nonexistent".to_owned(), target.clone()]).expect(32);
+    mount(
+        &["-f", "-o", "device=relative"],
+        &["/nonexistent".to_owned(), target.clone()],
+    )
+    .expect(1);
+    mount(
+        &["-f"],
+        &[
+            "UUID=2c4ae2b6-5a1c-4c6b-9d3e-0f5a7c1b8e42".to_owned(),
+            target,
+        ],
+    )
+    .expect(32);
+    mount(&[], &[]).expect(1);
+}
+
+#[test]
+fn help_names_the_tools_by_their_real_names() {
+    for (done, name) in [
+        (mkfs(&["--help"], &[]), "mkfs.embrfs"),
+        (fsck(&["--help"], &[]), "fsck.embrfs"),
+        (mount(&["--help"], &[]), "mount.embrfs"),
+    ] {
+        let text = done.expect(0).out;
+        assert!(text.contains(&format!("Usage: {name} ")), "{text}");
+        assert!(
+            text.contains("Exit status:") && text.contains("Examples:"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_manual_page_for_every_tool() {
+    let dir = Dir::new();
+    let man = dir.path("man");
+    let status = Command::new(env!("CARGO_BIN_EXE_embrfs-man"))
+        .arg(&man)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    for page in [
+        "mkfs.embrfs",
+        "fsck.embrfs",
+        "mount.embrfs",
+        "embrfs-admin",
+        "embrfs-admin-status",
+        "embrfs-admin-dump-super",
+    ] {
+        let text = std::fs::read_to_string(man.join(format!("{page}.8"))).unwrap();
+        for section in [".TH", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS"] {
+            assert!(text.contains(section), "{page} lacks {section}");
+        }
+    }
+    let text = std::fs::read_to_string(man.join("mkfs.embrfs.8")).unwrap();
+    assert!(text.contains(".SH EXAMPLES") && text.contains(".SH EXIT STATUS"));
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! fsck.embrfs over damaged image files.
+
+mod common;
+
+use common::*;
+
+/// Superblock copies of a device above 1 GiB.
+const COPIES: [u64; 3] = [64 << 10, (8 << 20) + (64 << 10), (1 << 30) + (64 << 10)];
+/// The rings of roots; the first root is in slot 1.
+const RINGS: [u64; 2] = [128 << 10, (8 << 20) + (128 << 10)];
+
+fn volume(dir: &Dir, bundle: &str, mib: u64) -> Vec<String> {
+    let (k, m) = bundle.split_once('+').unwrap();
+    let devices = dir.images(
+        k.parse::<usize>().unwrap() + m.parse::<usize>().unwrap(),
+        mib,
+    );
+    mkfs(&["-q", "--bundle", bundle], &devices).expect(0);
+    devices
+}
+
+#[test]
+fn each_damaged_copy_is_found_and_mended() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+1", 1100);
+    for (number, at) in COPIES.iter().enumerate() {
+        let good = read_at(&devices[1], *at, 16384);
+        rot(&devices[1], at + 300);
+        let found = fsck(&["-n", "--json"], &devices).expect(4).json();
+        assert_eq!(found["findings"].as_array().unwrap().len(), 1);
+        assert_eq!(found["findings"][0]["device"], devices[1].as_str());
+        assert!(found["findings"][0]["text"]
+            .as_str()
+            .unwrap()
+            .starts_with(&format!("copy {number}:")));
+        // Not asked for, and no terminal to ask on.
+        fsck(&[], &devices).expect(4);
+        let mended = fsck(&["-y", "--json"], &devices).expect(1).json();
+        assert_eq!(mended["findings"][0]["corrected"], true);
+        assert_eq!(read_at(&devices[1], *at, 16384), good);
+        fsck(&["-p"], &devices).expect(0);
+    }
+}
+
+#[test]
+fn every_byte_kind_of_damage_to_a_copy() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 32);
+    for at in [0, 8, 12, 16, 47, 48, 100, 5000, 9000, 16383] {
+        rot(&devices[0], COPIES[0] + at);
+        fsck(&["-n"], &devices).expect(4);
+        fsck(&["-p"], &devices).expect(1);
+    }
+    fsck(&["-n"], &devices).expect(0);
+}
+
+#[test]
+fn two_copies_of_three_may_go() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 1100);
+    for keep in 0..3 {
+        for at in COPIES
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| *n != keep)
+            .map(|(_, at)| at)
+        {
+            write_at(&devices[0], *at, &[0; 16384]);
+        }
+        fsck(&["-y"], &devices).expect(1);
+        fsck(&["-n"], &devices).expect(0);
+    }
+}
+
+#[test]
+fn damaged_roots_come_back_from_their_twins() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "2+1", 32);
+    for ring in RINGS {
+        let good = read_at(&devices[2], ring + 4096, 4096);
+        for damage in [
+            vec![0; 4096],
+            vec![0xff; 4096],
+            [&good[..80], &[0; 4016]].concat(),
+        ] {
+            write_at(&devices[2], ring + 4096, &damage);
+            fsck(&["-n"], &devices).expect(4);
+            fsck(&["-y"], &devices).expect(1);
+            assert_eq!(read_at(&devices[2], ring + 4096, 4096), good);
+        }
+        // A slot that was never used has no twin to come back from.
+        write_at(&devices[2], ring + 9 * 4096, &[7; 4096]);
+        fsck(&["-n"], &devices).expect(4);
+        fsck(&["-y"], &devices).expect(1);
+        assert_eq!(read_at(&devices[2], ring + 9 * 4096, 4096), [0; 4096]);
+    }
+}
+
+#[test]
+fn what_cannot_be_mended_is_left() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "2+1", 32);
+    for ring in RINGS {
+        write_at(&devices[0], ring + 4096, &[0; 4096]);
+    }
+    let done = fsck(&["-y"], &devices).expect(4);
+    assert!(
+        done.out.contains("no root was ever written"),
+        "{}",
+        done.out
+    );
+    for at in &COPIES[..2] {
+        rot(&devices[1], at + 60);
+    }
+    let done = fsck(&["-y"], &devices).expect(4);
+    assert!(done.out.contains("checksum mismatch"), "{}", done.out);
+}
+
+#[test]
+fn missing_members_degrade_and_too_many_are_an_error() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "4+2", 32);
+    let degraded = fsck(&["-n"], &devices[2..]).expect(0);
+    assert!(degraded.out.contains("degraded"), "{}", degraded.out);
+    let done = fsck(&["-n"], &devices[3..]).expect(4);
+    assert!(
+        done.out.contains("number 1") && done.out.contains("number 3"),
+        "{}",
+        done.out
+    );
+    fsck(&["-n", "--only"], &devices[..1]).expect(4);
+}
+
+#[test]
+fn a_shrunken_device_is_told_with_its_sizes() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+1", 64);
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&devices[0])
+        .unwrap()
+        .set_len(48 * MIB)
+        .unwrap();
+    let done = fsck(&["-y"], &devices).expect(4);
+    assert!(
+        done.out.contains(&format!("{}", 48 * MIB)) && done.out.contains(&format!("{}", 64 * MIB)),
+        "{}",
+        done.out
+    );
+}
+
+#[test]
+fn foreign_and_doubled_devices_are_operational_errors() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+1", 32);
+    let other = Dir::new();
+    let foreign = volume(&other, "1+0", 32);
+    fsck(&["-n"], &[devices[0].clone(), foreign[0].clone()]).expect(8);
+    let copy = dir.path("copy").to_str().unwrap().to_owned();
+    std::fs::copy(&devices[0], &copy).unwrap();
+    fsck(&["-n"], &[devices[0].clone(), copy, devices[1].clone()]).expect(8);
+    fsck(&["-n"], &[dir.image("blank", 32)]).expect(8);
+    fsck(&["-n"], &["/nonexistent".to_owned()]).expect(8);
+    // The same device twice is just once.
+    fsck(
+        &["-n"],
+        &[devices[0].clone(), devices[1].clone(), devices[0].clone()],
+    )
+    .expect(0);
+}
+
+#[test]
+fn command_lines() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 32);
+    for wrong in [&["-n", "-y"][..], &["-p", "-n"], &["--frobnicate"]] {
+        fsck(wrong, &devices).expect(16);
+    }
+    fsck(&[], &[]).expect(16);
+    for right in [&["-a"][..], &["-f", "-n"], &["-C=3", "-p"], &["-v"]] {
+        fsck(right, &devices).expect(0);
+    }
+    assert_eq!(
+        fsck(&["--json", "-n"], &devices).expect(0).json()["ok"],
+        true
+    );
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 32);
+    rot(&devices[0], COPIES[1] + 5);
+    let before = std::fs::read(&devices[0]).unwrap();
+    fsck(&["-n"], &devices).expect(4);
+    fsck(&["--json"], &devices).expect(4);
+    admin(&["status"], &devices).expect(0);
+    assert_eq!(std::fs::read(&devices[0]).unwrap(), before);
+}

@@ -28,7 +28,7 @@ class Test:
     available: tuple = ()
     memory: int = 512 * MIB
     tools: tuple = ()
-    leaks: bool = False
+    leaks: tuple = ()
     expect_log: str = None
     expect_complaint: str = None
 
@@ -104,9 +104,9 @@ def _set(test, key, value):
     elif key == "memory":
         test.memory = parse_size(value)
     elif key == "leaks":
-        if value not in ("on", "off"):
-            raise DescriptionError("leaks is on or off")
-        test.leaks = value == "on"
+        test.leaks = _words(value)
+        if not set(test.leaks) <= set(LANES):
+            raise DescriptionError("leaks names lanes")
     elif key in ("expect-log", "expect-complaint"):
         re.compile(value)
         setattr(test, key.replace("-", "_"), value)

@@ -19,12 +19,12 @@ class Headers(unittest.TestCase):
     def test_defaults(self):
         t = read("# Shows a thing.\necho\n#: lanes: never-read\n")
         self.assertEqual((t.name, t.summary, t.lanes), ("name", "Shows a thing.", d.DEFAULT_LANES))
-        self.assertEqual((t.disks, t.modules, t.leaks), ([], ("embrfs",), False))
+        self.assertEqual((t.disks, t.modules, t.leaks), ([], ("embrfs",), ()))
 
     def test_values(self):
-        t = read("# S.\n#: lanes: stock\n#: disks: 64M*2 1G\n#: modules: none\n#: expect-log: a: b|c\n#: leaks: on\n")
+        t = read("# S.\n#: lanes: stock\n#: disks: 64M*2 1G\n#: modules: none\n#: expect-log: a: b|c\n#: leaks: um-lockdep\n")
         self.assertEqual(t.disks, [64 << 20, 64 << 20, 1 << 30])
-        self.assertEqual((t.lanes, t.modules, t.expect_log, t.leaks), (("stock",), (), "a: b|c", True))
+        self.assertEqual((t.lanes, t.modules, t.expect_log, t.leaks), (("stock",), (), "a: b|c", ("um-lockdep",)))
 
     def test_mistakes_are_refused(self):
         for bad in ("lane: stock", "lanes: stok", "lanes:", "disks: 64X", "disks: 1M*x", "disks: 1M*17", "timeout: soon",

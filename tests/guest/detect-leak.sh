@@ -6,7 +6,7 @@
 #: modules: none
 #: available: embr_faults
 #: memory: 256M
-#: leaks: on
+#: leaks: um-lockdep
 #: expect-complaint: new suspected memory leaks
 . /embrfs-guest/lib.sh
 

@@ -3,7 +3,8 @@
 # Load, mount, unmount, unload, 200 times: nothing leaks, nothing complains. Every fourth time the mount is refused instead.
 #: lanes: um-lockdep um-kasan
 #: disks: 64M*3
-#: timeout: 300
+#: timeout: 600
+#: leaks: um-lockdep
 #: modules: none
 #: available: embrfs
 . /embrfs-guest/lib.sh

@@ -49,7 +49,8 @@ pub trait Device {
 
 /// A device that can be written as well.
 pub trait WritableDevice: Device {
-    /// Writes `from` at `at`; place and length are whole blocks. Durable only after [`Self::flush`].
+    /// Writes `from` at `at`; the place is a whole block, and so is the length, but for a last piece of whole sectors where
+    /// the device ends within a block. Durable only after [`Self::flush`].
     fn write(&self, at: Bytes, from: &[u8]) -> Result<(), DeviceError>;
     /// Returns once all that was written before is durable.
     fn flush(&self) -> Result<(), DeviceError>;

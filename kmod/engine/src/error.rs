@@ -37,6 +37,8 @@ pub enum Error {
         /// What the volume uses.
         needs: Bytes,
     },
+    /// A sealed root that this code does not understand is newer than all that it does.
+    UnknownRoot(Bytes, BadRoot),
     /// No sound root on the device; this is what is wrong with the first slot that is not empty.
     NoRoot(BadRoot),
 }
@@ -86,6 +88,7 @@ impl Error {
             Error::Superblock(_, BadSuperblock::Version(_) | BadSuperblock::Features(_)) => {
                 Kind::Unsupported
             }
+            Error::UnknownRoot(..) => Kind::Unsupported,
             Error::Superblock(..) | Error::Truncated { .. } | Error::NoRoot(_) => Kind::Corrupted,
             Error::CopiesDisagree(_) => Kind::Conflict,
         }
@@ -116,6 +119,10 @@ impl fmt::Display for Error {
             Error::Truncated { has, needs } => {
                 write!(f, "the device has {has} bytes, but the volume uses {needs}: it was shrunk or is another device")
             }
+            Error::UnknownRoot(at, why) => write!(
+                f,
+                "the newest root, at byte {at}, is not understood here ({why}): use a newer embrfs"
+            ),
             Error::NoRoot(BadRoot::Empty) => f.write_str("no root was ever written: making the volume was interrupted; run mkfs.embrfs again"),
             Error::NoRoot(why) => write!(f, "no sound root: {why}"),
         }

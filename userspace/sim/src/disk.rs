@@ -55,8 +55,9 @@ impl Disk {
         let end =
             at.0.checked_add(length as u64)
                 .ok_or(DeviceError::BeyondEnd)?;
+        let whole = length % BLOCK_SIZE == 0 || (end == self.size.0 && length % 512 == 0);
         assert!(
-            at.0 % BLOCK_SIZE as u64 == 0 && length % BLOCK_SIZE == 0,
+            at.0 % BLOCK_SIZE as u64 == 0 && whole,
             "the engine asked for {length} bytes at {at}: not whole blocks"
         );
         if end > self.size.0 {
@@ -79,7 +80,7 @@ impl Device for Disk {
         let blocks = self.blocks.borrow();
         for (number, piece) in (first..).zip(into.chunks_mut(BLOCK_SIZE)) {
             match blocks.get(&number) {
-                Some(block) => piece.copy_from_slice(block),
+                Some(block) => piece.copy_from_slice(&block[..piece.len()]),
                 None => piece.fill(0),
             }
         }

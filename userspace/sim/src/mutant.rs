@@ -3,6 +3,7 @@
 //! Volumes that are damaged or forged. A forged structure has a right seal, so that it reaches the code behind the seal.
 
 use crate::disk::Disk;
+use crate::history::enter_epoch;
 use crate::host::Chance;
 use crate::host::Host;
 use embr_engine::env::Device;
@@ -224,6 +225,9 @@ pub fn mutant(seed: u64) -> Mutant {
     let victims = if chance.below(3) == 0 { count } else { 1 };
     let first = chance.below(count);
     let mut story = format!("{data}+{parity}, {victims} from device {first}:");
+    if count > 1 && chance.below(2) == 0 {
+        story.push_str(&live_on(&disks, &chance));
+    }
     for _ in 0..=chance.below(2) {
         let (what, change) = pick(&chance);
         story.push(' ');
@@ -233,6 +237,30 @@ pub fn mutant(seed: u64) -> Mutant {
         }
     }
     Mutant { disks, story }
+}
+
+/// A life with epochs before the damage: some members mounted without the others, perhaps the others without them.
+fn live_on(disks: &[Disk], chance: &Chance) -> String {
+    let mut told = String::new();
+    for round in 0..=chance.below(2) {
+        let present = 1 + chance.next() % ((1 << disks.len()) - 1);
+        let generation = 2 + chance.next() % 100 + 200 * round as u64;
+        let rooted = chance.below(4) != 0;
+        let apart = chance.below(4) == 0;
+        told.push_str(&format!(
+            " epoch of {present:b}, rooted {rooted}, apart {apart};"
+        ));
+        for (slot, disk) in disks.iter().enumerate() {
+            let mine = (present >> slot) & 1 != 0;
+            if mine {
+                enter_epoch(disk, 0xa0 + round as u8, present, generation, rooted);
+            } else if apart {
+                let others = !present & ((1 << disks.len()) - 1);
+                enter_epoch(disk, 0xb0 + round as u8, others, generation + 7, rooted);
+            }
+        }
+    }
+    told
 }
 
 type Change = Box<dyn Fn(&mut Vec<Disk>, usize, &Chance)>;

@@ -10,13 +10,10 @@ use embr_engine::format::epoch::Epoch;
 use embr_engine::format::layout;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::State;
-use embr_engine::format::root::Root;
-use embr_engine::format::superblock::Superblock;
 use embr_engine::hash::Scalar;
 use embr_engine::units::Bytes;
 use embr_engine::units::EpochId;
 use embr_engine::units::Generation;
-use embr_engine::units::Timestamp;
 use embr_engine::volume::assemble;
 use embr_engine::volume::assemble::AssembleError;
 use embr_engine::volume::assemble::Standing;
@@ -25,6 +22,9 @@ use embr_engine::volume::probe;
 use embr_engine::volume::probe::CopyState;
 use embr_engine::volume::Member;
 use embrfs_sim::disk::Disk;
+use embrfs_sim::history::enter_epoch;
+use embrfs_sim::history::write_root;
+use embrfs_sim::history::write_superblock;
 use embrfs_sim::mutant::volume;
 
 const SIZE: Bytes = layout::MIN_DEVICE;
@@ -34,60 +34,6 @@ fn probe_all(disks: &[Disk]) -> Vec<Member> {
         .iter()
         .map(|d| probe(d, &Scalar).expect("a sound device"))
         .collect()
-}
-
-/// Puts the disk into a new epoch with these members present, as a mount without the others would: record, then root.
-fn enter_epoch(disk: &Disk, id: u8, present: u64, generation: u64, with_root: bool) {
-    let member = probe(disk, &Scalar).expect("a sound device");
-    let mut superblock = member.superblock;
-    let parent = *superblock
-        .epoch(member.root.epoch)
-        .expect("the root's epoch is known");
-    let all = parent.present.0 | parent.absent.0;
-    let epoch = Epoch {
-        id: EpochId([id; 16]),
-        parent: parent.id,
-        number: parent.number + 1,
-        after: Generation(generation - 1),
-        present: Members(present),
-        absent: Members(all & !present),
-    };
-    let older = superblock
-        .epochs
-        .iter()
-        .copied()
-        .filter(|e| e.number <= parent.number);
-    superblock.epochs =
-        embr_rt::Vec::try_from_iter([epoch].into_iter().chain(older)).expect("memory");
-    superblock.sequence += 1;
-    write_superblock(disk, &superblock);
-    if with_root {
-        write_root(disk, &superblock, epoch.id, generation);
-    }
-}
-
-fn write_superblock(disk: &Disk, superblock: &Superblock) {
-    let mut bytes = vec![0; layout::SUPERBLOCK_SIZE];
-    for (n, at) in layout::superblocks(disk.size()) {
-        superblock.encode(&Scalar, n, at, &mut bytes);
-        disk.write(at, &bytes).expect("memory takes every write");
-    }
-}
-
-fn write_root(disk: &Disk, superblock: &Superblock, epoch: EpochId, generation: u64) {
-    let root = Root {
-        volume: superblock.volume,
-        epoch,
-        generation: Generation(generation),
-        device: superblock.device,
-        written: Timestamp::default(),
-    };
-    let mut bytes = vec![0; layout::ROOT_SIZE];
-    for ring in layout::rings(disk.size()) {
-        let at = layout::slot_at(ring, layout::ring_slot(root.generation)).expect("a slot");
-        root.encode(&Scalar, at, &mut bytes);
-        disk.write(at, &bytes).expect("memory takes every write");
-    }
 }
 
 #[test]
@@ -229,6 +175,220 @@ fn a_removed_member_is_refused() {
 }
 
 #[test]
+fn a_removed_member_that_comes_back_is_named_as_such_and_not_as_a_split() {
+    let disks = volume(18, 1, 2, &[SIZE; 3]);
+    let root = probe(&disks[0], &Scalar).expect("sound").root;
+    for disk in &disks[..2] {
+        // Its epoch is forgotten: no absent member can stand at it any more.
+        enter_epoch(disk, 0xaa, 0b011, 20, true);
+        let mut superblock = probe(disk, &Scalar).expect("sound").superblock;
+        for entry in superblock
+            .members
+            .iter_mut()
+            .filter(|e| e.slot.index() == 2)
+        {
+            entry.state = State::Removed;
+        }
+        superblock.epochs.retain(|e| e.id != root.epoch);
+        superblock.epochs[0].absent = Members(0);
+        superblock.sequence += 1;
+        write_superblock(disk, &superblock);
+    }
+    for order in [[0, 1, 2], [2, 1, 0]] {
+        let members: Vec<Member> = order
+            .iter()
+            .map(|i| probe(&disks[*i], &Scalar).expect("sound"))
+            .collect();
+        let third = order.iter().position(|i| *i == 2).expect("in the list");
+        assert_eq!(
+            assemble(&members).unwrap_err(),
+            AssembleError::Removed(third)
+        );
+    }
+    assemble(&probe_all(&disks[..2])).expect("the rest is a volume");
+}
+
+#[test]
+fn a_removal_or_addition_that_never_began_does_not_count() {
+    // Recorded on one device, without a root: whichever device is asked first, nothing has changed.
+    let disks = volume(19, 1, 2, &[SIZE; 3]);
+    let member = probe(&disks[0], &Scalar).expect("sound");
+    let mut superblock = member.superblock;
+    let first = superblock.epochs[0];
+    let void = Epoch {
+        id: EpochId([0xbb; 16]),
+        parent: first.id,
+        number: 2,
+        after: Generation(1),
+        present: Members(0b011),
+        absent: Members(0),
+    };
+    superblock.epochs = embr_rt::Vec::try_from_slice(&[void, first]).expect("memory");
+    superblock.members[2].state = State::Removed;
+    superblock.sequence += 1;
+    write_superblock(&disks[0], &superblock);
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0]] {
+        let members: Vec<Member> = order
+            .iter()
+            .map(|i| probe(&disks[*i], &Scalar).expect("sound"))
+            .collect();
+        let volume = assemble(&members).expect("the removal never began");
+        assert_eq!(
+            (volume.seats().len(), volume.current()),
+            (3, 3),
+            "{order:?}"
+        );
+    }
+
+    let disk = volume_of_one(20);
+    let mut superblock = probe(&disk, &Scalar).expect("sound").superblock;
+    let first = superblock.epochs[0];
+    let mut added = superblock.members[0];
+    added.slot = embr_engine::format::member::Slot::new(1).expect("a slot");
+    added.id = embr_engine::units::DeviceId(2);
+    added.uuid = embr_engine::units::Uuid([0x22; 16]);
+    superblock.members.push(added).expect("memory");
+    superblock.next_device = embr_engine::units::DeviceId(3);
+    let void = Epoch {
+        id: EpochId([0xcc; 16]),
+        parent: first.id,
+        number: 2,
+        after: Generation(1),
+        present: Members(0b11),
+        ..first
+    };
+    superblock.epochs = embr_rt::Vec::try_from_slice(&[void, first]).expect("memory");
+    superblock.sequence += 1;
+    write_superblock(&disk, &superblock);
+    let volume =
+        assemble(&probe_all(std::slice::from_ref(&disk))).expect("the addition never began");
+    assert_eq!(volume.seats().len(), 1);
+}
+
+fn volume_of_one(seed: u64) -> Disk {
+    volume(seed, 1, 0, &[SIZE]).swap_remove(0)
+}
+
+#[test]
+fn a_root_that_its_epoch_cannot_have_does_not_count() {
+    let disks = volume(21, 1, 1, &[SIZE; 2]);
+    enter_epoch(&disks[0], 0xaa, 0b01, 100, true);
+    // Not newer than all of the epoch before.
+    let superblock = probe(&disks[0], &Scalar).expect("sound").superblock;
+    write_root(&disks[0], &superblock, EpochId([0xaa; 16]), 99);
+    assert_eq!(
+        probe(&disks[0], &Scalar).expect("sound").root.generation,
+        Generation(100)
+    );
+    // Of an epoch in which the device was absent.
+    let theirs = probe(&disks[1], &Scalar).expect("sound");
+    let mut superblock = theirs.superblock;
+    superblock.epochs =
+        embr_rt::Vec::try_from_slice(&probe(&disks[0], &Scalar).expect("sound").superblock.epochs)
+            .expect("memory");
+    superblock.sequence += 1;
+    write_superblock(&disks[1], &superblock);
+    write_root(&disks[1], &superblock, EpochId([0xaa; 16]), 120);
+    let volume = assemble(&probe_all(&disks)).expect("one stale of one tolerated");
+    assert_eq!(
+        (volume.current(), volume.generation()),
+        (1, Generation(100))
+    );
+}
+
+/// Changes bytes of a structure and seals it again: what a newer embrfs may have written.
+fn rewrite(disk: &Disk, at: Bytes, length: usize, change: impl Fn(&mut [u8])) {
+    let mut bytes = vec![0; length];
+    disk.read(at, &mut bytes).expect("memory");
+    change(&mut bytes);
+    embr_engine::format::seal::apply(&Scalar, &mut bytes, at);
+    disk.write(at, &bytes).expect("memory");
+}
+
+#[test]
+fn a_newer_superblock_that_is_not_understood_refuses_the_device_and_is_never_mended() {
+    // An unknown incompatible bit, then an unknown version, in one copy only: the other one is older.
+    for (field, value) in [(120, 1u8), (8, 2)] {
+        for copy in 0..2 {
+            let disk = volume_of_one(22);
+            let sound = probe(&disk, &Scalar).expect("sound");
+            let at = layout::superblocks(SIZE).nth(copy).expect("a place").1;
+            rewrite(&disk, at, layout::SUPERBLOCK_SIZE, |bytes| {
+                bytes[96] = 9;
+                bytes[field] = value;
+            });
+            let before = disk.written();
+            let error = probe(&disk, &Scalar).unwrap_err();
+            if field == 120 {
+                assert!(error.to_string().contains("incompatible"), "{error}");
+            }
+            assert!(
+                matches!(error, Error::Superblock(place, _) if place == at),
+                "{error}"
+            );
+            let mut stale = sound;
+            stale.copies[copy].state = CopyState::Bad(error);
+            mend_copies(&Scalar, &disk, &stale).expect("nothing to do");
+            assert_eq!(disk.written(), before, "the newer copy was written over");
+        }
+    }
+}
+
+#[test]
+fn an_older_superblock_that_is_not_understood_does_no_harm() {
+    let disk = volume_of_one(23);
+    let mut superblock = probe(&disk, &Scalar).expect("sound").superblock;
+    superblock.sequence = 7;
+    write_superblock(&disk, &superblock);
+    rewrite(
+        &disk,
+        layout::superblocks(SIZE).nth(1).expect("a place").1,
+        layout::SUPERBLOCK_SIZE,
+        |bytes| {
+            bytes[96] = 6;
+            bytes[120] = 1;
+        },
+    );
+    assert_eq!(
+        probe(&disk, &Scalar)
+            .expect("the newer copy is sound")
+            .superblock
+            .sequence,
+        7
+    );
+}
+
+#[test]
+fn a_newer_root_that_is_not_understood_refuses_the_device() {
+    for (field, value) in [(8, 2u8), (108, 3)] {
+        let disk = volume_of_one(24);
+        let superblock = probe(&disk, &Scalar).expect("sound").superblock;
+        write_root(&disk, &superblock, superblock.epochs[0].id, 2);
+        for ring in layout::rings(SIZE) {
+            let at = layout::slot_at(ring, 2).expect("a slot");
+            rewrite(&disk, at, layout::ROOT_SIZE, |bytes| bytes[field] = value);
+        }
+        let error = probe(&disk, &Scalar).unwrap_err();
+        assert!(matches!(error, Error::UnknownRoot(..)), "{error}");
+    }
+}
+
+#[test]
+fn wiping_reaches_the_last_sector_of_an_odd_device() {
+    let size = Bytes(SIZE.0 + 512 * 3);
+    let disk = Disk::new(size);
+    disk.write(Bytes(SIZE.0), &[0xee; 512 * 3]).expect("memory");
+    let host = embrfs_sim::host::Host::new(1);
+    let plan = embr_engine::volume::create::Plan::new(&host, options(), &[size]).expect("possible");
+    plan.wipe(0, &disk).expect("memory");
+    assert_eq!(
+        disk.written().len(),
+        0,
+        "what lay in the last sectors is still there"
+    );
+}
+
+#[test]
 fn any_sound_copy_serves_and_mending_restores_the_rest() {
     let size = Bytes(2 << 30);
     let places: Vec<(usize, Bytes)> = layout::superblocks(size).collect();
@@ -316,6 +476,15 @@ fn unreadable_parts_are_stepped_over_while_enough_is_left() {
     ));
 }
 
+fn options() -> embr_engine::volume::create::Options {
+    embr_engine::volume::create::Options {
+        geometry: embr_engine::format::geometry::Geometry::new(1, 0).expect("1+0"),
+        block_hash: embr_engine::format::superblock::BlockHash::Short,
+        label: embr_engine::format::superblock::Label::new("").expect("no label"),
+        uuid: None,
+    }
+}
+
 /// A disk that takes only so many writes.
 struct Dying<'a>(&'a Disk, std::cell::Cell<usize>);
 
@@ -341,20 +510,13 @@ impl WritableDevice for Dying<'_> {
 
 #[test]
 fn making_over_an_old_volume_never_leaves_a_mixture() {
-    use embr_engine::volume::create::Options;
     use embr_engine::volume::create::Plan;
     let host = embrfs_sim::host::Host::new(99);
-    let options = Options {
-        geometry: embr_engine::format::geometry::Geometry::new(1, 1).expect("1+1"),
-        block_hash: embr_engine::format::superblock::BlockHash::Short,
-        label: embr_engine::format::superblock::Label::new("").expect("no label"),
-        uuid: None,
-    };
     let mut finished = false;
     for writes in 0.. {
         let disks = volume(13, 1, 1, &[SIZE; 2]);
         let before = probe(&disks[0], &Scalar).expect("sound").superblock.volume;
-        let plan = Plan::new(&host, options, &[SIZE; 2]).expect("possible");
+        let plan = Plan::new(&host, options(), &[SIZE; 2]).expect("possible");
         let dying: Vec<Dying> = disks
             .iter()
             .map(|d| Dying(d, std::cell::Cell::new(writes)))

@@ -56,8 +56,8 @@ pub fn rings(device: Bytes) -> impl Iterator<Item = Bytes> {
 
 /// The slot of this generation's root.
 pub fn ring_slot(generation: Generation) -> u32 {
-    // The remainder is below RING_SLOTS, so it fits.
-    (generation.0 % u64::from(RING_SLOTS)) as u32
+    // Below RING_SLOTS, so it fits.
+    generation.0.checked_rem(RING_SLOTS as u64).unwrap_or(0) as u32
 }
 
 /// Where a slot of the ring at `ring` lies.
@@ -67,7 +67,9 @@ pub fn slot_at(ring: Bytes, slot: u32) -> Option<Bytes> {
 
 /// Blocks of a device of this size that can be allocated.
 pub fn allocatable(device: Bytes) -> Blocks {
-    let reserved = areas(device).count() as u64 * AREA_SIZE.whole_blocks().0;
+    let reserved = areas(device).fold(0u64, |sum, _| {
+        sum.saturating_add(AREA_SIZE.whole_blocks().0)
+    });
     Blocks(device.whole_blocks().0.saturating_sub(reserved))
 }
 

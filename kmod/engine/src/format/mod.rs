@@ -5,6 +5,8 @@
 //! Everything read is parsed here into types whose values are known to be sound; nothing later checks again. All numbers
 //! are little-endian. What is read without a parent that vouches for it carries a [`Seal`](seal).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod epoch;
 pub mod features;
 pub mod geometry;

@@ -79,6 +79,14 @@ pub enum BadRoot {
     Field,
 }
 
+impl BadRoot {
+    /// Whether the bytes are what somebody meant to write there for this volume and device, but this code does not
+    /// understand them.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self, BadRoot::Version(_) | BadRoot::Slot | BadRoot::Field)
+    }
+}
+
 impl fmt::Display for BadRoot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -141,6 +149,16 @@ impl Root {
             && root.written.nanos < 1_000_000_000
             && raw.trees.get() == 0;
         sound.then_some(root).ok_or(BadRoot::Field)
+    }
+
+    /// How new a sealed root is that cannot be parsed; one of another version counts as newer than any.
+    pub fn generation_of_sealed(bytes: &[u8]) -> Generation {
+        match Raw::ref_from_prefix(bytes) {
+            Ok((raw, _)) if raw.version.get() == layout::VERSION => {
+                Generation(raw.generation.get())
+            }
+            _ => Generation(u64::MAX),
+        }
     }
 
     /// Writes the root into `out`, one root long, sealed for the place `at`.

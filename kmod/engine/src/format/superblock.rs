@@ -257,6 +257,19 @@ impl fmt::Display for BadSuperblock {
     }
 }
 
+impl BadSuperblock {
+    /// Whether the bytes are what somebody meant to write there: the seal holds, but this code does not understand them.
+    pub fn is_sealed(&self) -> bool {
+        !matches!(
+            self,
+            BadSuperblock::Magic
+                | BadSuperblock::Seal
+                | BadSuperblock::SealOrVersion(_)
+                | BadSuperblock::NoMemory
+        )
+    }
+}
+
 impl From<NoMem> for BadSuperblock {
     fn from(_: NoMem) -> Self {
         BadSuperblock::NoMemory
@@ -331,6 +344,14 @@ impl Superblock {
             members,
             epochs,
         })
+    }
+
+    /// How new a sealed superblock is that cannot be parsed; one of another version counts as newer than any.
+    pub fn sequence_of_sealed(bytes: &[u8]) -> u64 {
+        match Raw::ref_from_bytes(bytes) {
+            Ok(raw) if raw.version.get() == layout::VERSION => raw.sequence.get(),
+            _ => u64::MAX,
+        }
     }
 
     /// Writes the superblock into `out`, one superblock long, as copy number `copy` for the place `at`.

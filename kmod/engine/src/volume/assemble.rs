@@ -8,7 +8,6 @@ use crate::format::epoch::Epoch;
 use crate::format::geometry::Geometry;
 use crate::format::layout;
 use crate::format::member::Entry;
-use crate::format::member::State;
 use crate::format::superblock::Label;
 use crate::format::superblock::Superblock;
 use crate::units::Blocks;
@@ -211,9 +210,10 @@ fn knows(by: &Superblock, current: &Epoch, of: &Epoch) -> bool {
 /// The volume that these devices are, if enough of it is there to read everything.
 pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
     let first = members.first().ok_or(AssembleError::Nothing)?;
-    // The device that stands at the latest epoch speaks for the volume; of several, the one with the newest root.
+    // The device that stands at the latest epoch speaks for the volume; of several, the one with the newest root, and of
+    // those the one whose superblock was written last.
     let mut speaker = 0;
-    let mut latest = (0, Generation(0));
+    let mut latest = (0, Generation(0), 0);
     for (index, member) in members.iter().enumerate() {
         if member.superblock.volume != first.superblock.volume {
             return Err(AssembleError::Foreign {
@@ -226,10 +226,8 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
                 return Err(AssembleError::Twice(earlier, index));
             }
         }
-        let at = (
-            standing(member).map_or(0, |e| e.number),
-            member.root.generation,
-        );
+        let number = standing(member).map_or(0, |e| e.number);
+        let at = (number, member.root.generation, member.superblock.sequence);
         if at > latest {
             (speaker, latest) = (index, at);
         }
@@ -238,27 +236,27 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
     let superblock = &chief.superblock;
     let epoch = *standing(chief).ok_or(AssembleError::Split(speaker, speaker))?;
 
+    // The members are those of the epoch that has a root. The device table may already be that of a later one, which was
+    // recorded but never began: what it adds is not a member yet, what it removes still is.
     let mut seats: Vec<Seat> = Vec::new();
-    for entry in superblock
-        .members
-        .iter()
-        .filter(|e| e.state == State::Member)
-    {
-        seats.push(Seat {
-            entry: *entry,
-            standing: Standing::Missing,
-        })?;
+    for entry in superblock.members.iter() {
+        if epoch.present.has(entry.slot) || epoch.absent.has(entry.slot) {
+            seats.push(Seat {
+                entry: *entry,
+                standing: Standing::Missing,
+            })?;
+        }
     }
     for (index, member) in members.iter().enumerate() {
-        let theirs = standing(member).ok_or(AssembleError::Split(speaker, index))?;
-        if !knows(superblock, &epoch, theirs) {
-            return Err(AssembleError::Split(speaker, index));
-        }
         let uuid = member.superblock.this_device().map(|e| e.uuid);
         let seat = seats
             .iter_mut()
             .find(|s| s.entry.id == member.superblock.device && Some(s.entry.uuid) == uuid)
             .ok_or(AssembleError::Removed(index))?;
+        let theirs = standing(member).ok_or(AssembleError::Split(speaker, index))?;
+        if !knows(superblock, &epoch, theirs) {
+            return Err(AssembleError::Split(speaker, index));
+        }
         seat.standing = if theirs.id == epoch.id {
             Standing::Current(index)
         } else {

@@ -25,6 +25,7 @@ use crate::units::EpochId;
 use crate::units::Generation;
 use crate::units::Timestamp;
 use crate::units::Uuid;
+use crate::units::BLOCK_SIZE;
 use core::fmt;
 use embr_rt::Vec;
 
@@ -136,7 +137,7 @@ impl Plan {
             let slot = Slot::new(index).ok_or(Impossible::TooManyDevices(sizes.len()))?;
             members.push(Entry {
                 slot,
-                id: DeviceId(index as u32 + 1),
+                id: DeviceId((index as u32).saturating_add(1)),
                 uuid: Uuid::from_random(env.random()),
                 state: State::Member,
                 class: 0,
@@ -193,7 +194,7 @@ impl Plan {
             block_hash: self.options.block_hash,
             geometry: self.options.geometry,
             // The table holds 64 devices, so this does not wrap.
-            next_device: DeviceId(self.members.len() as u32 + 1),
+            next_device: DeviceId((self.members.len() as u32).saturating_add(1)),
             label: self.options.label,
             members: Vec::try_from_slice(&self.members)?,
             epochs,
@@ -217,21 +218,15 @@ impl Plan {
             return Ok(());
         };
         let zeros = Vec::zeroed(WIPE_PIECE)?;
-        let end = entry.bytes();
-        // Partition tables and RAID labels keep a copy within the last MiB.
-        let tail = Bytes(end.0.saturating_sub(layout::AREA_SIZE.0));
-        for at in layout::areas(end).map(|(_, at)| at).chain([tail]) {
-            for piece in (0..layout::AREA_SIZE.0).step_by(WIPE_PIECE) {
-                let place = at.plus(Bytes(piece)).unwrap_or(end);
-                let length = end.0.saturating_sub(place.0).min(WIPE_PIECE as u64) as usize;
-                let Some(from) = zeros.get(..length) else {
-                    continue;
-                };
-                device
-                    .write(place, from)
-                    .map_err(|why| Error::writing(place, why))?;
-            }
+        for (_, at) in layout::areas(entry.bytes()) {
+            let end = at.plus(layout::AREA_SIZE).unwrap_or(at);
+            wipe_range(device, &zeros, at, end)?;
         }
+        // Partition tables and RAID labels keep a copy within the last MiB, down to the last sector, which the volume does
+        // not use where it is no whole block.
+        let end = Bytes(device.size().0 & !(SECTOR - 1)).max(entry.bytes());
+        let tail = end.0.saturating_sub(layout::AREA_SIZE.0) & !BLOCK_MASK;
+        wipe_range(device, &zeros, Bytes(tail), end)?;
         device.flush().map_err(Error::Flush)
     }
 
@@ -260,3 +255,22 @@ impl Plan {
 }
 
 const WIPE_PIECE: usize = 128 << 10;
+const SECTOR: u64 = 512;
+const BLOCK_MASK: u64 = BLOCK_SIZE as u64 - 1;
+
+fn wipe_range(
+    device: &impl WritableDevice,
+    zeros: &[u8],
+    from: Bytes,
+    to: Bytes,
+) -> Result<(), Error> {
+    for at in (from.0..to.0).step_by(WIPE_PIECE) {
+        let length = to.0.saturating_sub(at).min(WIPE_PIECE as u64) as usize;
+        if let Some(piece) = zeros.get(..length) {
+            device
+                .write(Bytes(at), piece)
+                .map_err(|why| Error::writing(Bytes(at), why))?;
+        }
+    }
+    Ok(())
+}

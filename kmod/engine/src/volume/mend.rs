@@ -8,6 +8,7 @@ use crate::env::WritableDevice;
 use crate::error::Error;
 use crate::format::layout;
 use crate::format::member::Entry;
+use crate::format::superblock::BadSuperblock;
 use crate::format::superblock::Superblock;
 use crate::volume::probe::CopyState;
 use crate::volume::probe::Member;
@@ -22,18 +23,29 @@ pub(super) fn write_superblock(
     write_copies(hasher, device, superblock, |_| true)
 }
 
-/// Writes again, from the newest copy, those that are damaged or old.
+/// Writes again, from the newest copy, those that are damaged or old. A copy that may be a newer embrfs's is left alone.
 pub fn mend_copies(
     hasher: &impl Hasher,
     device: &impl WritableDevice,
     member: &Member,
 ) -> Result<(), Error> {
     write_copies(hasher, device, &member.superblock, |number| {
-        !member
-            .copies
-            .iter()
-            .any(|c| c.number == number && c.state == CopyState::Good)
+        let state = member.copies.iter().find(|c| c.number == number);
+        match state.map(|c| c.state) {
+            Some(CopyState::Good) => false,
+            Some(CopyState::Bad(error)) => mendable(&error),
+            Some(CopyState::Old) | None => true,
+        }
     })
+}
+
+/// Whether a copy in this state may be written over.
+pub fn mendable(error: &Error) -> bool {
+    match error {
+        Error::Superblock(_, BadSuperblock::SealOrVersion(_)) => false,
+        Error::Superblock(_, why) => !why.is_sealed(),
+        _ => true,
+    }
 }
 
 fn write_copies(

@@ -3,6 +3,8 @@
 //! Volumes as a whole: making one ([`create`]), reading what one device says ([`probe`]), deciding from what several
 //! say which volume they are ([`assemble`]), and mending its superblock copies ([`mend`]).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod assemble;
 pub mod create;
 pub mod mend;

@@ -14,6 +14,7 @@ use crate::format::root::Root;
 use crate::format::superblock::BadSuperblock;
 use crate::format::superblock::Superblock;
 use crate::units::Bytes;
+use crate::units::Generation;
 use embr_rt::Box;
 use embr_rt::Vec;
 
@@ -80,6 +81,8 @@ pub fn probe(device: &impl Device, hasher: &impl Hasher) -> Result<Member, Error
 }
 
 /// Reads every superblock copy, and returns the newest sound one and how all of them are.
+///
+/// A sealed copy that is not understood ends it, unless a newer one is: somebody wrote it after what we would mount.
 #[inline(never)]
 fn newest_superblock(
     device: &impl Device,
@@ -89,6 +92,7 @@ fn newest_superblock(
     let mut found: Vec<(Copy, u64)> = Vec::new();
     let mut newest: Option<Box<Superblock>> = None;
     let mut first_bad: Option<Error> = None;
+    let mut not_understood: Option<(u64, Error)> = None;
     // Once one copy is sound, it says how far the volume reaches: what lies beyond is somebody's data, not a copy.
     let mut reach = device.size();
     for (number, at) in layout::superblocks(device.size()) {
@@ -115,6 +119,12 @@ fn newest_superblock(
             }
             Err(Error::NoMemory) => return Err(Error::NoMemory),
             Err(error) => {
+                if matches!(error, Error::Superblock(_, why) if why.is_sealed()) {
+                    let sequence = Superblock::sequence_of_sealed(&buffer);
+                    if not_understood.is_none_or(|(other, _)| sequence > other) {
+                        not_understood = Some((sequence, error));
+                    }
+                }
                 if error != Error::Superblock(at, BadSuperblock::Magic) && first_bad.is_none() {
                     first_bad = Some(error);
                 }
@@ -122,6 +132,10 @@ fn newest_superblock(
             }
         };
         found.push((Copy { number, at, state }, sequence))?;
+    }
+    let best = newest.as_ref().map_or(0, |s| s.sequence);
+    if let Some((_, error)) = not_understood.filter(|(sequence, _)| *sequence >= best) {
+        return Err(error);
     }
     let Some(superblock) = newest else {
         let none = if found.is_empty() {
@@ -132,7 +146,7 @@ fn newest_superblock(
         return Err(first_bad.unwrap_or(none));
     };
     let copies = Vec::try_from_iter(found.into_iter().map(|(copy, sequence)| match copy.state {
-        CopyState::Good if sequence < superblock.sequence => Copy {
+        CopyState::Good if sequence < best => Copy {
             state: CopyState::Old,
             ..copy
         },
@@ -159,10 +173,64 @@ fn read_copy(
     Ok(Box::try_new(superblock)?)
 }
 
-/// Whether `root` is a newer state of the volume than `than`: of a newer epoch, or of the same and a later generation.
-fn newer(superblock: &Superblock, root: &Root, than: &Root) -> bool {
-    let number = |r: &Root| superblock.epoch(r.epoch).map_or(0, |e| e.number);
-    (number(root), root.generation) > (number(than), than.generation)
+/// What the rings of a device hold, as far as they were read.
+struct Rings<'a> {
+    superblock: &'a Superblock,
+    newest: Option<Root>,
+    /// The newest sealed root that is not understood.
+    beyond: Option<(Generation, Error)>,
+    bad: Vec<(Bytes, BadRoot)>,
+}
+
+impl Rings<'_> {
+    /// Whether the root is one that this device can have been given in its epoch.
+    fn counts(&self, root: &Root) -> bool {
+        let Some(epoch) = self.superblock.epoch(root.epoch) else {
+            return false;
+        };
+        let slot = self.superblock.this_device().map(|e| e.slot);
+        root.generation > epoch.after && slot.is_some_and(|slot| epoch.present.has(slot))
+    }
+
+    /// The epoch's depth, then the generation: what makes one root newer than another.
+    fn age(&self, root: &Root) -> (u64, Generation) {
+        let number = self.superblock.epoch(root.epoch).map_or(0, |e| e.number);
+        (number, root.generation)
+    }
+
+    #[inline(never)]
+    fn look(
+        &mut self,
+        hasher: &impl Hasher,
+        bytes: &[u8],
+        at: Bytes,
+        slot: u32,
+    ) -> Result<(), Error> {
+        let Superblock { volume, device, .. } = *self.superblock;
+        match Root::parse(hasher, bytes, at, slot, volume, device) {
+            Ok(root) if !self.counts(&root) => self.bad.push((at, BadRoot::Foreign))?,
+            Ok(root) => {
+                if self
+                    .newest
+                    .as_ref()
+                    .is_none_or(|n| self.age(&root) > self.age(n))
+                {
+                    self.newest = Some(root);
+                }
+            }
+            Err(BadRoot::Empty) => {}
+            Err(why) => {
+                if why.is_sealed() {
+                    let generation = Root::generation_of_sealed(bytes);
+                    if self.beyond.is_none_or(|(other, _)| generation > other) {
+                        self.beyond = Some((generation, Error::UnknownRoot(at, why)));
+                    }
+                }
+                self.bad.push((at, why))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads the rings, and returns the newest root of an epoch that the superblock knows, and what else was found.
@@ -173,12 +241,15 @@ fn newest_root(
     superblock: &Superblock,
 ) -> Result<(Root, Vec<(Bytes, BadRoot)>), Error> {
     let mut piece = Vec::zeroed(RING_PIECE)?;
-    let mut newest: Option<Root> = None;
-    let mut bad: Vec<(Bytes, BadRoot)> = Vec::new();
+    let mut rings = Rings {
+        superblock,
+        newest: None,
+        beyond: None,
+        bad: Vec::new(),
+    };
     let mut unreadable: Option<Error> = None;
-    let per_piece = (RING_PIECE / layout::ROOT_SIZE) as u32;
     for ring in layout::rings(device.size()) {
-        for first in (0..layout::RING_SLOTS).step_by(per_piece as usize) {
+        for first in (0..layout::RING_SLOTS).step_by(RING_PIECE / layout::ROOT_SIZE) {
             let Some(from) = layout::slot_at(ring, first) else {
                 break;
             };
@@ -194,27 +265,19 @@ fn newest_root(
                 let Some(at) = layout::slot_at(ring, slot) else {
                     break;
                 };
-                match Root::parse(
-                    hasher,
-                    bytes,
-                    at,
-                    slot,
-                    superblock.volume,
-                    superblock.device,
-                ) {
-                    Ok(root) if superblock.epoch(root.epoch).is_none() => {
-                        bad.push((at, BadRoot::Foreign))?
-                    }
-                    Ok(root) => {
-                        if newest.as_ref().is_none_or(|n| newer(superblock, &root, n)) {
-                            newest = Some(root);
-                        }
-                    }
-                    Err(BadRoot::Empty) => {}
-                    Err(why) => bad.push((at, why))?,
-                }
+                rings.look(hasher, bytes, at, slot)?;
             }
         }
+    }
+    let Rings {
+        newest,
+        beyond,
+        bad,
+        ..
+    } = rings;
+    let best = newest.as_ref().map_or(Generation(0), |r| r.generation);
+    if let Some((_, error)) = beyond.filter(|(generation, _)| *generation > best) {
+        return Err(error);
     }
     match newest {
         Some(root) => Ok((root, bad)),

@@ -24,36 +24,29 @@ setup: ## Make the build root and the three kernels that the tests use
 
 .PHONY: demo
 demo: ## Show the filesystem at its main job, in a virtual machine with six disks
-	@scripts/setup stock
-	@scripts/build stock
-	@$(IN) qemu/run-guest --lane stock --disks '256M*6' --stream tests/demo.sh
+	@scripts/setup stock -- scripts/build stock -- $(IN) qemu/run-guest --lane stock --disks '256M*6' --stream tests/demo.sh
 
 .PHONY: test
 test: ## Run all tests (T=pattern: some)
-	@scripts/setup $(LANES)
-	@scripts/test
+	@scripts/setup $(LANES) -- scripts/test
 
 .PHONY: check
 check: ## Run only the static checks: format, lints, layers, licences, stack frames
-	@scripts/setup $(LANES)
-	@scripts/check
+	@scripts/setup $(LANES) -- scripts/check
 
 .PHONY: build
 build: ## Build the tools and the module for every kernel of the tests
-	@scripts/setup $(LANES)
-	@scripts/build $(LANES)
+	@scripts/setup $(LANES) -- scripts/build $(LANES)
 
 .PHONY: module
 module: ## Build the module for one kernel (LANE=stock)
-	@scripts/setup $(or $(LANE),stock)
-	@scripts/build-module $(or $(LANE),stock)
+	@scripts/setup $(or $(LANE),stock) -- scripts/build-module $(or $(LANE),stock)
 
 .PHONY: vm
 vm: ## Open a virtual machine with the module, the tools and six blank disks
-	@scripts/setup stock
-	@scripts/build stock
-	@$(IN) qemu/vm
+	@scripts/setup stock -- scripts/build stock -- $(IN) qemu/vm
 
+# Not under the lock: one works beside it.
 .PHONY: shell
 shell: ## Open a shell in the build root
 	@scripts/setup
@@ -61,23 +54,19 @@ shell: ## Open a shell in the build root
 
 .PHONY: fetch
 fetch: ## Fetch the BLAKE3 assembly, for builds outside the build root
-	@scripts/setup
-	@scripts/fetch-blake3
+	@scripts/setup -- scripts/fetch-blake3
 
 .PHONY: man
 man: ## Write the manual pages to the cache's man directory
-	@scripts/setup
-	@$(IN) cargo run --release --locked -q --bin embrfs-man /cache/man
+	@scripts/setup -- $(IN) cargo run --release --locked -q --bin embrfs-man /cache/man
 
 .PHONY: bench
 bench: ## Measure: hashing in userspace and in a kernel without debugging
-	@scripts/setup um-bench
-	@scripts/bench
+	@scripts/setup um-bench -- scripts/bench
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers with libFuzzer (MINUTES=1)
-	@scripts/setup
-	@scripts/fuzz $(or $(MINUTES),1)
+	@scripts/setup -- scripts/fuzz $(or $(MINUTES),1)
 
 .PHONY: clean
 clean: ## Remove what was built from this checkout; kernels and build root stay

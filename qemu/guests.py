@@ -25,8 +25,8 @@ HERE = Path(__file__).resolve().parent
 GUEST = HERE / "guest"
 RELEASE = CACHE / "target/release"
 
-# How much slower than User Mode Linux a guest may be, processor emulated or not.
-SLOWER = {"kvm": 2, "tcg": 4}
+# How much slower than User Mode Linux a guest may be, processor emulated or not; and User Mode Linux itself under kmemleak.
+SLOWER = {"kvm": 2, "tcg": 4, "leaks": 3}
 
 # How User Mode Linux runs processes. Two CPUs need seccomp mode; built by clang, programs crash in it (7.3.4).
 UM_MODE = {"um-kasan": ("seccomp=off", "ncpus=1")}
@@ -90,7 +90,7 @@ def _no_core():
 def check_lane(lane):
     """Raises LaneMissing unless the lane's kernel was built."""
     if not (CACHE / "kernels" / lane / "done").exists():
-        raise LaneMissing(f"kernel {lane} is not built")
+        raise LaneMissing(f"kernel {lane} is not built (run scripts/setup-kernel {lane})")
 
 
 def make_disks(folder, sizes):
@@ -198,6 +198,7 @@ def _prepare_um():
 
 def _run_um(job, folder, streams, on_text):
     _prepare_um()
+    timeout = job.timeout * (SLOWER["leaks"] if job.leaks else 1)
     seen = folder / "guest"
     seen.mkdir()
     shutil.copy(GUEST / "lib.sh", seen)
@@ -215,7 +216,7 @@ def _run_um(job, folder, streams, on_text):
         BOOT_MODULES="",
         MODULES=" ".join(map(str, own)),
         AVAILABLE=" ".join(map(str, extra)),
-        PATIENCE=job.timeout * 0.8,
+        PATIENCE=timeout * 0.8,
     )
     with open(streams["log"], "ab") as log, open(streams["output"], "ab") as output:
         command = [
@@ -251,7 +252,7 @@ def _run_um(job, folder, streams, on_text):
         return _watch(
             command,
             folder,
-            job.timeout,
+            timeout,
             pass_fds=(log.fileno(), output.fileno()),
             streams=streams,
             on_text=on_text,

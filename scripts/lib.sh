@@ -5,7 +5,7 @@
 set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-EMBRFS_CACHE=${EMBRFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/embrfs}
+EMBRFS_CACHE=$(realpath -m "${EMBRFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/embrfs}")
 ROOT=$EMBRFS_CACHE/root
 JOBS=${JOBS:-$(nproc)}
 export TOP EMBRFS_CACHE ROOT JOBS
@@ -27,16 +27,53 @@ need_root() {
 
 hash_of() { sha256sum | cut -c1-12; }
 
-# One process at a time changes the cache; nested calls inherit the lock.
+# The scripts delete what lies in the cache, so it must be ours: a directory that was new or empty when we marked it.
+MARK=$EMBRFS_CACHE/.embrfs-cache
+if [ ! -e "$MARK" ] && [ -n "$(ls -A "$EMBRFS_CACHE" 2>/dev/null)" ]; then
+	die "$EMBRFS_CACHE is not empty, and no cache of embrfs (${MARK##*/} is not in it): set EMBRFS_CACHE to a new or empty directory"
+fi
+
+# One process at a time changes the cache. Nested calls inherit the lock as file descriptor 9; it is free once all of them ended.
+holds_lock() { [ "$EMBRFS_CACHE/lock" -ef /proc/self/fd/9 ]; }
+
+# A nested call ends with its caller: nothing works on, keeping the lock, for a run that was killed.
+if holds_lock && [ -z "${EMBRFS_NS:-}" ] && [ "${EMBRFS_TIED:-}" != $$ ]; then
+	EMBRFS_TIED=$$ exec setpriv --pdeathsig TERM "$0" "$@"
+fi
+
+# lock_cache [or-refuse]: waits for the lock, or refuses to. The builds in the cache are this checkout's then.
 lock_cache() {
-	mkdir -p "$EMBRFS_CACHE"
-	[ "${EMBRFS_LOCKED:-}" = "$EMBRFS_CACHE" ] && return 0
-	exec 9>"$EMBRFS_CACHE/lock"
-	if ! flock -n 9; then
-		say "waiting for another embrfs run to release $EMBRFS_CACHE/lock"
-		flock 9
-	fi
-	export EMBRFS_LOCKED=$EMBRFS_CACHE
+	holds_lock && return 0
+	# `make distclean` may remove the file that we wait for.
+	until holds_lock; do
+		mkdir -p "$EMBRFS_CACHE"
+		[ -e "$MARK" ] || echo "The scripts of embrfs delete what lies here." >"$MARK"
+		exec 9>"$EMBRFS_CACHE/lock"
+		if ! flock -n 9; then
+			[ "${1:-}" != or-refuse ] || die "another embrfs run uses $EMBRFS_CACHE; wait for its end"
+			say "waiting for another embrfs run to release $EMBRFS_CACHE/lock"
+			flock 9
+		fi
+	done
+	own_builds || {
+		"$TOP/scripts/clean" builds
+		printf '%s\n' "$CHECKOUT" >"$EMBRFS_CACHE/checkout"
+	}
+}
+
+# One cache serves one checkout after the other. Builds go by time stamps, which mean nothing across checkouts.
+CHECKOUT="$TOP $(stat -c %i "$TOP")"
+own_builds() { [ "$(cat "$EMBRFS_CACHE/checkout" 2>/dev/null)" = "$CHECKOUT" ]; }
+
+# split_then LANE... [-- COMMAND...]: into the arrays NAMED and THEN. THEN is to be run at the end, with the lock still held.
+split_then() {
+	NAMED=()
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		NAMED+=("$1")
+		shift
+	done
+	# shellcheck disable=SC2034
+	THEN=("${@:2}")
 }
 
 # step NAME COMMAND...: run with output in a log, a line of progress now and then, the log's end on failure.

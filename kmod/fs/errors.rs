@@ -39,6 +39,23 @@ impl fmt::Display for OpenFailure {
     }
 }
 
+impl OpenFailure {
+    /// Whether a disk that broke, vanished or was put to other use can be the reason. A failing driver may say anything; these
+    /// are what it does not say.
+    pub(crate) fn can_be_the_disk(&self) -> bool {
+        ![ENOTBLK, EACCES, EPERM, ENOMEM, EINTR].contains(&self.0)
+    }
+}
+
+/// Whether a member that gives this error may be left out: it is broken or wiped. One that is newer than what we know, or may
+/// be another volume's, is for the operator to judge.
+pub(crate) fn can_be_left_out(kind: Kind) -> bool {
+    match kind {
+        Kind::Io | Kind::NotEmbrfs | Kind::Corrupted => true,
+        Kind::NoMemory | Kind::Unsupported | Kind::Missing | Kind::Conflict => false,
+    }
+}
+
 /// Bytes from a user or a disk, fit for a log.
 pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
 

@@ -5,6 +5,7 @@
 use crate::{
     embrfs::Embrfs,
     errors::{
+        can_be_left_out,
         errno,
         Escaped,
         OpenFailure, //
@@ -47,7 +48,10 @@ use embr_vfs::{
         SuperBlock, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    str::CString, //
+};
 
 /// Opens a device in some way, and says why if that fails.
 fn open(
@@ -75,21 +79,6 @@ fn ask(device: &BlockDevice, hasher: &Hasher) -> Result<Said, embr_engine::Error
 fn refuse(path: &CStr, error: embr_engine::Error, log: &Log<'_>) -> Error {
     log.error(format_args!("{}: {error}", Escaped(path.to_bytes())));
     errno(error.kind())
-}
-
-/// Appends what a device says, on the heap: it is too large to be handed about.
-#[inline(never)]
-fn read_into(
-    said: &mut embr_rt::Vec<Said>,
-    path: &CStr,
-    device: &BlockDevice,
-    hasher: &Hasher,
-    log: &Log<'_>,
-) -> Result {
-    match ask(device, hasher) {
-        Ok(member) => said.push(member).map_err(|_| ENOMEM),
-        Err(error) => Err(refuse(path, error, log)),
-    }
 }
 
 fn source_of<'a>(source: Option<&'a CStr>, log: &Log<'_>) -> Result<&'a CStr> {
@@ -122,9 +111,76 @@ pub(crate) fn identify(source: Option<&CStr>, log: &Log<'_>) -> Result<Key> {
 struct Gathered {
     said: embr_rt::Vec<Said>,
     members: KVec<Member>,
+    /// Paths that led to nothing of use.
+    left_out: KVec<CString>,
 }
 
-/// Claims every device that was named, and reads what it says.
+impl Gathered {
+    /// Claims a device that `device=` named and reads what it says. A member may break, vanish or be wiped, and the volume
+    /// can have redundancy to spare: the device is left out then, and the engine decides whether too many are missing.
+    #[inline(never)]
+    fn add(
+        &mut self,
+        sb: &SuperBlock<'_, Embrfs, New>,
+        path: &CStr,
+        hasher: &Hasher,
+        log: &Log<'_>,
+    ) -> Result {
+        let device = match sb.claim(path) {
+            Ok(device) => device,
+            Err(error) if OpenFailure(error).can_be_the_disk() => {
+                log.warn(format_args!(
+                    "{}: cannot open: {}; left out",
+                    Escaped(path.to_bytes()),
+                    OpenFailure(error)
+                ));
+                return self.leave_out(path);
+            }
+            failed => open(path, |_| failed, log)?,
+        };
+        // A second path to a device that we have; a mount helper may well name the source again.
+        let number = device.number();
+        if self.members.iter().any(|m| m.device.number() == number) {
+            return Ok(());
+        }
+        match self.read(path, device, hasher)? {
+            Ok(()) => Ok(()),
+            Err(error) if can_be_left_out(error.kind()) => {
+                log.warn(format_args!(
+                    "{}: {error}; left out",
+                    Escaped(path.to_bytes())
+                ));
+                self.leave_out(path)
+            }
+            Err(error) => Err(refuse(path, error, log)),
+        }
+    }
+
+    /// Keeps a device together with what it says, on the heap: that is too large to be handed about.
+    #[inline(never)]
+    fn read(
+        &mut self,
+        path: &CStr,
+        device: BlockDevice,
+        hasher: &Hasher,
+    ) -> Result<Result<(), embr_engine::Error>> {
+        match ask(&device, hasher) {
+            Ok(member) => {
+                self.said.push(member).map_err(|_| ENOMEM)?;
+                self.members
+                    .push(Member::new(path.to_cstring()?, device), GFP_KERNEL)?;
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn leave_out(&mut self, path: &CStr) -> Result {
+        Ok(self.left_out.push(path.to_cstring()?, GFP_KERNEL)?)
+    }
+}
+
+/// Claims every device that was named, and reads what it says. The source has to be sound: it says which volume is meant.
 #[inline(never)]
 fn gather(
     sb: &SuperBlock<'_, Embrfs, New>,
@@ -136,20 +192,24 @@ fn gather(
     let mut all = Gathered {
         said: embr_rt::Vec::new(),
         members: KVec::new(),
+        left_out: KVec::new(),
     };
-    for path in named(Some(source_of(source, log)?), options) {
-        let device = open(path, |path| sb.claim(path), log)?;
-        if all
-            .members
-            .iter()
-            .any(|m| m.device.number() == device.number())
-        {
-            // A second path to a device that we have; a mount helper may well name the source again.
-            continue;
-        }
-        read_into(&mut all.said, path, &device, &hasher, log)?;
-        all.members
-            .push(Member::new(path.to_cstring()?, device), GFP_KERNEL)?;
+    let source = source_of(source, log)?;
+    let device = open(source, |path| sb.claim(path), log)?;
+    if let Err(error) = all.read(source, device, &hasher)? {
+        return Err(refuse(source, error, log));
+    }
+    // The superblock's key was read before anything was claimed. Whoever mounts the volume that the device holds by now
+    // must not be given this superblock for another, nor miss it.
+    if all.said.first().map(|m| m.superblock.volume.0) != Some(sb.key()) {
+        log.error(format_args!(
+            "{}: made a member of another volume just now, while it was being mounted: try again",
+            Escaped(source.to_bytes())
+        ));
+        return Err(EAGAIN);
+    }
+    for path in &options.devices {
+        all.add(sb, path, &hasher, log)?;
     }
     Ok(all)
 }
@@ -200,7 +260,7 @@ pub(crate) fn fill<'sb>(
     };
     set_root(sb.fill(
         &attributes,
-        Volume::new(volume, all.members, options.degraded),
+        Volume::new(volume, all.members, all.left_out, options.degraded),
     )?)
 }
 
@@ -235,6 +295,14 @@ pub(crate) fn share(
     log: &Log<'_>,
 ) -> Result {
     for path in named(source, options) {
+        if source != Some(path) && volume.was_left_out(path) {
+            log.warn(format_args!(
+                "{}: the volume {} is mounted already, without this device",
+                Escaped(path.to_bytes()),
+                volume.engine.uuid()
+            ));
+            continue;
+        }
         let device = open(path, BlockDevice::open, log)?;
         if !volume
             .members
@@ -267,7 +335,8 @@ pub(crate) fn reconfigure(
     }
     // mount(8) repeats the options that it finds in /proc.
     for path in &options.devices {
-        if !volume.members.iter().any(|m| *m.path == **path) {
+        let named = volume.members.iter().any(|m| *m.path == **path);
+        if !named && !volume.was_left_out(path) {
             log.error(format_args!(
                 "{}: a remount cannot add a device; unmount, and mount with it",
                 Escaped(path.to_bytes())

@@ -4,7 +4,10 @@
 
 use crate::errors::Escaped;
 use core::fmt;
-use embr_engine::volume;
+use embr_engine::volume::{
+    self,
+    assemble::Standing, //
+};
 use embr_vfs::bdev::{
     BlockDevice,
     DeviceNumber, //
@@ -51,16 +54,24 @@ impl fmt::Display for Member {
 pub(crate) struct Volume {
     pub(crate) engine: KBox<volume::Volume>,
     pub(crate) members: KVec<Member>,
+    /// Paths that the mount named, but that led to nothing of use.
+    pub(crate) left_out: KVec<CString>,
     /// It was mounted with `degraded`.
     pub(crate) degraded: bool,
     shut_down: Atomic<bool>,
 }
 
 impl Volume {
-    pub(crate) fn new(engine: KBox<volume::Volume>, members: KVec<Member>, degraded: bool) -> Self {
+    pub(crate) fn new(
+        engine: KBox<volume::Volume>,
+        members: KVec<Member>,
+        left_out: KVec<CString>,
+        degraded: bool,
+    ) -> Self {
         Volume {
             engine,
             members,
+            left_out,
             degraded,
             shut_down: Atomic::new(false),
         }
@@ -88,10 +99,23 @@ impl Volume {
         }
     }
 
-    /// Members that were missing or stale at the mount, or vanished since.
+    /// Members that were missing or stale at the mount, or vanished since; each counts once.
     pub(crate) fn absent(&self) -> usize {
-        let gone = self.members.iter().filter(|m| m.gone.load(Relaxed)).count();
-        gone.saturating_add(self.engine.missing().count() as usize)
+        let seats = self.engine.seats().iter();
+        seats
+            .filter(|seat| match seat.standing {
+                // The engine's number of a device is its place among our members.
+                Standing::Current(index) => {
+                    self.members.get(index).is_none_or(|m| m.gone.load(Relaxed))
+                }
+                Standing::Stale(_) | Standing::Missing => true,
+            })
+            .count()
+    }
+
+    /// The mount named this path, and went on without what is there.
+    pub(crate) fn was_left_out(&self, path: &CStr) -> bool {
+        self.left_out.iter().any(|p| **p == *path)
     }
 
     /// A device vanished: can the volume go on?

@@ -7,7 +7,7 @@ use crate::{
     dir::DirectoryTable,
     file_system::FileSystem,
     superblock::{
-        Live,
+        Known,
         SuperBlock, //
     },
 };
@@ -55,8 +55,8 @@ impl<T: FileSystem> Inode<T> {
         u32::from(unsafe { (*self.as_ptr()).i_mode }) & kb::S_IFMT == kb::S_IFDIR
     }
 
-    /// The superblock that it belongs to.
-    pub fn super_block(&self) -> SuperBlock<'_, T, Live> {
+    /// The superblock that it belongs to. Inodes are there before the root is set, so that is not a live one.
+    pub fn super_block(&self) -> SuperBlock<'_, T, Known> {
         // SAFETY: An inode keeps its superblock; that it can be seen means that the superblock has its volume.
         unsafe { SuperBlock::from_raw((*self.as_ptr()).i_sb) }
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Superblocks and their three states. A [`New`] one has nothing but its place in the kernel's list; a [`Filled`] one has its
-//! volume; a [`Live`] one has its root, set exactly once, and can be mounted.
+//! Superblocks and their states. A [`New`] one has nothing but its place in the kernel's list; a [`Filled`] one has its
+//! volume; a [`Live`] one has its root, set exactly once, and can be mounted. One that an inode leads to is [`Known`]: filled
+//! or live, and good for neither of the steps from one to the other.
 
 use crate::{
     bdev::BlockDevice,
@@ -33,6 +34,8 @@ pub struct New;
 pub struct Filled;
 /// The state of a superblock with a root.
 pub struct Live;
+/// The state of a superblock that was reached through an inode: it has its volume; about its root nothing is said.
+pub struct Known;
 
 /// What `s_fs_info` points to. The key is there from the beginning, for the kernel compares it under a spinlock; the volume
 /// comes when the superblock is filled, and goes before it dies.
@@ -121,6 +124,12 @@ impl<'sb, T: FileSystem, State> SuperBlock<'sb, T, State> {
         unsafe { (*self.raw).s_fs_info.cast() }
     }
 
+    /// By what [`FileSystem::identify`] named the volume: mounts that find the same key share this superblock.
+    pub fn key(&self) -> Key {
+        // SAFETY: By the type's invariant; the key never changes.
+        unsafe { Mounted::<T>::key((*self.raw).s_fs_info) }
+    }
+
     /// Is it mounted read-only?
     pub fn is_read_only(&self) -> bool {
         // SAFETY: By the type's invariant; one aligned word.
@@ -176,6 +185,7 @@ impl<'sb, T: FileSystem> SuperBlock<'sb, T, New> {
 pub trait HasVolume {}
 impl HasVolume for Filled {}
 impl HasVolume for Live {}
+impl HasVolume for Known {}
 
 impl<'sb, T: FileSystem, State: HasVolume> SuperBlock<'sb, T, State> {
     /// The volume.

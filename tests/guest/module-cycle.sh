@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Load, mount, unmount, unload, 200 times: nothing leaks, nothing complains. Every fourth time the mount is refused instead.
+# Load, mount, unmount, unload, 200 times under lockdep and kmemleak, 50 under KASAN: nothing leaks, nothing complains. Every fourth time the mount is refused instead.
 #: lanes: um-lockdep um-kasan
 #: disks: 64M*3
 #: timeout: 600
@@ -9,7 +9,10 @@
 #: available: embrfs
 . /embrfs-guest/lib.sh
 mkfs.embrfs --bundle 1+1 "$DISK1" "$DISK2" || fail "mkfs failed"
-for i in $(seq 200); do
+# KASAN sees a wrong access the first time; it is leaks that add up.
+rounds=200
+[ "$LANE" = um-lockdep ] || rounds=50
+for i in $(seq $rounds); do
 	load_module embrfs || fail "cannot load, round $i"
 	case $((i % 4)) in
 	0)
@@ -26,4 +29,4 @@ for i in $(seq 200); do
 	! mountpoint -q "$MNT" || umount "$MNT" || fail "cannot unmount, round $i"
 	unload_module embrfs || fail "cannot unload, round $i"
 done
-say "200 rounds"
+say "$rounds rounds"

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Options that are unknown or malformed are refused, and both the user and the kernel's log are told which.
 #: disks: 64M
+#: leaks: um-lockdep
+#: timeout: 300
 . /embrfs-guest/lib.sh
 must mkfs.embrfs --bundle 1+0 "$DISK1"
 
@@ -18,10 +20,14 @@ refused nodegraded "unknown mount option 'nodegraded'"
 refused device "'device'"
 refused device= "'device'"
 refused device=relative/path "device=relative/path: not an absolute path"
-refused device=/dev/none-such "/dev/none-such: cannot open: there is no such file"
 refused device=/etc/passwd "/etc/passwd: cannot open: not a block device"
 refused device=/dev/null "/dev/null: cannot open: not a block device"
-refused device=/proc/self/nothing/at/all "cannot open"
+# A disk that is gone is no mistake.
+for gone in /dev/none-such /proc/self/nothing/at/all; do
+	must mount -i -t embrfs -o "device=$gone" "$DISK1" "$MNT"
+	expect_in "$(dmesg | tail -n 3)" "embrfs: $gone: cannot open: there is no such file; left out"
+	must umount "$MNT"
+done
 # A name that is not fit for a log is escaped.
 refused "$(printf 'b\001d')" 'b\\x01d'
 refused "$(printf '%0200d' 0)" "unknown mount option '0+'"

@@ -47,3 +47,37 @@ expect_in "$OUT" "belongs to a volume with the UUID $uuid"
 must mkfs.embrfs "$DISK4"
 must embrfs-admin devices
 expect_eq "$(grep -c '^volume' <<<"$OUT")" 2 "volumes on the machine"
+
+# Image files under the loop devices of a mounted volume: anyone can open them for writing, and fsck must not.
+images=(/tmp/image1 /tmp/image2) loops=()
+for image in "${images[@]}"; do
+	truncate -s 64M "$image"
+	loops+=("$(losetup --find --show "$image")")
+done
+must mkfs.embrfs --bundle 1+1 "${loops[@]}"
+must mount.embrfs "${loops[0]}" "$MNT"
+# By another name, too.
+must ln /tmp/image2 /tmp/second-name
+damage() { dd if=/dev/zero of="$1" bs=4096 seek=16 count=1 conv=fsync,notrunc status=none; }
+damage /tmp/image2
+sync
+for image in /tmp/image2 /tmp/second-name; do
+	for option in -y -p; do
+		status=0
+		OUT=$(fsck.embrfs $option --only "$image" /tmp/image1 2>&1) || status=$?
+		echo "$OUT"
+		expect_eq "$status" 12 "fsck $option of image files under a mounted volume (8: not possible, 4: left)"
+		expect_in "$OUT" 'nothing was repaired: /tmp/.* is in use by /dev/loop'
+		cmp -n 4096 -i 65536:0 "$image" /dev/zero || fail "fsck wrote to an image under a mounted volume"
+	done
+done
+# One member in use is enough, whatever the others are.
+damage "$DISK1"
+status=0
+OUT=$(fsck.embrfs -y "$DISK1" /tmp/image1 2>&1) || status=$?
+expect_in "$OUT" 'nothing was repaired: /tmp/image1 is in use by /dev/loop'
+must umount "$MNT"
+must losetup --detach "${loops[@]}"
+status=0
+fsck.embrfs -y "${images[@]}" || status=$?
+expect_eq "$status" 1 "fsck -y of image files that nothing uses"

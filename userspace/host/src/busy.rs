@@ -107,13 +107,23 @@ fn names_in(dir: &Path) -> Vec<String> {
 
 /// The block device that lies on this one.
 fn holder(identity: Identity, path: &Path) -> Option<String> {
-    if let Some(dir) = identity.sysfs() {
-        return names_in(&dir.join("holders")).into_iter().next();
-    }
-    let real = fs::canonicalize(path).ok()?;
+    let above = identity
+        .sysfs()
+        .and_then(|dir| names_in(&dir.join("holders")).into_iter().next());
+    above.or_else(|| loop_over(identity, path))
+}
+
+/// The loop device over this file or device. It holds neither in a way that the kernel would show to others.
+fn loop_over(identity: Identity, path: &Path) -> Option<String> {
+    let real = fs::canonicalize(path).ok();
     names_in(Path::new("/sys/block")).into_iter().find(|name| {
         let file = Path::new("/sys/block").join(name).join("loop/backing_file");
-        fs::read_to_string(file).is_ok_and(|backing| Path::new(backing.trim_end()) == real)
+        let Ok(text) = fs::read_to_string(file) else {
+            return false;
+        };
+        let backing = Path::new(text.strip_suffix('\n').unwrap_or(&text));
+        // Another name of the file is as good; one that cannot be reached from here has its path only.
+        Some(backing) == real.as_deref() || Identity::of(backing).is_ok_and(|id| id == identity)
     })
 }
 

@@ -4,6 +4,7 @@
 //! defined in [`cli`], once for parsing, help and manual pages. What a volume is and whether one is sound, the engine
 //! decides; the tools ask, tell and write.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(

@@ -5,6 +5,10 @@
 mod common;
 
 use common::*;
+use embr_engine::env::Environment;
+use embr_engine::format::seal;
+use embr_engine::units::Bytes;
+use embrfs_host::Host;
 
 /// Superblock copies of a device above 1 GiB.
 const COPIES: [u64; 3] = [64 << 10, (8 << 20) + (64 << 10), (1 << 30) + (64 << 10)];
@@ -48,12 +52,90 @@ fn each_damaged_copy_is_found_and_mended() {
 fn every_byte_kind_of_damage_to_a_copy() {
     let dir = Dir::new();
     let devices = volume(&dir, "1+0", 32);
-    for at in [0, 8, 12, 16, 47, 48, 100, 5000, 9000, 16383] {
+    for at in [0, 12, 16, 47, 48, 100, 5000, 9000, 16383] {
         rot(&devices[0], COPIES[0] + at);
         fsck(&["-n"], &devices).expect(4);
         fsck(&["-p"], &devices).expect(1);
     }
     fsck(&["-n"], &devices).expect(0);
+}
+
+/// Changes a structure as somebody would who means it: with its seal.
+fn forge(path: &str, at: u64, length: usize, change: impl Fn(&mut [u8])) {
+    let mut bytes = read_at(path, at, length);
+    change(&mut bytes);
+    seal::apply(Host::new().unwrap().hasher(), &mut bytes, Bytes(at));
+    write_at(path, at, &bytes);
+}
+
+/// fsck -y reports that something is wrong with the first device, and changes no byte of it.
+#[track_caller]
+fn left_alone(devices: &[String], what: &str) {
+    let before = std::fs::read(&devices[0]).unwrap();
+    let done = fsck(&["-y"], devices);
+    // Left uncorrected, or not checked at all; that other devices are mended has no part in it.
+    assert!(done.code & 12 != 0, "{what}: {done:?}");
+    assert!(done.out.contains(" at byte "), "{what}: {done:?}");
+    let after = std::fs::read(&devices[0]).unwrap();
+    let first = before.iter().zip(&after).position(|(a, b)| a != b);
+    assert_eq!(first, None, "{what}: changed");
+}
+
+/// A change that leaves something which this version does not understand: its name, and byte and value.
+type Change = (&'static str, usize, u8);
+
+#[test]
+fn sealed_roots_that_are_not_understood_are_left_alone() {
+    const CHANGES: [Change; 5] = [
+        ("a tree table", 108, 1),
+        ("version", 8, 2),
+        ("volume", 48, 0),
+        ("another device", 88, 9),
+        ("slot", 92, 33),
+    ];
+    for (what, field, value) in CHANGES {
+        let dir = Dir::new();
+        let devices = volume(&dir, "1+1", 32);
+        // With a sound twin, and in a slot where there is none.
+        forge(&devices[0], RINGS[0] + 4096, 4096, |root| {
+            root[field] = value
+        });
+        left_alone(&devices, what);
+        let dir = Dir::new();
+        let devices = volume(&dir, "1+1", 32);
+        let root = read_at(&devices[0], RINGS[0] + 4096, 4096);
+        write_at(&devices[0], RINGS[1] + 9 * 4096, &root);
+        forge(&devices[0], RINGS[1] + 9 * 4096, 4096, |root| {
+            (root[80], root[92]) = (9, 9);
+            root[field] = value;
+        });
+        left_alone(&devices, what);
+        // And nothing else is touched on a device that holds such a thing; on others it is.
+        rot(&devices[0], COPIES[1] + 300);
+        rot(&devices[0], RINGS[0] + 4096 + 200);
+        rot(&devices[1], COPIES[1] + 300);
+        left_alone(&devices, what);
+        fsck(&["-n"], &devices[1..]).expect(0);
+    }
+}
+
+#[test]
+fn superblock_copies_that_are_not_understood_are_left_alone() {
+    const CHANGES: [Change; 2] = [("version", 8, 2), ("features", 127, 0x80)];
+    for (what, field, value) in CHANGES {
+        for copy in &COPIES[..2] {
+            let dir = Dir::new();
+            let devices = volume(&dir, "1+1", 32);
+            rot(&devices[0], RINGS[0] + 4096 + 200);
+            forge(&devices[0], *copy, 16384, |bytes| bytes[field] = value);
+            left_alone(&devices, what);
+        }
+    }
+    // A version of which the seal may be another one, too.
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 32);
+    rot(&devices[0], COPIES[0] + 8);
+    left_alone(&devices, "version without a seal");
 }
 
 #[test]

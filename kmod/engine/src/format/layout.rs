@@ -57,7 +57,7 @@ pub fn rings(device: Bytes) -> impl Iterator<Item = Bytes> {
 /// The slot of this generation's root.
 pub fn ring_slot(generation: Generation) -> u32 {
     // Below RING_SLOTS, so it fits.
-    generation.0.checked_rem(RING_SLOTS as u64).unwrap_or(0) as u32
+    generation.0.checked_rem(u64::from(RING_SLOTS)).unwrap_or(0) as u32
 }
 
 /// Where a slot of the ring at `ring` lies.

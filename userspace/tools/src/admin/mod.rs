@@ -4,7 +4,6 @@
 
 mod devices;
 mod dump;
-mod info;
 mod status;
 
 use crate::cli::admin::Action;

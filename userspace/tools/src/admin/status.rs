@@ -3,8 +3,6 @@
 //! `embrfs-admin status`: how a volume is. Of a mounted one the kernel is asked, of others the devices.
 
 use super::devices;
-use super::info;
-use super::info::Info;
 use super::open;
 use super::FAILED;
 use super::TROUBLE;
@@ -20,6 +18,8 @@ use embr_engine::units::Bytes;
 use embr_engine::volume;
 use embrfs_host::busy;
 use embrfs_host::device::Claim;
+use embrfs_host::info;
+use embrfs_host::info::Info;
 use embrfs_host::mounts;
 use embrfs_host::mounts::Mount;
 use embrfs_host::scan;

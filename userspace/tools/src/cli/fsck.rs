@@ -20,7 +20,7 @@ pub const SECTIONS: &[Section] = &[
         "0   no errors\n\
          1   errors were corrected\n\
          4   errors were left uncorrected\n\
-         8   operational error: a device cannot be read, is mounted, or is no embrfs\n\
+         8   operational error: a device cannot be read, is in use, is no embrfs, or is a later version's\n\
          16  the command line is wrong\n\
          32  cancelled at a question\n\
          The code is the sum of what applies.",
@@ -30,8 +30,9 @@ pub const SECTIONS: &[Section] = &[
 /// Check and repair an embrfs volume.
 ///
 /// Checks every superblock copy and every root of every device, and whether the devices make a volume. Damaged or
-/// old superblock copies are written again from the newest, damaged roots from their second copy. A mounted
-/// volume is checked, but never repaired.
+/// old superblock copies are written again from the newest, damaged roots from their second copy. What a later
+/// version of embrfs wrote is left alone. A volume in use is checked, but never repaired: mounted, or with a member
+/// that something else holds, or an image file under a loop device.
 ///
 /// One device is enough: the others of its volume are found by UUID. Without -n, -p or -y, repairs are asked
 /// for on a terminal, and left undone elsewhere.

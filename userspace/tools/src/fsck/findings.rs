@@ -7,6 +7,7 @@ use super::UNCORRECTED;
 use embr_engine::units::Bytes;
 use embr_engine::units::Uuid;
 use embr_engine::volume::assemble::Standing;
+use embr_engine::volume::mend::mendable;
 use embr_engine::volume::probe::CopyState;
 use embr_engine::volume::Member;
 use embr_engine::volume::Volume;
@@ -29,6 +30,9 @@ pub(crate) enum Mend {
     ClearRoot(Bytes),
     /// Nothing that fsck could do.
     None,
+    /// Nothing that fsck may do: the bytes are as somebody wrote them, but this version does not understand them, and so
+    /// not the device either.
+    Forbidden,
     /// Nothing is known to be wrong with the volume, but the check could not be made.
     Operational,
 }
@@ -55,7 +59,14 @@ pub(crate) struct Report {
 
 impl Finding {
     pub(crate) fn can_be_mended(&self) -> bool {
-        !self.mended && !matches!(self.mend, Mend::None | Mend::Operational)
+        !self.mended && self.repairable()
+    }
+
+    fn repairable(&self) -> bool {
+        matches!(
+            self.mend,
+            Mend::Superblocks | Mend::CopyRoot { .. } | Mend::ClearRoot(_)
+        )
     }
 
     fn name<'a>(&self, names: &'a [String]) -> Option<&'a str> {
@@ -74,7 +85,7 @@ impl Finding {
         json!({
             "device": self.name(names),
             "text": self.text,
-            "repairable": !matches!(self.mend, Mend::None | Mend::Operational),
+            "repairable": self.repairable(),
             "corrected": self.mended,
         })
     }
@@ -100,12 +111,21 @@ impl Report {
     }
 }
 
+/// Takes every repair from a device that holds what is not understood: what looks damaged may be part of that.
+pub(crate) fn leave_what_is_not_understood(findings: &mut [Finding]) {
+    if findings.iter().any(|f| f.mend == Mend::Forbidden) {
+        for finding in findings.iter_mut().filter(|f| f.can_be_mended()) {
+            finding.mend = Mend::None;
+        }
+    }
+}
+
 /// How the superblock copies of one device are.
 pub(crate) fn superblocks(device: usize, member: &Member) -> Vec<Finding> {
-    let finding = |text: String| Finding {
+    let finding = |text: String, mend: Mend| Finding {
         device: Some(device),
         text,
-        mend: Mend::Superblocks,
+        mend,
         mended: false,
     };
     member
@@ -113,11 +133,21 @@ pub(crate) fn superblocks(device: usize, member: &Member) -> Vec<Finding> {
         .iter()
         .filter_map(|copy| match copy.state {
             CopyState::Good => None,
-            CopyState::Old => Some(finding(format!(
-                "superblock copy {} at byte {} is an old one",
-                copy.number, copy.at
-            ))),
-            CopyState::Bad(error) => Some(finding(format!("copy {}: {error}", copy.number))),
+            CopyState::Old => Some(finding(
+                format!(
+                    "superblock copy {} at byte {} is an old one",
+                    copy.number, copy.at
+                ),
+                Mend::Superblocks,
+            )),
+            CopyState::Bad(error) => Some(finding(
+                format!("copy {}: {error}", copy.number),
+                if mendable(&error) {
+                    Mend::Superblocks
+                } else {
+                    Mend::Forbidden
+                },
+            )),
         })
         .collect()
 }

@@ -64,7 +64,7 @@ fn run(args: Args) -> Result<u8, Failure> {
     });
     let mut code = 0;
     if report.mendable() {
-        code |= repair::repair(&args, &host, &paths, &mut report, mounted.as_deref())?;
+        code |= repair::repair(&args, &host, &paths, &mut report)?;
     }
     code |= report.code();
     tell(&args, &report, mounted.as_deref(), code);
@@ -119,15 +119,15 @@ pub(crate) fn check(paths: &[PathBuf], host: &Host) -> Result<Report, Failure> {
         let device = open(path)?;
         match volume::probe(&device, host.hasher()) {
             Ok(member) => {
-                report
-                    .findings
-                    .extend(findings::superblocks(index, &member));
-                report.findings.extend(roots::check(
+                let mut found = findings::superblocks(index, &member);
+                found.extend(roots::check(
                     index,
                     &device,
                     &member.superblock,
                     host.hasher(),
                 ));
+                findings::leave_what_is_not_understood(&mut found);
+                report.findings.extend(found);
                 sound.push(member);
                 names.push(path.display().to_string());
             }

@@ -20,10 +20,12 @@ use embr_engine::format::root::Root;
 use embr_engine::units::Bytes;
 use embr_engine::volume;
 use embr_engine::volume::mend::mend_copies;
+use embrfs_host::busy;
 use embrfs_host::Host;
 use embrfs_host::WritableFileDevice;
 use std::io;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// Who decides.
@@ -51,7 +53,6 @@ pub(super) fn repair(
     host: &Host,
     paths: &[PathBuf],
     report: &mut Report,
-    mounted: Option<&str>,
 ) -> Result<u8, Failure> {
     let will = will(args);
     if matches!(will, Will::Never) {
@@ -62,10 +63,9 @@ pub(super) fn repair(
         }
         return Ok(0);
     }
-    if let Some(mounted) = mounted {
-        report
-            .notes
-            .push(format!("nothing was repaired: {mounted}; unmount it first"));
+    // One device in use speaks for all of them: they are one volume.
+    if let Some(why) = paths.iter().find_map(|path| in_use(path)) {
+        report.notes.push(format!("nothing was repaired: {why}"));
         return Ok(OPERATIONAL);
     }
     for (index, path) in paths.iter().enumerate() {
@@ -96,6 +96,19 @@ pub(super) fn repair(
         }
     }
     recheck(host, paths, report)
+}
+
+/// Why a device or image file must not be written, by the same rules as in mkfs. Opening it for writing tells less: an image
+/// file under a loop device can be opened by anyone.
+fn in_use(path: &Path) -> Option<String> {
+    match busy::in_use(path) {
+        Ok(None) => None,
+        Ok(Some(how)) => Some(format!("{} is {how}", path.display())),
+        Err(error) => Some(format!(
+            "{}: whether it is in use cannot be told: {error}",
+            path.display()
+        )),
+    }
 }
 
 fn agreed(will: &Will, finding: &Finding, names: &[String]) -> Result<bool, Failure> {
@@ -133,7 +146,7 @@ fn mend_device(
             }
             Mend::CopyRoot { from, to } => copy_root(host, device, from, to),
             Mend::ClearRoot(at) => write_root(device, at, &[0; layout::ROOT_SIZE]),
-            Mend::None | Mend::Operational => Ok(()),
+            Mend::None | Mend::Forbidden | Mend::Operational => Ok(()),
         };
         if let Err(error) = done {
             failed.push(device.reading().explain(&error));

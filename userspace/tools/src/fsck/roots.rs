@@ -63,10 +63,12 @@ fn judge(slot: &Slot, twin: Option<&Slot>) -> Option<(String, Mend)> {
                     Mend::CopyRoot { from, to: at },
                 )
             }),
-        Held::Bad(why @ BadRoot::Version(_)) => {
-            Some((format!("root at byte {at}: {why}"), Mend::None))
-        }
-        Held::Bad(why) => {
+        // What is behind a seal that holds was meant: by a later version, or by one with an error. Only who understands it
+        // may write over it.
+        Held::Bad(
+            why @ (BadRoot::Version(_) | BadRoot::Foreign | BadRoot::Slot | BadRoot::Field),
+        ) => Some((format!("root at byte {at}: {why}"), Mend::Forbidden)),
+        Held::Bad(why @ (BadRoot::Magic | BadRoot::Seal)) => {
             let mend = twin_root.map_or(Mend::ClearRoot(at), |(from, _)| Mend::CopyRoot {
                 from,
                 to: at,

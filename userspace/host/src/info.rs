@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! EMBRFS_IOC_INFO: what the kernel says of a mounted volume. The twin of kmod/fs/uapi/embrfs.h.
+//!
+//! The only file in userspace with an unsafe block: the kernel writes into memory of ours, and no library can know how much.
+
+#![allow(unsafe_code)]
 
 use embr_engine::units::Uuid;
 use rustix::ioctl::opcode;
@@ -44,27 +48,39 @@ const SHUT_DOWN: u32 = 4;
 
 /// A mounted volume.
 #[derive(Debug)]
-pub(super) struct Info {
-    pub(super) uuid: Uuid,
-    pub(super) label: String,
-    pub(super) epoch_number: u64,
-    pub(super) generation: u64,
+pub struct Info {
+    /// The volume.
+    pub uuid: Uuid,
+    /// Its label; empty where it has none.
+    pub label: String,
+    /// How many membership epochs came before, and one.
+    pub epoch_number: u64,
+    /// The generation of its newest root.
+    pub generation: u64,
     /// Bytes of file data that fit.
-    pub(super) capacity: u64,
-    /// Of these.
-    pub(super) free: u64,
-    pub(super) data: u8,
-    pub(super) parity: u8,
-    pub(super) members: u32,
-    pub(super) current: u32,
-    pub(super) absent: u32,
-    pub(super) read_only: bool,
-    pub(super) degraded: bool,
-    pub(super) shut_down: bool,
+    pub capacity: u64,
+    /// Bytes of file data that are free.
+    pub free: u64,
+    /// k of the bundle.
+    pub data: u8,
+    /// m of the bundle.
+    pub parity: u8,
+    /// Members that it has.
+    pub members: u32,
+    /// Members that are here and up to date.
+    pub current: u32,
+    /// Members that are missing, stale or gone.
+    pub absent: u32,
+    /// Nothing can be written.
+    pub read_only: bool,
+    /// Members are absent.
+    pub degraded: bool,
+    /// Everything gives EIO.
+    pub shut_down: bool,
 }
 
 /// Asks about the volume that `path` lies on; none where that is no embrfs.
-pub(super) fn ask(path: &Path) -> io::Result<Option<Info>> {
+pub fn ask(path: &Path) -> io::Result<Option<Info>> {
     let file = File::open(path)?;
     let mut raw = Raw {
         size: size_of::<Raw>() as u32,

@@ -3,7 +3,7 @@
 # Devices that hold no embrfs, or a damaged one, are refused with the reason, or left out with it where others are enough; one
 # sound superblock copy is enough.
 #: disks: 64M*3 512K
-#: tools: mkfs.ext4
+#: tools: mkswap swapon swapoff
 . /embrfs-guest/lib.sh
 mustfail mount -i -t embrfs "$DISK1" "$MNT"
 expect_in "$OUT" "$DISK1: not an embrfs device"
@@ -15,14 +15,13 @@ expect_in "$(dmesg | tail -n 4)" "embrfs: $DISK3: not an embrfs device.*; left o
 must umount "$MNT"
 
 # A device that something else holds.
-must mkfs.ext4 -q "$DISK3"
-mkdir -p /tmp/ext4
-must mount -t ext4 "$DISK3" /tmp/ext4
+must mkswap "$DISK3"
+must swapon "$DISK3"
 mustfail mount -i -t embrfs "$DISK3" "$MNT"
 must mount -i -t embrfs -o "device=$DISK3" "$DISK1" "$MNT"
 expect_in "$(dmesg | tail -n 4)" "embrfs: $DISK3: cannot open: in use.*; left out"
 must umount "$MNT"
-must umount /tmp/ext4
+must swapoff "$DISK3"
 
 scratch() { dd if=/dev/urandom of="$1" bs=4096 seek=$(($2 / 4096)) count="$3" conv=notrunc,fsync status=none; }
 # The first superblock lies at 64 KiB, the second at 8 MiB + 64 KiB.

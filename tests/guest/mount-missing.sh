@@ -3,7 +3,7 @@
 # A 4+2 volume mounts without any two members, naming them; without three it is refused, naming them. A member that is named but
 # wiped, damaged, taken or gone is left out with a warning, except where it is the source.
 #: disks: 64M*6
-#: tools: mkfs.ext4
+#: tools: mkswap swapon swapoff
 #: leaks: um-lockdep
 #: timeout: 300
 . /embrfs-guest/lib.sh
@@ -67,13 +67,12 @@ for d in "$DISK3" "$DISK4"; do
 done
 
 # One too many: gone from /dev, or in other use.
-must mkfs.ext4 -qF "$DISK5"
-mkdir -p /tmp/ext4
-must mount -t ext4 "$DISK5" /tmp/ext4
+must mkswap -f "$DISK5"
+must swapon "$DISK5"
 mustfail mount -i -t embrfs -o "$all" "$DISK1" "$MNT"
 expect_in "$OUT" '3 members are missing and only 2 may be'
 expect_in "$(last_log 4)" "$DISK5: cannot open: in use.*; left out"
-must umount /tmp/ext4
+must swapoff "$DISK5"
 mustfail mount.embrfs "$DISK1" "$MNT" -o "$all"
 expect_in "$OUT" "$DISK5: not an embrfs device .*; left out"
 expect_in "$OUT" '3 members are missing and only 2 may be'

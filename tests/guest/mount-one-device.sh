@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # One device without redundancy mounts, again and again, and no mount leaves it busy.
 #: disks: 64M
+#: tools: busybox
 . /embrfs-guest/lib.sh
 must mkfs.embrfs --bundle 1+0 "$DISK1"
 for _ in 1 2 3 4 5; do
@@ -11,8 +12,8 @@ for _ in 1 2 3 4 5; do
 done
 # A device that is mounted cannot be claimed by others.
 must mount -i -t embrfs "$DISK1" "$MNT"
-mkdir -p /tmp/other
-mustfail mount -i -t ext4 "$DISK1" /tmp/other
+mustfail busybox swapon "$DISK1"
+expect_in "$OUT" 'busy'
 # Lazily unmounted while in use, it stays until the last user is gone.
 exec 7<"$MNT"
 must umount -l "$MNT"

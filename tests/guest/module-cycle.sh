@@ -16,7 +16,7 @@ for i in $(seq $rounds); do
 	load_module embrfs || fail "cannot load, round $i"
 	case $((i % 4)) in
 	0)
-		mount -i -t embrfs -o "device=$DISK3" "$DISK1" "$MNT" 2>/dev/null && fail "mounted with a foreign device, round $i"
+		mount -i -t embrfs -o "device=$DISK1" "$DISK3" "$MNT" 2>/dev/null && fail "mounted a blank device, round $i"
 		mount -i -t embrfs -o bogus "$DISK1" "$MNT" 2>/dev/null && fail "mounted with a bogus option, round $i"
 		;;
 	1)

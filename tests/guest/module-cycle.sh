@@ -1,15 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Load, mount, unmount, unload, 200 times under lockdep and kmemleak, 50 under KASAN: nothing leaks, nothing complains. Every fourth time the mount is refused instead.
+# Load, mount, unmount, unload, 200 times under lockdep, 50 under KASAN: nothing complains. Every fourth time the mount is refused instead.
 #: lanes: um-lockdep um-kasan
 #: disks: 64M*3
 #: timeout: 600
-#: leaks: um-lockdep
 #: modules: none
 #: available: embrfs
 . /embrfs-guest/lib.sh
 mkfs.embrfs --bundle 1+1 "$DISK1" "$DISK2" || fail "mkfs failed"
-# KASAN sees a wrong access the first time; it is leaks that add up.
+# KASAN sees a wrong access the first time.
 rounds=200
 [ "$LANE" = um-lockdep ] || rounds=50
 for i in $(seq $rounds); do

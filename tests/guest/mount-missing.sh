@@ -67,7 +67,8 @@ for d in "$DISK3" "$DISK4"; do
 done
 
 # One too many: gone from /dev, or in other use.
-must mkswap -f "$DISK5"
+must dd if=/dev/zero of="$DISK5" bs=1M count=12 status=none
+must mkswap "$DISK5"
 must swapon "$DISK5"
 mustfail mount -i -t embrfs -o "$all" "$DISK1" "$MNT"
 expect_in "$OUT" '3 members are missing and only 2 may be'

@@ -48,6 +48,12 @@ must mkfs.embrfs "$DISK4"
 must embrfs-admin devices
 expect_eq "$(grep -c '^volume' <<<"$OUT")" 2 "volumes on the machine"
 
+# The small stock guest has no loop driver.
+if [ ! -e /dev/loop-control ]; then
+	say "no loop driver in this guest: the part with image files runs in the other lanes"
+	exit 0
+fi
+
 # Image files under the loop devices of a mounted volume: anyone can open them for writing, and fsck must not.
 images=(/tmp/image1 /tmp/image2) loops=()
 for image in "${images[@]}"; do

@@ -4,6 +4,8 @@
 //! SIMD; the tools with pread and a library; the tests with memory. Field arithmetic and compression join when stripes
 //! and encodings do.
 
+use crate::format::member::Members;
+use crate::format::member::Slot;
 use crate::units::Bytes;
 use crate::units::Timestamp;
 use core::fmt;
@@ -54,6 +56,41 @@ pub trait WritableDevice: Device {
     fn write(&self, at: Bytes, from: &[u8]) -> Result<(), DeviceError>;
     /// Returns once all that was written before is durable.
     fn flush(&self) -> Result<(), DeviceError>;
+}
+
+/// One write among several that go out together.
+#[derive(Debug)]
+pub struct Write<'a> {
+    /// To which device.
+    pub device: Slot,
+    /// Where on it: a whole block.
+    pub at: Bytes,
+    /// What: whole blocks.
+    pub from: &'a [u8],
+    /// How it went; the host fills this in.
+    pub outcome: Result<(), DeviceError>,
+}
+
+impl<'a> Write<'a> {
+    /// A write that has not gone out yet.
+    pub fn new(device: Slot, at: Bytes, from: &'a [u8]) -> Self {
+        Write {
+            device,
+            at,
+            from,
+            outcome: Err(DeviceError::Io),
+        }
+    }
+}
+
+/// The devices of a volume, by their places in the device table. Shared by all that work on the volume.
+pub trait Devices {
+    /// Fills `into` from the bytes at `at` of a device; place and length are whole blocks. A device that is not here fails.
+    fn read(&self, device: Slot, at: Bytes, into: &mut [u8]) -> Result<(), DeviceError>;
+    /// Carries out all the writes, in any order or at once, and returns when each has its outcome. Durable only after a flush.
+    fn write(&self, writes: &mut [Write<'_>]);
+    /// Makes durable what these devices were given before, and says which of them failed to.
+    fn flush(&self, devices: Members) -> Members;
 }
 
 /// BLAKE3, unkeyed, by whatever means the host has. All give the same result as [`crate::hash::Scalar`].

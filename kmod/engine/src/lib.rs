@@ -30,6 +30,7 @@ pub mod env;
 pub mod error;
 pub mod format;
 pub mod hash;
+pub mod tree;
 pub mod units;
 pub mod volume;
 

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The trees: ordered maps from fixed-width keys to short values.
+//!
+//! A tree has three layers. The *base* is a B+tree on disk whose nodes never change once written. What was committed since it
+//! was written lies in memory, in the *active* delta; while a checkpoint merges them into a new base, the changes that it
+//! merges lie in a *frozen* delta between the two. A lookup asks active, frozen, base, in this order. So readers of the base
+//! take no lock on nodes, a checkpoint is an exact point in the order of transactions, and an update never reads a node.
+
+pub mod change;
+pub mod key;
+
+pub use change::Change;
+pub use change::Changes;
+pub use change::Range;
+pub use key::Key;

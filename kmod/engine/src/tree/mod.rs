@@ -8,6 +8,7 @@
 //! take no lock on nodes, a checkpoint is an exact point in the order of transactions, and an update never reads a node.
 
 pub mod change;
+pub mod delta;
 pub mod key;
 
 pub use change::Change;

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changes of a tree that are in memory and not yet in its base: an ordered map of three levels. Changing it never fails and
+//! never allocates once room was [reserved](Delta::reserve), so a transaction applies wholly or not at all.
+
+use crate::error::NoMem;
+use crate::tree::change::Change;
+use crate::tree::change::Changes;
+use crate::tree::change::Range;
+use crate::tree::key::Key;
+use embr_rt::Vec;
+
+/// Entries in a leaf, at most.
+const LEAF: usize = 64;
+/// Leaves in a branch, at most.
+const BRANCH: usize = 96;
+/// What an entry takes besides its value.
+const ENTRY_BYTES: usize = core::mem::size_of::<Entry>();
+
+/// One key's change; no value means that the key is gone.
+#[derive(Debug)]
+struct Entry {
+    key: Key,
+    value: Option<Vec<u8>>,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES.saturating_add(self.value.as_ref().map_or(0, Vec::capacity))
+    }
+
+    fn change(&self) -> (Key, Change<'_>) {
+        let change = match &self.value {
+            Some(value) => Change::Set(value),
+            None => Change::Gone,
+        };
+        (self.key, change)
+    }
+}
+
+/// Never empty while it is in a branch.
+type Leaf = Vec<Entry>;
+/// Never empty while it is in a delta.
+type Branch = Vec<Leaf>;
+
+/// What a delta knows of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known<'a> {
+    /// The key has this value.
+    Set(&'a [u8]),
+    /// The key is gone.
+    Gone,
+    /// Nothing happened to the key here.
+    Nothing,
+}
+
+/// Changes in memory, in order of their keys.
+#[derive(Debug, Default)]
+pub struct Delta {
+    branches: Vec<Branch>,
+    /// Ranges that are gone, older than all entries in them; they neither overlap nor touch.
+    gone: Vec<Range>,
+    spare_leaves: Vec<Leaf>,
+    spare_branches: Vec<Branch>,
+    entries: usize,
+    bytes: usize,
+}
+
+fn first_of_leaf(leaf: &Leaf) -> Key {
+    leaf.first().map_or(Key::MAX, |e| e.key)
+}
+
+fn last_of_leaf(leaf: &Leaf) -> Key {
+    leaf.last().map_or(Key::MIN, |e| e.key)
+}
+
+fn first_of_branch(branch: &Branch) -> Key {
+    branch.first().map_or(Key::MAX, first_of_leaf)
+}
+
+fn last_of_branch(branch: &Branch) -> Key {
+    branch.last().map_or(Key::MIN, last_of_leaf)
+}
+
+impl Delta {
+    /// No changes.
+    pub const fn new() -> Self {
+        Delta {
+            branches: Vec::new(),
+            gone: Vec::new(),
+            spare_leaves: Vec::new(),
+            spare_branches: Vec::new(),
+            entries: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0 && self.gone.is_empty()
+    }
+
+    /// How many keys changed, those in ranges not counted.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// About how much memory it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes.saturating_add(
+            self.gone
+                .len()
+                .saturating_mul(core::mem::size_of::<Range>()),
+        )
+    }
+
+    /// Makes room for `changes` further changes of keys and `ranges` of ranges: they will not fail.
+    pub fn reserve(&mut self, changes: usize, ranges: usize) -> Result<(), NoMem> {
+        // A range that ends within a leaf leaves the leaf's end behind, at most once per range; nothing is split.
+        while self.spare_leaves.len() < changes {
+            let leaf = Vec::try_with_capacity(LEAF)?;
+            self.spare_leaves.push(leaf)?;
+        }
+        while self.spare_branches.len() < changes {
+            let branch = Vec::try_with_capacity(BRANCH)?;
+            self.spare_branches.push(branch)?;
+        }
+        self.branches.try_reserve(changes)?;
+        self.gone.try_reserve(ranges)
+    }
+
+    /// The place of the leaf that has the key, or would: the last that begins at or before it, else the first.
+    fn leaf_of(&self, key: Key) -> (usize, usize) {
+        let branch = self
+            .branches
+            .partition_point(|b| first_of_branch(b) <= key)
+            .saturating_sub(1);
+        let leaf = self.branches.get(branch).map_or(0, |b| {
+            b.partition_point(|l| first_of_leaf(l) <= key)
+                .saturating_sub(1)
+        });
+        (branch, leaf)
+    }
+
+    fn leaf(&self, branch: usize, leaf: usize) -> Option<&Leaf> {
+        self.branches.get(branch)?.get(leaf)
+    }
+
+    /// What happened to the key here.
+    pub fn get(&self, key: Key) -> Known<'_> {
+        let (branch, leaf) = self.leaf_of(key);
+        let entry = self.leaf(branch, leaf).and_then(|l| {
+            let at = l.binary_search_by(|e| e.key.cmp(&key)).ok()?;
+            l.get(at)
+        });
+        match entry.map(Entry::change) {
+            Some((_, Change::Set(value))) => Known::Set(value),
+            Some((_, Change::Gone)) => Known::Gone,
+            None if self.is_gone(key) => Known::Gone,
+            None => Known::Nothing,
+        }
+    }
+
+    /// Whether the key lies in a range that is gone; it may have been set since.
+    pub fn is_gone(&self, key: Key) -> bool {
+        self.gone_at_or_after(key).is_some_and(|r| r.has(key))
+    }
+
+    /// Gives the key a value. Room must be reserved.
+    pub fn set(&mut self, key: Key, value: Vec<u8>) -> Result<(), NoMem> {
+        self.put(Entry {
+            key,
+            value: Some(value),
+        })
+    }
+
+    /// Removes the key. Room must be reserved.
+    pub fn remove(&mut self, key: Key) -> Result<(), NoMem> {
+        self.put(Entry { key, value: None })
+    }
+
+    fn put(&mut self, entry: Entry) -> Result<(), NoMem> {
+        let (b, l) = self.leaf_of(entry.key);
+        let grows = entry.bytes();
+        let Some(branch) = self.branches.get_mut(b) else {
+            let leaf = Self::take_spare(&mut self.spare_leaves, LEAF)?;
+            let mut branch = Self::take_spare(&mut self.spare_branches, BRANCH)?;
+            branch.push(leaf)?;
+            self.branches.push(branch)?;
+            return self.put(entry);
+        };
+        let full = branch.len() >= BRANCH;
+        let Some(leaf) = branch.get_mut(l) else {
+            return Ok(());
+        };
+        match leaf.binary_search_by(|e| e.key.cmp(&entry.key)) {
+            Ok(at) => {
+                if let Some(old) = leaf.get_mut(at) {
+                    self.bytes = self.bytes.saturating_sub(old.bytes()).saturating_add(grows);
+                    *old = entry;
+                }
+                return Ok(());
+            }
+            Err(at) if leaf.len() < LEAF => leaf.insert(at, entry)?,
+            // Keys that come in rising order fill their leaves.
+            Err(LEAF) if !full => {
+                let mut new = Self::take_spare(&mut self.spare_leaves, LEAF)?;
+                new.push(entry)?;
+                branch.insert(l.saturating_add(1), new)?;
+            }
+            Err(_) if full => {
+                let mut new = Self::take_spare(&mut self.spare_branches, BRANCH)?;
+                Self::move_tail(
+                    branch,
+                    &mut new,
+                    if l.saturating_add(1) == BRANCH {
+                        l
+                    } else {
+                        BRANCH / 2
+                    },
+                )?;
+                self.branches.insert(b.saturating_add(1), new)?;
+                return self.put(entry);
+            }
+            Err(_) => {
+                let mut new = Self::take_spare(&mut self.spare_leaves, LEAF)?;
+                Self::move_tail(leaf, &mut new, LEAF / 2)?;
+                branch.insert(l.saturating_add(1), new)?;
+                return self.put(entry);
+            }
+        }
+        self.entries = self.entries.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(grows);
+        Ok(())
+    }
+
+    fn take_spare<T>(spare: &mut Vec<Vec<T>>, capacity: usize) -> Result<Vec<T>, NoMem> {
+        match spare.pop() {
+            Some(v) => Ok(v),
+            None => Vec::try_with_capacity(capacity),
+        }
+    }
+
+    /// Moves what lies from `at` on to the empty `new`, which has the room.
+    fn move_tail<T>(from: &mut Vec<T>, new: &mut Vec<T>, at: usize) -> Result<(), NoMem> {
+        let n = from.len().saturating_sub(at);
+        for _ in 0..n {
+            if let Some(item) = from.pop() {
+                new.push(item)?;
+            }
+        }
+        new.as_mut_slice().reverse();
+        Ok(())
+    }
+
+    /// Removes every key of the range. Room must be reserved.
+    pub fn remove_range(&mut self, range: Range) -> Result<(), NoMem> {
+        self.drop_entries(range);
+        // Join it with every range that it overlaps or touches.
+        let mut joined = range;
+        let touches = |r: &Range, j: &Range| {
+            r.overlaps(j) || r.last.next() == Some(j.first) || j.last.next() == Some(r.first)
+        };
+        self.gone.retain(|r| {
+            let touched = touches(r, &joined);
+            if touched {
+                joined = Range {
+                    first: joined.first.min(r.first),
+                    last: joined.last.max(r.last),
+                };
+            }
+            !touched
+        });
+        let at = self.gone.partition_point(|r| r.first < joined.first);
+        self.gone.insert(at, joined)
+    }
+
+    fn drop_entries(&mut self, range: Range) {
+        let (mut entries, mut bytes) = (0usize, 0usize);
+        let hit = |first: Key, last: Key| range.overlaps(&Range { first, last });
+        for branch in self.branches.iter_mut() {
+            if !hit(first_of_branch(branch), last_of_branch(branch)) {
+                continue;
+            }
+            for leaf in branch.iter_mut() {
+                if !hit(first_of_leaf(leaf), last_of_leaf(leaf)) {
+                    continue;
+                }
+                leaf.retain(|e| {
+                    let goes = range.has(e.key);
+                    if goes {
+                        entries = entries.saturating_add(1);
+                        bytes = bytes.saturating_add(e.bytes());
+                    }
+                    !goes
+                });
+            }
+            branch.retain(|leaf| !leaf.is_empty());
+        }
+        self.branches.retain(|branch| !branch.is_empty());
+        self.entries = self.entries.saturating_sub(entries);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// The change with the highest key that is not above `from`.
+    pub fn at_or_before(&self, from: Key) -> Option<(Key, Change<'_>)> {
+        let (branch, leaf) = self.leaf_of(from);
+        let leaf = self.leaf(branch, leaf)?;
+        let at = leaf.partition_point(|e| e.key <= from).checked_sub(1)?;
+        leaf.get(at).map(Entry::change)
+    }
+}
+
+impl Changes for Delta {
+    fn at_or_after(&self, from: Key) -> Option<(Key, Change<'_>)> {
+        let (b, l) = self.leaf_of(from);
+        let leaf = self.leaf(b, l)?;
+        let at = leaf.partition_point(|e| e.key < from);
+        let entry = leaf
+            .get(at)
+            .or_else(|| self.leaf(b, l.saturating_add(1))?.first())
+            .or_else(|| self.leaf(b.saturating_add(1), 0)?.first())?;
+        Some(entry.change())
+    }
+
+    fn gone_at_or_after(&self, from: Key) -> Option<Range> {
+        let at = self.gone.partition_point(|r| r.last < from);
+        self.gone.get(at).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests;

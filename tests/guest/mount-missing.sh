@@ -4,7 +4,6 @@
 # wiped, damaged, taken or gone is left out with a warning, except where it is the source.
 #: disks: 64M*6
 #: tools: mkswap swapon swapoff
-#: leaks: um-lockdep
 #: timeout: 300
 . /embrfs-guest/lib.sh
 must mkfs.embrfs --bundle 4+2 "${DISKS[@]}"

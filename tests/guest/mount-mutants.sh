@@ -5,7 +5,7 @@
 #: disks: 32M*6
 #: timeout: 300
 . /embrfs-guest/lib.sh
-ROUNDS=150
+ROUNDS=120
 base=$(($(date +%s) * 1000))
 say "seeds from $base"
 mounted=0 refused=0

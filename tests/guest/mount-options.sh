@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Options that are unknown or malformed are refused, and both the user and the kernel's log are told which.
 #: disks: 64M
-#: leaks: um-lockdep
-#: timeout: 300
+#: timeout: 120
 . /embrfs-guest/lib.sh
 must mkfs.embrfs --bundle 1+0 "$DISK1"
 

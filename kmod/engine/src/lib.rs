@@ -30,6 +30,8 @@ pub mod env;
 pub mod error;
 pub mod format;
 pub mod hash;
+pub mod journal;
+pub mod space;
 pub mod tree;
 pub mod units;
 pub mod volume;

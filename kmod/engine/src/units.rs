@@ -49,6 +49,17 @@ number!(
     u64
 );
 
+number!(
+    /// The number of a journal group in the order of all.
+    Sequence,
+    u64
+);
+number!(
+    /// Which of a volume's trees: 0 is none.
+    TreeId,
+    u8
+);
+
 impl InodeNo {
     /// The root directory of every volume.
     pub const ROOT: InodeNo = InodeNo(1);
@@ -143,6 +154,16 @@ impl fmt::Display for EpochId {
 }
 
 impl fmt::Debug for EpochId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hyphenated(&self.0, f)
+    }
+}
+
+/// One mount of a volume: random, so that groups of two mounts are never taken for each other's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SessionId(pub [u8; 16]);
+
+impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hyphenated(&self.0, f)
     }

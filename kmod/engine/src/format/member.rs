@@ -80,6 +80,9 @@ pub struct Entry {
 pub struct Slot(u8);
 
 impl Slot {
+    /// The first place in the table.
+    pub const FIRST: Slot = Slot(0);
+
     /// The place with this index, if there is one.
     pub fn new(index: usize) -> Option<Self> {
         u8::try_from(index)

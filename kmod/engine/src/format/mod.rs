@@ -10,8 +10,10 @@
 pub mod epoch;
 pub mod features;
 pub mod geometry;
+pub mod journal;
 pub mod layout;
 pub mod member;
+pub mod pointer;
 pub mod root;
 pub mod seal;
 pub mod superblock;

@@ -18,6 +18,24 @@ impl Key {
     /// Above every other key, or equal.
     pub const MAX: Key = Key([u64::MAX; 3]);
 
+    /// The key as it lies on disk.
+    pub fn to_bytes(self) -> [u8; KEY_SIZE] {
+        let [a, b, c] = self.0.map(u64::to_le_bytes);
+        let mut bytes = [0; KEY_SIZE];
+        for (to, from) in bytes.iter_mut().zip(a.into_iter().chain(b).chain(c)) {
+            *to = from;
+        }
+        bytes
+    }
+
+    /// The key at the begin of `bytes`, and what follows it; none where that is too short.
+    pub fn from_bytes(bytes: &[u8]) -> Option<(Key, &[u8])> {
+        let (a, rest) = bytes.split_first_chunk()?;
+        let (b, rest) = rest.split_first_chunk()?;
+        let (c, rest) = rest.split_first_chunk()?;
+        Some((Key([*a, *b, *c].map(u64::from_le_bytes)), rest))
+    }
+
     /// The next key; none above the last.
     #[must_use]
     pub fn next(self) -> Option<Key> {
@@ -67,5 +85,14 @@ mod tests {
         );
         assert_eq!(Key([2, 1, 0]).previous(), Some(Key([2, 0, u64::MAX])));
         assert_eq!(Key::MIN.previous(), None);
+    }
+
+    #[test]
+    fn bytes_round_trip() {
+        let key = Key([1, 2 << 40, u64::MAX - 2]);
+        let mut bytes = std::vec::Vec::from(key.to_bytes());
+        bytes.push(9);
+        assert_eq!(Key::from_bytes(&bytes), Some((key, &[9][..])));
+        assert_eq!(Key::from_bytes(&bytes[..23]), None);
     }
 }

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The journal: one totally ordered sequence of groups of records, each on several devices. Whoever needs a group to be durable
+//! writes it, for all who wait; what is appended meanwhile makes the next group.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+pub mod ring;
+pub mod scan;
+
+use crate::env::Devices;
+use crate::env::Hash256;
+use crate::env::Hasher;
+use crate::env::Write;
+use crate::error::NoMem;
+use crate::format::journal::group_size;
+use crate::format::journal::Header;
+use crate::format::journal::HEADER_SIZE;
+use crate::format::journal::MAX_GROUP;
+use crate::format::member::Members;
+use crate::format::member::Slot;
+use crate::format::pointer::COPIES;
+use crate::units::Bytes;
+use crate::units::DeviceId;
+use crate::units::EpochId;
+use crate::units::Sequence;
+use crate::units::SessionId;
+use crate::units::Uuid;
+use crate::units::BLOCK_SIZE;
+use embr_rt::lock_class;
+use embr_rt::CondVar;
+use embr_rt::Mutex;
+use embr_rt::MutexGuard;
+use embr_rt::Vec;
+use ring::Ring;
+
+/// The journal's part of one device.
+#[derive(Debug)]
+pub struct Copy {
+    /// Which device.
+    pub slot: Slot,
+    /// Its number.
+    pub id: DeviceId,
+    /// Where groups go on it.
+    pub ring: Ring,
+}
+
+/// Who writes: what every group of this mount carries.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer {
+    /// The volume.
+    pub volume: Uuid,
+    /// The epoch.
+    pub epoch: EpochId,
+    /// This mount.
+    pub session: SessionId,
+}
+
+/// Where the journal ends: what the next group is written behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// The number of the next group.
+    pub next: Sequence,
+    /// The identity of the group before it.
+    pub identity: Hash256,
+}
+
+/// The journal could not be made durable on any device: nothing more is written to the volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stopped;
+
+/// The journal of a mounted volume.
+pub struct Journal {
+    writer: Writer,
+    state: Mutex<State>,
+    written: CondVar,
+    /// A group is never larger.
+    max_group: usize,
+}
+
+struct State {
+    copies: Vec<Copy>,
+    /// Where the open group goes: its number, and the identity of the one before it, known once that is encoded.
+    end: End,
+    /// Room for a header, then the records of the open group.
+    open: Vec<u8>,
+    records: u32,
+    /// Devices that hold data which the open group names.
+    named: Members,
+    /// What the next writer needs, while no group is being written.
+    idle: Option<Workspace>,
+    durable: Sequence,
+    /// Devices that failed to take a group.
+    failed: Members,
+    stopped: bool,
+}
+
+/// The memory that writing a group takes: it is there from the beginning, because writing must not fail for lack of it.
+struct Workspace {
+    /// The buffer of the next open group.
+    spare: Vec<u8>,
+    /// The first block of each copy.
+    heads: Vec<Vec<u8>>,
+}
+
+impl State {
+    fn is_open_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Blocks that the open group takes.
+    fn open_blocks(&self, more: usize) -> u64 {
+        let used = self
+            .open
+            .len()
+            .saturating_sub(HEADER_SIZE)
+            .saturating_add(more);
+        (group_size(used) / BLOCK_SIZE) as u64
+    }
+}
+
+impl Journal {
+    /// A journal whose next group goes behind `end`.
+    pub fn try_new(writer: Writer, mut copies: Vec<Copy>, end: End) -> Result<Self, NoMem> {
+        copies.truncate(COPIES);
+        let smallest = copies.iter().map(|c| c.ring.blocks()).min().unwrap_or(0);
+        // So small that a ring holds many, which is what keeps checkpoints from having to hurry.
+        let max_group = (smallest / 16)
+            .saturating_mul(BLOCK_SIZE as u64)
+            .min(MAX_GROUP as u64) as usize;
+        let buffer = || -> Result<Vec<u8>, NoMem> {
+            let mut v = Vec::try_with_capacity(max_group)?;
+            v.try_resize(HEADER_SIZE, 0)?;
+            Ok(v)
+        };
+        let mut heads = Vec::new();
+        for _ in copies.iter() {
+            heads.push(Vec::zeroed(BLOCK_SIZE)?)?;
+        }
+        let idle = Workspace {
+            spare: buffer()?,
+            heads,
+        };
+        Ok(Journal {
+            writer,
+            max_group,
+            written: CondVar::try_new(lock_class!("journal written"))?,
+            state: Mutex::try_new(
+                State {
+                    copies,
+                    durable: Sequence(end.next.0.saturating_sub(1)),
+                    end,
+                    open: buffer()?,
+                    records: 0,
+                    named: Members::default(),
+                    idle: Some(idle),
+                    failed: Members::default(),
+                    stopped: false,
+                },
+                lock_class!("journal"),
+            )?,
+        })
+    }
+
+    /// Bytes of records that one group can take.
+    pub fn max_records(&self) -> usize {
+        self.max_group.saturating_sub(HEADER_SIZE)
+    }
+
+    /// Whether the open group can take so many bytes of records.
+    pub fn fits(&self, bytes: usize) -> bool {
+        let state = self.state.lock();
+        state.open.len().saturating_add(bytes) <= self.max_group
+    }
+
+    /// Whether `of` parts of the rings, out of `parts`, would be taken with the open group and so many bytes more in them.
+    pub fn is_filled(&self, bytes: usize, of: u64, parts: u64) -> bool {
+        let state = self.state.lock();
+        let more = state.open_blocks(bytes);
+        state.copies.iter().any(|copy| {
+            let taken = copy.ring.taken().saturating_add(more);
+            taken.saturating_mul(parts) > copy.ring.blocks().saturating_mul(of)
+        })
+    }
+
+    /// Adds the records of one transaction to the open group, which must [fit](Self::fits); says which group that is. The
+    /// group is not written before `named` are flushed.
+    pub fn append(&self, records: &[u8], count: u32, named: Members) -> Result<Sequence, NoMem> {
+        let mut state = self.state.lock();
+        state.open.try_extend_from_slice(records)?;
+        state.records = state.records.saturating_add(count);
+        state.named = Members(state.named.0 | named.0);
+        Ok(state.end.next)
+    }
+
+    /// The newest group that anything was added to.
+    pub fn newest(&self) -> Sequence {
+        let state = self.state.lock();
+        let before = Sequence(state.end.next.0.saturating_sub(1));
+        if state.is_open_empty() {
+            before
+        } else {
+            state.end.next
+        }
+    }
+
+    /// Where the journal ends, if no group is open or being written.
+    pub fn end(&self) -> Option<End> {
+        let state = self.state.lock();
+        (state.is_open_empty() && state.idle.is_some()).then_some(state.end)
+    }
+
+    /// Devices that failed to take a group.
+    pub fn failed(&self) -> Members {
+        self.state.lock().failed
+    }
+
+    /// Returns once every group up to `wanted` is durable.
+    pub fn sync(
+        &self,
+        host: &impl Devices,
+        hasher: &impl Hasher,
+        wanted: Sequence,
+    ) -> Result<(), Stopped> {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return Err(Stopped);
+            }
+            if state.durable >= wanted || (state.is_open_empty() && state.idle.is_some()) {
+                return Ok(());
+            }
+            if state.idle.is_some() {
+                state = self.write_open(host, hasher, state);
+            } else {
+                self.written.wait(&mut state);
+            }
+        }
+    }
+
+    /// Writes the open group, without the lock.
+    fn write_open<'a>(
+        &'a self,
+        host: &impl Devices,
+        hasher: &impl Hasher,
+        mut state: MutexGuard<'a, State>,
+    ) -> MutexGuard<'a, State> {
+        let Some(mut work) = state.idle.take() else {
+            return state;
+        };
+        core::mem::swap(&mut state.open, &mut work.spare);
+        let records = core::mem::take(&mut state.records);
+        let named = core::mem::take(&mut state.named);
+        let sequence = state.end.next;
+        let mut header = Header {
+            volume: self.writer.volume,
+            epoch: self.writer.epoch,
+            session: self.writer.session,
+            sequence,
+            durable: state.durable,
+            previous: state.end.identity,
+            identity: Hash256::default(),
+            device: DeviceId(0),
+            used: work.spare.len().saturating_sub(HEADER_SIZE) as u32,
+            records,
+        };
+        // The buffer has the room for the largest group.
+        let padded = work.spare.try_resize(header.size(), 0).is_ok();
+        header.encode(hasher, &mut work.spare);
+        let places = places(&mut state, sequence, header.size());
+        state.end = End {
+            next: Sequence(sequence.0.saturating_add(1)),
+            identity: header.identity,
+        };
+        drop(state);
+
+        let outcome = if padded {
+            write_copies(host, hasher, &mut work, &places, named)
+        } else {
+            Outcome::default()
+        };
+
+        let mut state = self.state.lock();
+        work.spare.truncate(HEADER_SIZE);
+        state.idle = Some(work);
+        state.failed = Members(state.failed.0 | outcome.failed.0);
+        let failed = state.failed;
+        state.copies.retain(|c| !failed.has(c.slot));
+        if outcome.good.count() == 0 {
+            state.stopped = true;
+        } else {
+            state.durable = sequence;
+        }
+        self.written.notify_all();
+        state
+    }
+
+    /// Forgets the groups before `first`: their room can be used again.
+    pub fn release(&self, first: Sequence) {
+        for copy in self.state.lock().copies.iter_mut() {
+            copy.ring.release(first);
+        }
+    }
+}
+
+/// One copy of a group that is about to be written.
+struct Place {
+    slot: Slot,
+    id: DeviceId,
+    at: Bytes,
+}
+
+#[derive(Default)]
+struct Outcome {
+    good: Members,
+    failed: Members,
+}
+
+fn places(state: &mut State, sequence: Sequence, size: usize) -> [Option<Place>; COPIES] {
+    let blocks = (size / BLOCK_SIZE) as u64;
+    let mut places = [const { None }; COPIES];
+    for (place, copy) in places.iter_mut().zip(state.copies.iter_mut()) {
+        // Transactions are only let in while the rings have the room.
+        *place = copy.ring.take(sequence, blocks).map(|at| Place {
+            slot: copy.slot,
+            id: copy.id,
+            at,
+        });
+    }
+    places
+}
+
+fn write_copies(
+    host: &impl Devices,
+    hasher: &impl Hasher,
+    work: &mut Workspace,
+    places: &[Option<Place>; COPIES],
+    named: Members,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let unflushed = host.flush(named);
+    if unflushed.count() != 0 {
+        // What those devices hold may be lost: the group that names it must not count.
+        outcome.failed = unflushed;
+        return outcome;
+    }
+    send(host, hasher, work, places, &mut outcome);
+    let refused = host.flush(outcome.good);
+    outcome.good = Members(outcome.good.0 & !refused.0);
+    outcome.failed = Members(outcome.failed.0 | refused.0);
+    outcome
+}
+
+fn send(
+    host: &impl Devices,
+    hasher: &impl Hasher,
+    work: &mut Workspace,
+    places: &[Option<Place>; COPIES],
+    outcome: &mut Outcome,
+) {
+    let group = work.spare.as_slice();
+    let (first, rest) = group.split_at_checked(BLOCK_SIZE).unwrap_or((group, &[]));
+    let placed = || places.iter().flatten();
+    for (place, head) in placed().zip(work.heads.iter_mut()) {
+        for (to, from) in head.iter_mut().zip(first) {
+            *to = *from;
+        }
+        Header::seal_copy(hasher, head, place.id, place.at);
+    }
+    let mut writes: [Write<'_>; 2 * COPIES] =
+        core::array::from_fn(|_| Write::new(Slot::FIRST, Bytes(0), &[]));
+    let mut count = 0usize;
+    let mut room = writes.iter_mut();
+    for (place, head) in placed().zip(work.heads.iter()) {
+        let behind = place.at.plus(Bytes(BLOCK_SIZE as u64)).unwrap_or(place.at);
+        for (at, from) in [(place.at, head.as_slice()), (behind, rest)] {
+            if from.is_empty() {
+                continue;
+            }
+            if let Some(write) = room.next() {
+                *write = Write::new(place.slot, at, from);
+                count = count.saturating_add(1);
+            }
+        }
+    }
+    let writes = writes.get_mut(..count).unwrap_or_default();
+    host.write(writes);
+    for write in writes.iter() {
+        if write.outcome.is_err() {
+            outcome.failed = outcome.failed.with(write.device);
+        }
+    }
+    for place in placed() {
+        if !outcome.failed.has(place.slot) {
+            outcome.good = outcome.good.with(place.slot);
+        }
+    }
+}

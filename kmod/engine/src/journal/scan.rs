@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading the journal after a mount: every ring is searched for groups, and those are followed, one behind the other, from where
+//! the root says. Reads only.
+
+use crate::env::DeviceError;
+use crate::env::Devices;
+use crate::env::Hash256;
+use crate::env::Hasher;
+use crate::error::NoMem;
+use crate::format::journal::BadGroup;
+use crate::format::journal::Header;
+use crate::format::journal::Record;
+use crate::format::journal::HEADER_SIZE;
+use crate::format::journal::MAX_GROUP;
+use crate::format::member::Slot;
+use crate::journal::End;
+use crate::units::Blocks;
+use crate::units::Bytes;
+use crate::units::DeviceId;
+use crate::units::EpochId;
+use crate::units::Sequence;
+use crate::units::Uuid;
+use crate::units::BLOCK_SIZE;
+use embr_rt::Vec;
+
+/// Bytes that are read at once.
+const PIECE: usize = 256 << 10;
+
+/// A ring to be searched.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// The device.
+    pub slot: Slot,
+    /// Its number.
+    pub id: DeviceId,
+    /// The ring's first block.
+    pub start: Blocks,
+    /// Its size.
+    pub blocks: Blocks,
+}
+
+/// A copy of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Where it comes in the order.
+    pub sequence: Sequence,
+    /// On which device it is.
+    pub slot: Slot,
+    /// At which block.
+    pub at: Blocks,
+    /// Of how many.
+    pub blocks: u64,
+    durable: Sequence,
+    epoch: EpochId,
+    previous: Hash256,
+    identity: Hash256,
+}
+
+/// What kept the journal from being read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScanError {
+    /// Memory could not be had.
+    NoMemory,
+    /// The group with this number was durable once, and no sound copy of it is left: what was acknowledged since is lost.
+    Lost(Sequence),
+    /// A sound group holds a record that makes no sense.
+    Record(Sequence),
+}
+
+impl From<NoMem> for ScanError {
+    fn from(_: NoMem) -> Self {
+        ScanError::NoMemory
+    }
+}
+
+/// All that lies in the rings, in the order of the sequence.
+#[derive(Debug)]
+pub struct Scan {
+    volume: Uuid,
+    sources: Vec<Source>,
+    found: Vec<Found>,
+}
+
+impl Scan {
+    /// Searches these rings for groups of this volume from `first` on.
+    pub fn read(
+        host: &impl Devices,
+        hasher: &impl Hasher,
+        volume: Uuid,
+        sources: Vec<Source>,
+        first: Sequence,
+    ) -> Result<Self, ScanError> {
+        let mut found = Vec::new();
+        let mut piece = Vec::zeroed(PIECE)?;
+        for source in sources.iter() {
+            for begin in (0..source.blocks.0).step_by(PIECE / BLOCK_SIZE) {
+                let blocks = source
+                    .blocks
+                    .0
+                    .saturating_sub(begin)
+                    .min((PIECE / BLOCK_SIZE) as u64);
+                let Some(at) = Blocks(source.start.0.saturating_add(begin)).bytes() else {
+                    break;
+                };
+                let Some(into) = piece.get_mut(..(blocks as usize).saturating_mul(BLOCK_SIZE))
+                else {
+                    break;
+                };
+                read_what_can_be(host, source.slot, at, into)?;
+                for (index, block) in into.chunks_exact(BLOCK_SIZE).enumerate() {
+                    let block_at = Blocks(at.whole_blocks().0.saturating_add(index as u64));
+                    let Some(byte) = block_at.bytes() else { break };
+                    let Ok(header) = Header::parse(hasher, block, byte, volume, source.id) else {
+                        continue;
+                    };
+                    let blocks = (header.size() / BLOCK_SIZE) as u64;
+                    let end = source.start.0.saturating_add(source.blocks.0);
+                    if header.sequence < first || block_at.0.saturating_add(blocks) > end {
+                        continue;
+                    }
+                    found.push(Found {
+                        sequence: header.sequence,
+                        slot: source.slot,
+                        at: block_at,
+                        blocks,
+                        durable: header.durable,
+                        epoch: header.epoch,
+                        previous: header.previous,
+                        identity: header.identity,
+                    })?;
+                }
+            }
+        }
+        found.sort_unstable_by_key(|f| f.sequence);
+        Ok(Scan {
+            volume,
+            sources,
+            found,
+        })
+    }
+
+    /// Follows the groups from `from`: hands every record to `apply`, in order, and says where the journal ends and which copies
+    /// of which groups make it up. `epochs` says whether groups of an epoch count.
+    pub fn follow<E: From<ScanError>>(
+        &self,
+        host: &impl Devices,
+        hasher: &impl Hasher,
+        from: End,
+        epochs: impl Fn(EpochId) -> bool,
+        mut apply: impl FnMut(Sequence, Record<'_>) -> Result<(), E>,
+    ) -> Result<(End, Vec<Found>), E> {
+        let no_memory = |_: NoMem| E::from(ScanError::NoMemory);
+        let mut buffer = Vec::try_with_capacity(MAX_GROUP).map_err(no_memory)?;
+        let mut end = from;
+        let mut used = Vec::new();
+        'groups: loop {
+            for copy in self.copies(end.next) {
+                if copy.previous != end.identity || !epochs(copy.epoch) {
+                    continue;
+                }
+                let Some(header) = self
+                    .load(host, hasher, copy, &mut buffer)
+                    .map_err(E::from)?
+                else {
+                    continue;
+                };
+                let broken = |_: BadGroup| E::from(ScanError::Record(copy.sequence));
+                let mut records = match header.records(hasher, &buffer) {
+                    Ok(records) => records,
+                    Err(_) => continue,
+                };
+                // Every copy of this very group is needed until it is released.
+                for same in self
+                    .copies(end.next)
+                    .filter(|c| c.identity == copy.identity)
+                {
+                    used.push(*same).map_err(no_memory)?;
+                }
+                while let Some(record) = records.next().map_err(broken)? {
+                    apply(copy.sequence, record)?;
+                }
+                end = End {
+                    next: Sequence(end.next.0.saturating_add(1)),
+                    identity: copy.identity,
+                };
+                continue 'groups;
+            }
+            break;
+        }
+        let promised = self
+            .found
+            .iter()
+            .filter(|f| epochs(f.epoch))
+            .map(|f| f.durable)
+            .max();
+        if promised.is_some_and(|durable| durable >= end.next) {
+            return Err(ScanError::Lost(end.next).into());
+        }
+        Ok((end, used))
+    }
+
+    fn copies(&self, sequence: Sequence) -> impl Iterator<Item = &Found> {
+        let first = self.found.partition_point(|f| f.sequence < sequence);
+        self.found
+            .iter()
+            .skip(first)
+            .take_while(move |f| f.sequence == sequence)
+    }
+
+    /// The whole group of this copy, if it can still be read as it was found.
+    fn load(
+        &self,
+        host: &impl Devices,
+        hasher: &impl Hasher,
+        copy: &Found,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Header>, ScanError> {
+        let size = usize::try_from(copy.blocks)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(BLOCK_SIZE);
+        let Some(at) = copy
+            .at
+            .bytes()
+            .filter(|_| (HEADER_SIZE..=MAX_GROUP).contains(&size))
+        else {
+            return Ok(None);
+        };
+        buffer.try_resize(size, 0)?;
+        match host.read(copy.slot, at, buffer) {
+            Ok(()) => {}
+            Err(DeviceError::NoMemory) => return Err(ScanError::NoMemory),
+            Err(_) => return Ok(None),
+        }
+        let id = self
+            .sources
+            .iter()
+            .find(|s| s.slot == copy.slot)
+            .map(|s| s.id);
+        let header = id.and_then(|id| Header::parse(hasher, buffer, at, self.volume, id).ok());
+        Ok(header.filter(|h| h.identity == copy.identity))
+    }
+}
+
+/// Reads a range as a whole, or block by block where that fails; what cannot be read becomes zeros, which are no group.
+fn read_what_can_be(
+    host: &impl Devices,
+    slot: Slot,
+    at: Bytes,
+    into: &mut [u8],
+) -> Result<(), ScanError> {
+    match host.read(slot, at, into) {
+        Ok(()) => return Ok(()),
+        Err(DeviceError::NoMemory) => return Err(ScanError::NoMemory),
+        Err(_) => {}
+    }
+    for (index, block) in into.chunks_exact_mut(BLOCK_SIZE).enumerate() {
+        let offset = Bytes((index as u64).saturating_mul(BLOCK_SIZE as u64));
+        let read = at.plus(offset).map(|at| host.read(slot, at, block));
+        match read {
+            Some(Ok(())) => {}
+            Some(Err(DeviceError::NoMemory)) => return Err(ScanError::NoMemory),
+            _ => block.fill(0),
+        }
+    }
+    Ok(())
+}

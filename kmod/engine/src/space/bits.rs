@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A fixed number of bits, one per block of a group.
+
+use crate::error::NoMem;
+use embr_rt::Vec;
+
+const WORD: u64 = 64;
+
+/// So many bits.
+#[derive(Debug)]
+pub struct Bits {
+    words: Vec<u64>,
+    length: u64,
+}
+
+/// The bits of one word from `from` to below `to`, which are at most 64.
+fn mask(from: u64, to: u64) -> u64 {
+    let count = to.saturating_sub(from).min(WORD);
+    let ones = match count {
+        WORD => u64::MAX,
+        n => 1u64.wrapping_shl(n as u32).wrapping_sub(1),
+    };
+    ones.wrapping_shl(from as u32)
+}
+
+impl Bits {
+    /// So many bits, none of them set.
+    pub fn try_new(length: u64) -> Result<Self, NoMem> {
+        let words = usize::try_from(length.div_ceil(WORD)).map_err(|_| NoMem)?;
+        Ok(Bits {
+            words: Vec::try_from_elem(0, words)?,
+            length,
+        })
+    }
+
+    /// How many there are.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Calls `f` with each word that the range touches and the range's bits in it.
+    fn each(&mut self, from: u64, count: u64, mut f: impl FnMut(&mut u64, u64)) {
+        let end = from.saturating_add(count).min(self.length);
+        let mut at = from;
+        while at < end {
+            let word = at / WORD;
+            let base = word.saturating_mul(WORD);
+            let to = end.min(base.saturating_add(WORD));
+            if let Some(w) = self.words.get_mut(word as usize) {
+                f(w, mask(at.saturating_sub(base), to.saturating_sub(base)));
+            }
+            at = to;
+        }
+    }
+
+    /// Sets the bits of a range; says how many were not set before.
+    pub fn set(&mut self, from: u64, count: u64) -> u64 {
+        let mut changed = 0u64;
+        self.each(from, count, |word, mask| {
+            changed = changed.saturating_add(u64::from((mask & !*word).count_ones()));
+            *word |= mask;
+        });
+        changed
+    }
+
+    /// Clears the bits of a range; says how many were set before.
+    pub fn clear(&mut self, from: u64, count: u64) -> u64 {
+        let mut changed = 0u64;
+        self.each(from, count, |word, mask| {
+            changed = changed.saturating_add(u64::from((mask & *word).count_ones()));
+            *word &= !mask;
+        });
+        changed
+    }
+
+    /// Whether a bit is set; those beyond the end are.
+    pub fn is_set(&self, at: u64) -> bool {
+        match self.words.get((at / WORD) as usize) {
+            Some(word) if at < self.length => word.wrapping_shr((at % WORD) as u32) & 1 != 0,
+            _ => true,
+        }
+    }
+
+    /// How many are set.
+    pub fn count(&self) -> u64 {
+        self.words
+            .iter()
+            .fold(0, |n: u64, w| n.saturating_add(u64::from(w.count_ones())))
+    }
+
+    /// The first bit from `from` on that is set, or is not; the length where there is none.
+    fn first(&self, from: u64, set: bool) -> u64 {
+        let mut at = from;
+        while at < self.length {
+            let base = (at / WORD).saturating_mul(WORD);
+            let Some(word) = self.words.get((at / WORD) as usize) else {
+                break;
+            };
+            let wanted = if set { *word } else { !*word };
+            let rest = wanted & u64::MAX.wrapping_shl(at.saturating_sub(base) as u32);
+            if rest != 0 {
+                let found = base.saturating_add(u64::from(rest.trailing_zeros()));
+                return found.min(self.length);
+            }
+            at = base.saturating_add(WORD);
+        }
+        self.length
+    }
+
+    /// The first run of clear bits from `from` on, as its begin and length: at least `least` long, cut at `most`.
+    pub fn run(&self, from: u64, least: u64, most: u64) -> Option<(u64, u64)> {
+        let mut at = self.first(from, false);
+        while at < self.length {
+            let end = self.first(at, true);
+            let length = end.saturating_sub(at);
+            if length >= least {
+                return Some((at, length.min(most)));
+            }
+            at = self.first(end, false);
+        }
+        None
+    }
+
+    /// Each run of set bits, as begin and length.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            let begin = self.first(at, true);
+            let end = self.first(begin, false);
+            at = end;
+            (begin < self.length).then_some((begin, end.saturating_sub(begin)))
+        })
+    }
+
+    /// The bits as bytes, the first bit lowest in the first byte.
+    pub fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
+        let count = self.length.div_ceil(8) as usize;
+        self.words.iter().flat_map(|w| w.to_le_bytes()).take(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+
+    proptest! {
+        #[test]
+        fn like_a_list_of_flags(
+            length in 1u64..300,
+            steps in proptest::collection::vec((any::<bool>(), 0u64..300, 0u64..200), 0..20),
+            from in 0u64..300, least in 1u64..70, most in 1u64..70,
+        ) {
+            let mut bits = Bits::try_new(length).unwrap();
+            let mut flags = vec![false; length as usize];
+            for (set, from, count) in steps {
+                let range = (from.min(length) as usize)..((from + count).min(length) as usize);
+                let differ = flags[range.clone()].iter().filter(|f| **f != set).count() as u64;
+                flags[range].fill(set);
+                prop_assert_eq!(if set { bits.set(from, count) } else { bits.clear(from, count) }, differ);
+            }
+            for (n, flag) in flags.iter().enumerate() {
+                prop_assert_eq!(bits.is_set(n as u64), *flag);
+            }
+            prop_assert!(bits.is_set(length));
+            prop_assert_eq!(bits.count(), flags.iter().filter(|f| **f).count() as u64);
+            let mut again = Bits::try_new(length).unwrap();
+            for (begin, count) in bits.runs() {
+                prop_assert_eq!(again.set(begin, count), count);
+            }
+            prop_assert!(again.bytes().eq(bits.bytes()));
+            let most = most.max(least);
+            let free = |at: u64| at < length && !flags[at as usize];
+            let expected = (from..length)
+                .filter(|at| free(*at) && (*at == from || !free(*at - 1)))
+                .find_map(|at| {
+                    let n = (at..=length).find(|e| !free(*e)).unwrap() - at;
+                    (n >= least).then_some((at, n.min(most)))
+                });
+            prop_assert_eq!(bits.run(from, least, most), expected);
+        }
+    }
+}

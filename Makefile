@@ -68,6 +68,10 @@ bench: ## Measure: hashing in userspace and in a kernel without debugging
 fuzz: ## Fuzz the parsers with libFuzzer (MINUTES=1)
 	@scripts/setup -- scripts/fuzz $(or $(MINUTES),1)
 
+.PHONY: mutants
+mutants: ## Put deliberate faults into the engine: its tests must catch each (T=pattern: some)
+	@scripts/setup -- scripts/mutants
+
 .PHONY: clean
 clean: ## Remove what was built from this checkout; kernels and build root stay
 	@scripts/clean builds

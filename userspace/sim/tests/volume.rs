@@ -10,13 +10,20 @@ use embr_engine::format::epoch::Epoch;
 use embr_engine::format::layout;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::State;
+use embr_engine::format::root::BadRoot;
+use embr_engine::format::superblock::BadSuperblock;
+use embr_engine::format::superblock::Label;
+use embr_engine::format::superblock::Superblock;
 use embr_engine::hash::Scalar;
 use embr_engine::units::Bytes;
 use embr_engine::units::EpochId;
 use embr_engine::units::Generation;
+use embr_engine::units::Uuid;
 use embr_engine::volume::assemble;
 use embr_engine::volume::assemble::AssembleError;
 use embr_engine::volume::assemble::Standing;
+use embr_engine::volume::create::Impossible;
+use embr_engine::volume::create::Plan;
 use embr_engine::volume::mend::mend_copies;
 use embr_engine::volume::probe;
 use embr_engine::volume::probe::CopyState;
@@ -34,6 +41,23 @@ fn probe_all(disks: &[Disk]) -> Vec<Member> {
         .iter()
         .map(|d| probe(d, &Scalar).expect("a sound device"))
         .collect()
+}
+
+/// Changes what the disk says of its volume, in every copy, one sequence number on.
+fn change_superblock(
+    disk: &Disk,
+    change: impl FnOnce(&mut Superblock),
+) -> embr_rt::Box<Superblock> {
+    let mut superblock = probe(disk, &Scalar).expect("sound").superblock;
+    change(&mut superblock);
+    superblock.sequence += 1;
+    write_superblock(disk, &superblock);
+    superblock
+}
+
+/// Marks the third device of the table as removed.
+fn remove_third(superblock: &mut Superblock) {
+    superblock.members[2].state = State::Removed;
 }
 
 #[test]
@@ -123,6 +147,23 @@ fn a_member_that_missed_an_epoch_is_stale_and_not_trusted() {
 }
 
 #[test]
+fn stale_members_are_missed_like_those_that_are_not_here() {
+    let disks = volume(36, 1, 1, &[SIZE; 3]);
+    enter_epoch(&disks[0], 0xaa, 0b001, 40, true);
+    let error = assemble(&[
+        probe(&disks[0], &Scalar).expect("sound"),
+        probe(&disks[2], &Scalar).expect("sound"),
+    ])
+    .unwrap_err();
+    let text = error.explain(&["a", "b"]).to_string();
+    assert!(
+        text.starts_with("2 members are missing and only 1 may be: number 2 ("),
+        "{text}"
+    );
+    assert!(text.contains("here but stale"), "{text}");
+}
+
+#[test]
 fn two_sides_written_apart_are_refused_by_name() {
     let disks = volume(6, 1, 1, &[SIZE; 2]);
     enter_epoch(&disks[0], 0xaa, 0b01, 10, true);
@@ -153,19 +194,10 @@ fn an_epoch_without_a_root_is_void() {
 fn a_removed_member_is_refused() {
     let disks = volume(8, 1, 2, &[SIZE; 3]);
     for disk in &disks[..2] {
-        let mut superblock = probe(disk, &Scalar).expect("sound").superblock;
-        for entry in superblock
-            .members
-            .iter_mut()
-            .filter(|e| e.slot.index() == 2)
-        {
-            entry.state = State::Removed;
-        }
-        for epoch in superblock.epochs.iter_mut() {
-            epoch.present = Members(0b011);
-        }
-        superblock.sequence += 1;
-        write_superblock(disk, &superblock);
+        let superblock = change_superblock(disk, |superblock| {
+            remove_third(superblock);
+            superblock.epochs[0].present = Members(0b011);
+        });
         write_root(disk, &superblock, superblock.epochs[0].id, 9);
     }
     assert_eq!(
@@ -181,18 +213,11 @@ fn a_removed_member_that_comes_back_is_named_as_such_and_not_as_a_split() {
     for disk in &disks[..2] {
         // Its epoch is forgotten: no absent member can stand at it any more.
         enter_epoch(disk, 0xaa, 0b011, 20, true);
-        let mut superblock = probe(disk, &Scalar).expect("sound").superblock;
-        for entry in superblock
-            .members
-            .iter_mut()
-            .filter(|e| e.slot.index() == 2)
-        {
-            entry.state = State::Removed;
-        }
-        superblock.epochs.retain(|e| e.id != root.epoch);
-        superblock.epochs[0].absent = Members(0);
-        superblock.sequence += 1;
-        write_superblock(disk, &superblock);
+        change_superblock(disk, |superblock| {
+            remove_third(superblock);
+            superblock.epochs.retain(|e| e.id != root.epoch);
+            superblock.epochs[0].absent = Members(0);
+        });
     }
     for order in [[0, 1, 2], [2, 1, 0]] {
         let members: Vec<Member> = order
@@ -206,6 +231,37 @@ fn a_removed_member_that_comes_back_is_named_as_such_and_not_as_a_split() {
         );
     }
     assemble(&probe_all(&disks[..2])).expect("the rest is a volume");
+}
+
+#[test]
+fn a_device_whose_number_is_anothers_by_now_is_refused() {
+    let disks = volume(25, 1, 2, &[SIZE; 3]);
+    change_superblock(&disks[2], |superblock| {
+        superblock.members[2].uuid = Uuid([0x33; 16]);
+    });
+    write_superblock(
+        &disks[0],
+        &change_superblock(&disks[0], |superblock| superblock.sequence = 9),
+    );
+    assert_eq!(
+        assemble(&probe_all(&disks)).unwrap_err(),
+        AssembleError::Removed(2)
+    );
+}
+
+#[test]
+fn of_members_with_the_same_root_the_last_written_superblock_speaks() {
+    let disks = volume(26, 1, 1, &[SIZE; 2]);
+    change_superblock(&disks[1], |superblock| {
+        superblock.label = Label::new("renamed").expect("a label");
+        superblock.features.read_only = 1 << 9;
+    });
+    for order in [[0, 1], [1, 0]] {
+        let members = order.map(|i: usize| probe(&disks[i], &Scalar).expect("sound"));
+        let volume = assemble(&members).expect("whole");
+        assert_eq!(volume.label(), "renamed", "{order:?}");
+        assert_eq!(volume.unknown_read_only(), 1 << 9, "{order:?}");
+    }
 }
 
 #[test]
@@ -246,7 +302,7 @@ fn a_removal_or_addition_that_never_began_does_not_count() {
     let mut added = superblock.members[0];
     added.slot = embr_engine::format::member::Slot::new(1).expect("a slot");
     added.id = embr_engine::units::DeviceId(2);
-    added.uuid = embr_engine::units::Uuid([0x22; 16]);
+    added.uuid = Uuid([0x22; 16]);
     superblock.members.push(added).expect("memory");
     superblock.next_device = embr_engine::units::DeviceId(3);
     let void = Epoch {
@@ -294,6 +350,87 @@ fn a_root_that_its_epoch_cannot_have_does_not_count() {
         (volume.current(), volume.generation()),
         (1, Generation(100))
     );
+}
+
+#[test]
+fn a_root_as_old_as_its_epoch_does_not_count() {
+    for (generation, counts) in [(99, false), (100, true)] {
+        let disk = volume_of_one(27);
+        let first = probe(&disk, &Scalar).expect("sound").root.epoch;
+        enter_epoch(&disk, 0xaa, 0b1, 100, false);
+        let superblock = probe(&disk, &Scalar).expect("sound").superblock;
+        write_root(&disk, &superblock, EpochId([0xaa; 16]), generation);
+        let root = probe(&disk, &Scalar).expect("sound").root;
+        assert_eq!(root.epoch != first, counts, "generation {generation}");
+    }
+}
+
+#[test]
+fn of_the_epochs_that_one_device_has_roots_of_the_latest_counts() {
+    let disk = volume_of_one(28);
+    let superblock = probe(&disk, &Scalar).expect("sound").superblock;
+    write_root(&disk, &superblock, superblock.epochs[0].id, 50);
+    enter_epoch(&disk, 0xaa, 0b1, 20, true);
+    let root = probe(&disk, &Scalar).expect("sound").root;
+    assert_eq!(root.generation, Generation(20));
+}
+
+#[test]
+fn a_root_of_an_epoch_that_the_superblock_does_not_know_does_not_count() {
+    let disk = volume_of_one(35);
+    let superblock = probe(&disk, &Scalar).expect("sound").superblock;
+    // In the slot of the first root, so that there is no other.
+    let generation = 1 + u64::from(layout::RING_SLOTS);
+    write_root(&disk, &superblock, EpochId([0xee; 16]), generation);
+    assert_eq!(
+        probe(&disk, &Scalar).unwrap_err(),
+        Error::NoRoot(BadRoot::Foreign)
+    );
+}
+
+#[test]
+fn either_ring_alone_serves() {
+    for ring in layout::rings(SIZE) {
+        let disk = volume_of_one(29);
+        let slots = layout::RING_SLOTS as usize;
+        disk.write(ring, &vec![0x5a; slots * layout::ROOT_SIZE])
+            .expect("memory");
+        let member = probe(&disk, &Scalar).expect("the other ring has the root too");
+        assert_eq!(member.root.generation, Generation(1));
+        assert_eq!(member.bad_roots.len(), slots);
+    }
+}
+
+#[test]
+fn copies_of_different_volumes_or_devices_on_one_device_disagree() {
+    let (ours, theirs) = (volume(30, 1, 1, &[SIZE; 2]), volume_of_one(31));
+    for other in [&ours[1], &theirs] {
+        let disk = ours[0].clone();
+        let (_, at) = layout::superblocks(SIZE).nth(1).expect("a place");
+        let mut bytes = vec![0; layout::SUPERBLOCK_SIZE];
+        other.read(at, &mut bytes).expect("memory");
+        disk.write(at, &bytes).expect("memory");
+        assert_eq!(
+            probe(&disk, &Scalar).unwrap_err(),
+            Error::CopiesDisagree(at)
+        );
+    }
+}
+
+#[test]
+fn what_another_version_may_have_sealed_in_its_own_way_is_never_mended() {
+    let disk = volume_of_one(32);
+    let (_, at) = layout::superblocks(SIZE).nth(1).expect("a place");
+    let mut bytes = vec![0; layout::SUPERBLOCK_SIZE];
+    disk.read(at, &mut bytes).expect("memory");
+    bytes[8] = 2;
+    disk.write(at, &bytes).expect("memory");
+    let before = disk.written();
+    let member = probe(&disk, &Scalar).expect("the first copy is sound");
+    let unknown = Error::Superblock(at, BadSuperblock::SealOrVersion(2));
+    assert_eq!(member.copies[1].state, CopyState::Bad(unknown));
+    mend_copies(&Scalar, &disk, &member).expect("nothing to do");
+    assert_eq!(disk.written(), before);
 }
 
 /// Changes bytes of a structure and seals it again: what a newer embrfs may have written.
@@ -379,13 +516,59 @@ fn wiping_reaches_the_last_sector_of_an_odd_device() {
     let disk = Disk::new(size);
     disk.write(Bytes(SIZE.0), &[0xee; 512 * 3]).expect("memory");
     let host = embrfs_sim::host::Host::new(1);
-    let plan = embr_engine::volume::create::Plan::new(&host, options(), &[size]).expect("possible");
+    let plan = Plan::new(&host, options(), &[size]).expect("possible");
     plan.wipe(0, &disk).expect("memory");
     assert_eq!(
         disk.written().len(),
         0,
         "what lay in the last sectors is still there"
     );
+}
+
+#[test]
+fn wiping_leaves_nothing_in_the_system_areas_and_the_last_mib() {
+    // The third area only on the larger ones; the last MiB of the last is no whole number of pieces.
+    for size in [SIZE, Bytes(2 << 30), Bytes((2 << 30) + 4096 * 5)] {
+        let disk = Disk::new(size);
+        let mebibyte = vec![0xee; 1 << 20];
+        let tail = Bytes(size.0 - (1 << 20));
+        for at in layout::areas(size).map(|(_, at)| at).chain([tail]) {
+            disk.write(at, &mebibyte).expect("memory");
+        }
+        let host = embrfs_sim::host::Host::new(1);
+        let plan = Plan::new(&host, options(), &[size]).expect("possible");
+        plan.wipe(0, &disk).expect("memory");
+        let left: Vec<u64> = disk.written().iter().map(|(n, _)| *n).collect();
+        assert!(left.is_empty(), "blocks {left:?} of {size}");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_volume_is_not_planned() {
+    let host = embrfs_sim::host::Host::new(1);
+    let plan = |data, parity, sizes: &[Bytes]| {
+        let geometry =
+            embr_engine::format::geometry::Geometry::new(data, parity).expect("a geometry");
+        let options = embr_engine::volume::create::Options {
+            geometry,
+            ..options()
+        };
+        Plan::new(&host, options, sizes).map(|_| ()).unwrap_err()
+    };
+    for (data, parity) in [(1, 0), (1, 1), (4, 2), (16, 4)] {
+        let needed = usize::from(data + parity);
+        assert_eq!(
+            plan(data, parity, &vec![SIZE; needed - 1]),
+            Impossible::TooFewDevices {
+                needed,
+                given: needed - 1
+            }
+        );
+    }
+    assert_eq!(plan(1, 0, &[SIZE; 65]), Impossible::TooManyDevices(65));
+    let (small, large) = (Bytes(SIZE.0 - 1), Bytes(layout::MAX_DEVICE.0 + 1));
+    assert_eq!(plan(1, 0, &[SIZE, small]), Impossible::TooSmall(1, small));
+    assert_eq!(plan(1, 0, &[SIZE, large]), Impossible::TooLarge(1, large));
 }
 
 #[test]
@@ -476,11 +659,26 @@ fn unreadable_parts_are_stepped_over_while_enough_is_left() {
     ));
 }
 
+#[test]
+fn a_device_smaller_than_its_volume_uses_is_refused() {
+    for lost in [4096, 8 << 20, 16 << 20] {
+        let mut disk = volume_of_one(37);
+        disk.resize(Bytes(SIZE.0 - lost));
+        assert_eq!(
+            probe(&disk, &Scalar).unwrap_err(),
+            Error::Truncated {
+                has: disk.size(),
+                needs: SIZE
+            }
+        );
+    }
+}
+
 fn options() -> embr_engine::volume::create::Options {
     embr_engine::volume::create::Options {
         geometry: embr_engine::format::geometry::Geometry::new(1, 0).expect("1+0"),
         block_hash: embr_engine::format::superblock::BlockHash::Short,
-        label: embr_engine::format::superblock::Label::new("").expect("no label"),
+        label: Label::new("").expect("no label"),
         uuid: None,
     }
 }
@@ -510,7 +708,6 @@ impl WritableDevice for Dying<'_> {
 
 #[test]
 fn making_over_an_old_volume_never_leaves_a_mixture() {
-    use embr_engine::volume::create::Plan;
     let host = embrfs_sim::host::Host::new(99);
     let mut finished = false;
     for writes in 0.. {
@@ -537,4 +734,133 @@ fn making_over_an_old_volume_never_leaves_a_mixture() {
         }
     }
     assert!(finished);
+}
+
+/// A disk that remembers what it was asked, and in which order.
+struct Logged<'a>(&'a Disk, std::cell::RefCell<Vec<Step>>);
+
+#[derive(Clone)]
+enum Step {
+    Write(Bytes, Vec<u8>),
+    Flush,
+}
+
+impl<'a> Logged<'a> {
+    fn new(disk: &'a Disk) -> Self {
+        Logged(disk, Default::default())
+    }
+
+    /// The writes between one flush and the next; those after the last flush come last.
+    fn rounds(&self) -> Vec<Vec<(Bytes, Vec<u8>)>> {
+        let mut rounds = vec![Vec::new()];
+        for step in self.1.borrow().iter() {
+            match step {
+                Step::Write(at, bytes) => rounds
+                    .last_mut()
+                    .expect("one from the begin")
+                    .push((*at, bytes.clone())),
+                Step::Flush => rounds.push(Vec::new()),
+            }
+        }
+        rounds
+    }
+
+    fn assert_durable(&self, what: &str) {
+        let pending = self.rounds().pop().expect("one from the begin");
+        assert!(pending.is_empty(), "{what} returns before it is durable");
+    }
+}
+
+impl Device for Logged<'_> {
+    fn size(&self) -> Bytes {
+        self.0.size()
+    }
+    fn read(&self, at: Bytes, into: &mut [u8]) -> Result<(), DeviceError> {
+        self.0.read(at, into)
+    }
+}
+
+impl WritableDevice for Logged<'_> {
+    fn write(&self, at: Bytes, from: &[u8]) -> Result<(), DeviceError> {
+        self.1.borrow_mut().push(Step::Write(at, from.to_vec()));
+        self.0.write(at, from)
+    }
+    fn flush(&self) -> Result<(), DeviceError> {
+        self.1.borrow_mut().push(Step::Flush);
+        Ok(())
+    }
+}
+
+/// Of the writes of one round, every one alone, and every one left out, may be all that a crash leaves.
+fn crashes(round: &[(Bytes, Vec<u8>)]) -> Vec<Vec<&(Bytes, Vec<u8>)>> {
+    let alone = round.iter().map(|w| vec![w]);
+    let without = (0..round.len()).map(|left_out| {
+        let kept = round.iter().enumerate().filter(|(i, _)| *i != left_out);
+        kept.map(|(_, w)| w).collect()
+    });
+    alone.chain(without).collect()
+}
+
+#[test]
+fn a_crash_while_making_leaves_nothing_or_a_volume() {
+    let host = embrfs_sim::host::Host::new(33);
+    let sizes = [Bytes(2 << 30)];
+    let plan = Plan::new(&host, options(), &sizes).expect("possible");
+    let blank = Disk::new(sizes[0]);
+    let made = blank.clone();
+    let log = Logged::new(&made);
+    plan.wipe(0, &log).expect("memory");
+    log.assert_durable("wiping");
+    plan.write(0, &host, &log).expect("memory");
+    log.assert_durable("making");
+    let durable = blank;
+    let mut volumes = 0;
+    for round in log.rounds() {
+        for kept in crashes(&round) {
+            let disk = durable.clone();
+            for (at, bytes) in kept {
+                disk.write(*at, bytes).expect("memory");
+            }
+            match probe(&disk, &Scalar) {
+                Ok(_) => volumes += 1,
+                Err(error) => assert_eq!(error, Error::NotEmbrfs),
+            }
+        }
+        for (at, bytes) in &round {
+            durable.write(*at, bytes).expect("memory");
+        }
+    }
+    assert!(volumes > 0, "no crash came late enough");
+    probe(&durable, &Scalar).expect("made");
+}
+
+#[test]
+fn never_are_two_superblock_copies_in_flight() {
+    let size = Bytes(2 << 30);
+    let disk = volume(34, 1, 0, &[size]).swap_remove(0);
+    let mut member = probe(&disk, &Scalar).expect("sound");
+    member
+        .copies
+        .iter_mut()
+        .for_each(|c| c.state = CopyState::Old);
+    let mending = Logged::new(&disk);
+    mend_copies(&Scalar, &mending, &member).expect("memory");
+    mending.assert_durable("mending");
+
+    let host = embrfs_sim::host::Host::new(34);
+    let plan = Plan::new(&host, options(), &[size]).expect("possible");
+    let making = Logged::new(&disk);
+    plan.write(0, &host, &making).expect("memory");
+
+    for log in [mending, making] {
+        let mut written = 0;
+        for round in log.rounds() {
+            let copies = layout::superblocks(size)
+                .filter(|(_, place)| round.iter().any(|(at, _)| at == place))
+                .count();
+            assert!(copies <= 1, "{copies} copies at once");
+            written += copies;
+        }
+        assert_eq!(written, 3);
+    }
 }

@@ -100,4 +100,16 @@ mod tests {
         let at: Vec<u64> = superblocks(Bytes(2 << 30)).map(|(_, b)| b.0).collect();
         assert_eq!(at, [65536, 8_454_144, 1_073_807_360]);
     }
+
+    #[test]
+    fn system_areas_are_not_allocatable() {
+        for (size, areas) in [(32u64 << 20, 2), (2 << 30, 3), ((2 << 30) + 4095, 3)] {
+            assert_eq!(
+                allocatable(Bytes(size)).0,
+                size / 4096 - areas * 256,
+                "{size}"
+            );
+        }
+        assert_eq!(allocatable(Bytes(1 << 20)).0, 0);
+    }
 }

@@ -237,6 +237,27 @@ mod tests {
     }
 
     #[test]
+    fn forged_fields_are_told_apart() {
+        // A generation of another slot, another slot's number, another size, no epoch, nanoseconds, trees.
+        let cases: [(usize, &[u8], BadRoot); 7] = [
+            (8, &[2], BadRoot::Version(2)),
+            (80, &[8], BadRoot::Slot),
+            (92, &[8], BadRoot::Slot),
+            (12, &[1], BadRoot::Field),
+            (64, &[0; 16], BadRoot::Field),
+            (104, &[0xff; 4], BadRoot::Field),
+            (108, &[1], BadRoot::Field),
+        ];
+        for (field, value, reason) in cases {
+            let mut bytes = [0u8; layout::ROOT_SIZE];
+            root().encode(&Scalar, AT, &mut bytes);
+            bytes[field..field + value.len()].copy_from_slice(value);
+            seal::apply(&Scalar, &mut bytes, AT);
+            assert_eq!(parse(&bytes, AT, 7), Err(reason), "byte {field}");
+        }
+    }
+
+    #[test]
     fn empty_and_short() {
         assert_eq!(parse(&[0; layout::ROOT_SIZE], AT, 7), Err(BadRoot::Empty));
         for len in 0..100 {

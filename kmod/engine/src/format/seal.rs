@@ -42,3 +42,26 @@ pub fn holds(hasher: &impl Hasher, bytes: &[u8], at: Bytes) -> bool {
         .get(SEAL)
         .is_some_and(|found| *found == compute(hasher, bytes, at).0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::Scalar;
+
+    /// Computed as docs/FORMAT.md says, so that no change of the format goes unnoticed.
+    #[test]
+    fn the_seal_is_the_one_of_the_format() {
+        let at = Bytes(0x0102_0304_0506);
+        let mut bytes: std::vec::Vec<u8> = (0..8192u32).map(|i| (i % 251) as u8).collect();
+        let mut reference = blake3::Hasher::new();
+        reference.update(b"embrfs seal v1\0\0");
+        reference.update(&[6, 5, 4, 3, 2, 1, 0, 0]);
+        reference.update(&bytes[..16]);
+        reference.update(&[0; 32]);
+        reference.update(&bytes[48..]);
+        apply(&Scalar, &mut bytes, at);
+        assert_eq!(bytes[SEAL], *reference.finalize().as_bytes());
+        assert!(holds(&Scalar, &bytes, at));
+        assert!(!holds(&Scalar, &bytes, Bytes(at.0 + 4096)));
+    }
+}

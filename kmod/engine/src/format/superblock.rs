@@ -716,6 +716,64 @@ mod tests {
         }
     }
 
+    /// Why a superblock with this change is refused.
+    fn refused(change: impl FnOnce(&mut Superblock)) -> BadSuperblock {
+        let mut superblock = superblock();
+        change(&mut superblock);
+        let mut bytes = vec![0; layout::SUPERBLOCK_SIZE];
+        superblock.encode(&Scalar, 0, AT, &mut bytes);
+        parse(&bytes).unwrap_err()
+    }
+
+    #[test]
+    fn a_removed_or_exchanged_device_does_not_speak() {
+        assert_eq!(
+            refused(|s| s.device = DeviceId(9)),
+            BadSuperblock::NotListed(DeviceId(9))
+        );
+        assert_eq!(forged(64, &[0x77]), BadSuperblock::NotListed(DeviceId(12)));
+        assert_eq!(
+            refused(|s| s.members[0].uuid = s.members[2].uuid),
+            BadSuperblock::Twins(0, 63)
+        );
+    }
+
+    #[test]
+    fn the_epoch_table_is_one_line_of_descent() {
+        let order = |entry| BadSuperblock::Epoch(entry, BadEpoch::Order);
+        // Numbers that do not fall.
+        for number in [5, 6, u64::MAX] {
+            let found = refused(|s| {
+                s.epochs[1].number = number;
+                s.epochs[1].parent = EpochId([7; 16]);
+            });
+            assert_eq!(found, order(1), "number {number}");
+        }
+        // The same epoch twice.
+        assert_eq!(refused(|s| s.epochs[1].id = s.epochs[0].id), order(1));
+        // The one before that is not the parent, and the parent that is not the one before.
+        let stranger = refused(|s| {
+            s.epochs[1].number = 4;
+            s.epochs[1].parent = EpochId([7; 16]);
+        });
+        assert_eq!(stranger, order(1));
+        assert_eq!(refused(|s| s.epochs[1].id = s.epochs[0].parent), order(1));
+        // Behind an unused place.
+        let mut bytes = encoded();
+        bytes.copy_within(8192 + 64..8192 + 128, 8192 + 128);
+        bytes[8192 + 64..8192 + 128].fill(0);
+        seal::apply(&Scalar, &mut bytes, AT);
+        assert_eq!(parse(&bytes).unwrap_err(), order(2));
+    }
+
+    #[test]
+    fn the_current_epoch_names_the_members_and_no_others() {
+        let members = BadSuperblock::Epoch(0, BadEpoch::Members);
+        assert_eq!(refused(|s| s.epochs[0].absent = Members(0)), members);
+        assert_eq!(refused(|s| s.epochs[0].absent = Members(0b101)), members);
+        assert_eq!(refused(|s| s.epochs[0].absent = Members(0b11)), members);
+    }
+
     #[test]
     fn damage_with_another_version_says_both() {
         let mut bytes = encoded();

@@ -49,6 +49,29 @@ number!(
     u64
 );
 
+number!(
+    /// Which of a volume's trees: 0 is none.
+    TreeId,
+    u8
+);
+number!(
+    /// How far a node is above the leaves, which are at level 0.
+    Level,
+    u8
+);
+
+impl Level {
+    /// The level below; none below the leaves.
+    pub fn below(self) -> Option<Level> {
+        self.0.checked_sub(1).map(Level)
+    }
+
+    /// Whether nodes of this level are leaves.
+    pub fn is_leaf(self) -> bool {
+        self.0 == 0
+    }
+}
+
 impl InodeNo {
     /// The root directory of every volume.
     pub const ROOT: InodeNo = InodeNo(1);

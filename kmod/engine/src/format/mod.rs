@@ -12,6 +12,8 @@ pub mod features;
 pub mod geometry;
 pub mod layout;
 pub mod member;
+pub mod node;
+pub mod pointer;
 pub mod root;
 pub mod seal;
 pub mod superblock;

@@ -48,7 +48,6 @@ number!(
     InodeNo,
     u64
 );
-
 number!(
     /// The number of a journal group in the order of all.
     Sequence,
@@ -59,6 +58,23 @@ number!(
     TreeId,
     u8
 );
+number!(
+    /// How far a node is above the leaves, which are at level 0.
+    Level,
+    u8
+);
+
+impl Level {
+    /// The level below; none below the leaves.
+    pub fn below(self) -> Option<Level> {
+        self.0.checked_sub(1).map(Level)
+    }
+
+    /// Whether nodes of this level are leaves.
+    pub fn is_leaf(self) -> bool {
+        self.0 == 0
+    }
+}
 
 impl InodeNo {
     /// The root directory of every volume.

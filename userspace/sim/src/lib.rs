@@ -9,3 +9,4 @@ pub mod disk;
 pub mod history;
 pub mod host;
 pub mod mutant;
+pub mod nodes;

@@ -7,6 +7,7 @@ use crate::env::Hash256;
 use crate::env::Hasher;
 use crate::error::NoMem;
 use crate::format::member::Slot;
+use crate::format::node::MAX_VALUE;
 use crate::format::seal;
 use crate::tree::key::KEY_SIZE;
 use crate::tree::Key;
@@ -42,8 +43,6 @@ pub const VERSION: u32 = 1;
 pub const HEADER_SIZE: usize = 256;
 /// Size of a group, at most: header, records, padding.
 pub const MAX_GROUP: usize = 1 << 20;
-/// Bytes of a value, at most.
-pub const MAX_VALUE: usize = 4160;
 
 const CONTEXT: &[u8; 16] = b"embrfs group v1\0";
 /// What the identity covers: everything in the header that is the same in all copies.

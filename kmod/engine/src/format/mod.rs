@@ -13,6 +13,7 @@ pub mod geometry;
 pub mod journal;
 pub mod layout;
 pub mod member;
+pub mod node;
 pub mod pointer;
 pub mod root;
 pub mod seal;

@@ -7,11 +7,24 @@
 //! merges lie in a *frozen* delta between the two. A lookup asks active, frozen, base, in this order. So readers of the base
 //! take no lock on nodes, a checkpoint is an exact point in the order of transactions, and an update never reads a node.
 
+pub mod base;
+mod build;
+pub mod cache;
 pub mod change;
+pub mod check;
+pub mod cursor;
 pub mod delta;
+pub mod error;
 pub mod key;
+pub mod merge;
+pub mod nodes;
 
+pub use base::Base;
 pub use change::Change;
 pub use change::Changes;
 pub use change::Range;
+pub use cursor::Cursor;
+pub use error::TreeError;
 pub use key::Key;
+pub use merge::merge;
+pub use nodes::Nodes;

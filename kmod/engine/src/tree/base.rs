@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A base: one tree as the last checkpoint left it on disk. Looking one key up; [`crate::tree::cursor`] goes on from there.
+
+use crate::format::node::MAX_LEVEL;
+use crate::format::pointer::Pointer;
+use crate::tree::error::TreeError;
+use crate::tree::nodes::Expect;
+use crate::tree::nodes::Host;
+use crate::tree::nodes::Nodes;
+use crate::tree::Key;
+use crate::units::Level;
+use crate::units::TreeId;
+
+/// The root of a tree that is not empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Top {
+    /// Where it is.
+    pub pointer: Pointer,
+    /// Its level: the height of the tree less one.
+    pub level: Level,
+}
+
+/// A tree on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Base {
+    /// Which tree.
+    pub tree: TreeId,
+    /// Its root; none in an empty one.
+    pub top: Option<Top>,
+}
+
+impl Base {
+    /// The empty tree.
+    pub fn empty(tree: TreeId) -> Self {
+        Base { tree, top: None }
+    }
+
+    /// The tree below a root from a disk, if a root can be at that level.
+    pub fn new(tree: TreeId, pointer: Pointer, level: Level) -> Option<Self> {
+        let top = Some(Top { pointer, level });
+        (level <= MAX_LEVEL).then_some(Base { tree, top })
+    }
+
+    /// What `read` says of the key's value.
+    pub fn get<H: Host, R>(
+        &self,
+        nodes: &Nodes<H>,
+        key: Key,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, TreeError> {
+        let Some(top) = &self.top else {
+            return Ok(None);
+        };
+        let mut node = nodes.get(&top.pointer, &Expect::root(self.tree, top.level))?;
+        // Each child is one level below its parent, or it is not let in: this ends at a leaf.
+        while !node.level().is_leaf() {
+            let Some(child) = node.at_or_before(key).and_then(|i| node.child(i)) else {
+                return Ok(None);
+            };
+            node = nodes.get(&child.pointer, &Expect::child(&node, &child))?;
+        }
+        Ok(node.value(key).map(read))
+    }
+}

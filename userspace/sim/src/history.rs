@@ -8,6 +8,7 @@ use embr_engine::env::WritableDevice as _;
 use embr_engine::format::epoch::Epoch;
 use embr_engine::format::layout;
 use embr_engine::format::member::Members;
+use embr_engine::format::root::Journal;
 use embr_engine::format::root::Root;
 use embr_engine::format::superblock::Superblock;
 use embr_engine::hash::Scalar;
@@ -63,11 +64,12 @@ pub fn write_root(disk: &Disk, superblock: &Superblock, epoch: EpochId, generati
         generation: Generation(generation),
         device: superblock.device,
         written: Timestamp::default(),
+        journal: Journal::of_new(disk.size()),
     };
     let mut bytes = vec![0; layout::ROOT_SIZE];
     for ring in layout::rings(disk.size()) {
         let at = layout::slot_at(ring, layout::ring_slot(root.generation)).expect("a slot");
-        root.encode(&Scalar, at, &mut bytes);
+        root.encode(&[], &Scalar, at, &mut bytes);
         disk.write(at, &bytes).expect("memory takes every write");
     }
 }

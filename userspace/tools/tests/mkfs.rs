@@ -33,7 +33,7 @@ fn every_width_is_made_found_and_clean() {
         assert_eq!(made["geometry"]["data"], k);
         assert_eq!(made["geometry"]["parity"], m);
         assert_eq!(made["devices"].as_array().unwrap().len(), k + m);
-        assert_eq!(made["capacity"], (k as u64) * 30 * MIB);
+        assert_eq!(made["capacity"], (k as u64) * 26 * MIB);
         fsck(&["-n"], &devices).expect(0);
         let listed = admin(&["devices", "--json"], &devices).expect(0).json();
         assert_eq!(listed["volumes"][0]["uuid"], made["uuid"]);

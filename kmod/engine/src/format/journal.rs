@@ -94,6 +94,15 @@ pub struct Header {
     pub records: u32,
 }
 
+/// Where the journal ends: what the next group is written behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// The number of the next group.
+    pub next: Sequence,
+    /// The identity of the group before it.
+    pub identity: Hash256,
+}
+
 /// Why bytes are not a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadGroup {

@@ -27,6 +27,10 @@ pub const RING_SLOTS: u32 = 64;
 pub const ROOT_SIZE: usize = BLOCK_SIZE;
 /// Areas that hold a ring.
 pub const RINGS: usize = 2;
+/// The smallest journal of a device.
+pub const MIN_JOURNAL: Blocks = Blocks(1024);
+/// The largest that mkfs makes.
+const MAX_JOURNAL: Blocks = Blocks(32768);
 /// The smallest device that is any use: the two areas with rings, and as much again for data.
 pub const MIN_DEVICE: Bytes = Bytes(32 << 20);
 /// The largest device: block numbers keep clear of the sign bit as bytes.
@@ -65,11 +69,19 @@ pub fn slot_at(ring: Bytes, slot: u32) -> Option<Bytes> {
     ring.plus(Bytes(u64::from(slot).checked_mul(ROOT_SIZE as u64)?))
 }
 
+/// Where mkfs puts the journal of a device of this size: begin and length. Behind the second area, and before the third.
+pub fn journal(device: Bytes) -> (Blocks, Blocks) {
+    let behind = AREA_SIZE.0.saturating_add(8 << 20);
+    let blocks = Blocks(device.whole_blocks().0 / 32).clamp(MIN_JOURNAL, MAX_JOURNAL);
+    (Bytes(behind).whole_blocks(), blocks)
+}
+
 /// Blocks of a device of this size that can be allocated.
 pub fn allocatable(device: Bytes) -> Blocks {
     let reserved = areas(device).fold(0u64, |sum, _| {
         sum.saturating_add(AREA_SIZE.whole_blocks().0)
     });
+    let reserved = reserved.saturating_add(journal(device).1 .0);
     Blocks(device.whole_blocks().0.saturating_sub(reserved))
 }
 

@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A root: the commit point of one generation, in its slot of the ring. This first version of it has no trees yet; their
-//! table has its room.
+//! A root: the commit point of one generation, in its slot of the ring. It names the tops of all trees, and the journal group from
+//! which on what was committed later is found.
 
+use crate::env::Hash256;
 use crate::env::Hasher;
+use crate::format::journal::End;
 use crate::format::layout;
+use crate::format::pointer;
 use crate::format::seal;
+use crate::tree::Base;
+use crate::units::Blocks;
 use crate::units::Bytes;
 use crate::units::DeviceId;
 use crate::units::EpochId;
 use crate::units::Generation;
+use crate::units::Level;
+use crate::units::Sequence;
 use crate::units::Timestamp;
+use crate::units::TreeId;
 use crate::units::Uuid;
 use core::fmt;
 use zerocopy::little_endian::I64;
@@ -43,6 +51,36 @@ struct Raw {
     written_seconds: I64,
     written_nanos: U32,
     trees: U32,
+    first: U64,
+    identity: [u8; 32],
+    journal_start: U64,
+    journal_blocks: U64,
+    reserved: [u8; 24],
+}
+
+/// An entry of the table of trees as it lies on disk.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawTree {
+    tree: u8,
+    level: u8,
+    reserved: [u8; 14],
+    top: pointer::Raw,
+}
+
+/// Trees in a root, at most.
+pub const TREES: usize =
+    (layout::ROOT_SIZE - core::mem::size_of::<Raw>()) / core::mem::size_of::<RawTree>();
+
+/// Where a device has its journal, and where the journal goes on behind a root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Journal {
+    /// What was committed after the root is in this group and those behind it.
+    pub next: End,
+    /// First block of the journal on the device with this root.
+    pub start: Blocks,
+    /// Its size there.
+    pub blocks: Blocks,
 }
 
 /// A root.
@@ -58,6 +96,8 @@ pub struct Root {
     pub device: DeviceId,
     /// When.
     pub written: Timestamp,
+    /// The journal.
+    pub journal: Journal,
 }
 
 /// Why a slot holds no root that can be used.
@@ -103,6 +143,49 @@ impl fmt::Display for BadRoot {
     }
 }
 
+impl Journal {
+    /// The journal of a device of this size that was just made part of a new volume.
+    pub fn of_new(device: Bytes) -> Self {
+        let (start, blocks) = layout::journal(device);
+        Journal {
+            next: End {
+                next: Sequence(1),
+                identity: Hash256::default(),
+            },
+            start,
+            blocks,
+        }
+    }
+
+    /// Whether a journal can lie there at all; whether it lies within its device is for those to check who know it.
+    fn is_possible(&self) -> bool {
+        let end = self.start.0.checked_add(self.blocks.0).map(Blocks);
+        self.start >= layout::AREA_SIZE.whole_blocks()
+            && self.blocks >= layout::MIN_JOURNAL
+            && end
+                .and_then(Blocks::bytes)
+                .is_some_and(|end| end <= layout::MAX_DEVICE)
+    }
+}
+
+/// The table of trees: none where there cannot be so many, and none for an entry that makes no sense.
+fn table(bytes: &[u8]) -> Option<impl Iterator<Item = Option<Base>> + '_> {
+    let (raw, rest) = Raw::ref_from_prefix(bytes).ok()?;
+    let count = raw.trees.get() as usize;
+    let entries = rest.chunks_exact(core::mem::size_of::<RawTree>());
+    (count <= TREES && count <= entries.len()).then(|| {
+        let mut before = TreeId(0);
+        entries.take(count).map(move |entry| {
+            let (raw, _) = RawTree::ref_from_prefix(entry).ok()?;
+            let tree = TreeId(raw.tree);
+            let rising = before < tree;
+            before = tree;
+            let base = Base::new(tree, raw.top.parse()?, Level(raw.level))?;
+            rising.then_some(base)
+        })
+    })
+}
+
 impl Root {
     /// Checks what was read at `at`, from slot `slot` of a ring of `device` in `volume`.
     pub fn parse(
@@ -136,6 +219,14 @@ impl Root {
                 seconds: raw.written_seconds.get(),
                 nanos: raw.written_nanos.get(),
             },
+            journal: Journal {
+                next: End {
+                    next: Sequence(raw.first.get()),
+                    identity: Hash256(raw.identity),
+                },
+                start: Blocks(raw.journal_start.get()),
+                blocks: Blocks(raw.journal_blocks.get()),
+            },
         };
         if root.volume != volume || root.device != device {
             return Err(BadRoot::Foreign);
@@ -147,8 +238,15 @@ impl Root {
             && root.epoch != EpochId::NONE
             && root.generation != Generation(0)
             && root.written.nanos < 1_000_000_000
-            && raw.trees.get() == 0;
+            && root.journal.next.next != Sequence(0)
+            && root.journal.is_possible()
+            && table(bytes).is_some_and(|mut t| t.all(|tree| tree.is_some()));
         sound.then_some(root).ok_or(BadRoot::Field)
+    }
+
+    /// The trees of a root that was parsed from these bytes; those that are empty are not among them.
+    pub fn trees(bytes: &[u8]) -> impl Iterator<Item = Base> + '_ {
+        table(bytes).into_iter().flatten().flatten()
     }
 
     /// How new a sealed root is that cannot be parsed; one of another version counts as newer than any.
@@ -161,8 +259,9 @@ impl Root {
         }
     }
 
-    /// Writes the root into `out`, one root long, sealed for the place `at`.
-    pub fn encode(&self, hasher: &impl Hasher, at: Bytes, out: &mut [u8]) {
+    /// Writes the root and these trees, [`TREES`] at most, into `out`, one root long, sealed for the place `at`.
+    pub fn encode(&self, trees: &[Base], hasher: &impl Hasher, at: Bytes, out: &mut [u8]) {
+        let filled = || trees.iter().filter_map(|b| b.top.map(|top| (b.tree, top)));
         let raw = Raw {
             magic: MAGIC,
             version: layout::VERSION.into(),
@@ -175,11 +274,29 @@ impl Root {
             slot: layout::ring_slot(self.generation).into(),
             written_seconds: self.written.seconds.into(),
             written_nanos: self.written.nanos.into(),
-            trees: 0.into(),
+            trees: (filled().count() as u32).into(),
+            first: self.journal.next.next.0.into(),
+            identity: self.journal.next.identity.0,
+            journal_start: self.journal.start.0.into(),
+            journal_blocks: self.journal.blocks.0.into(),
+            reserved: [0; 24],
         };
         out.fill(0);
         // Both have their size from the layout; a shorter buffer would only leave a root that no one accepts.
         let _ = raw.write_to_prefix(out);
+        let table = out
+            .get_mut(core::mem::size_of::<Raw>()..)
+            .unwrap_or_default();
+        let places = table.chunks_exact_mut(core::mem::size_of::<RawTree>());
+        for (place, (tree, top)) in places.zip(filled()) {
+            let raw = RawTree {
+                tree: tree.0,
+                level: top.level.0,
+                reserved: [0; 14],
+                top: top.pointer.raw(),
+            };
+            let _ = raw.write_to_prefix(place);
+        }
         seal::apply(hasher, out, at);
     }
 }
@@ -187,6 +304,7 @@ impl Root {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::member::Slot;
     use crate::hash::Scalar;
 
     const AT: Bytes = Bytes(0x20000 + 7 * 4096);
@@ -201,7 +319,32 @@ mod tests {
                 seconds: -5,
                 nanos: 999_999_999,
             },
+            journal: Journal {
+                next: End {
+                    next: Sequence(77),
+                    identity: Hash256([6; 32]),
+                },
+                start: Blocks(2304),
+                blocks: Blocks(1024),
+            },
         }
+    }
+
+    fn trees() -> [Base; 3] {
+        let place = pointer::Place {
+            device: Slot::FIRST,
+            block: Blocks(5000),
+        };
+        let top = pointer::Pointer {
+            generation: Generation(3),
+            hash: [5; 16],
+            places: pointer::Places::new(&[place]).unwrap(),
+        };
+        [
+            Base::new(TreeId(1), top, Level(2)).unwrap(),
+            Base::empty(TreeId(2)),
+            Base::new(TreeId(4), top, Level(0)).unwrap(),
+        ]
     }
 
     fn parse(bytes: &[u8], at: Bytes, slot: u32) -> Result<Root, BadRoot> {
@@ -211,8 +354,10 @@ mod tests {
     #[test]
     fn round_trip_and_binding() {
         let mut bytes = [0xaau8; layout::ROOT_SIZE];
-        root().encode(&Scalar, AT, &mut bytes);
+        root().encode(&trees(), &Scalar, AT, &mut bytes);
         assert_eq!(parse(&bytes, AT, 7), Ok(root()));
+        let [first, _, last] = trees();
+        assert!(Root::trees(&bytes).eq([first, last]));
         assert_eq!(parse(&bytes, Bytes(AT.0 + 4096), 8), Err(BadRoot::Seal));
         assert_eq!(parse(&bytes, AT, 8), Err(BadRoot::Slot));
         assert_eq!(
@@ -228,7 +373,7 @@ mod tests {
     #[test]
     fn every_bit_is_covered() {
         let mut bytes = [0u8; layout::ROOT_SIZE];
-        root().encode(&Scalar, AT, &mut bytes);
+        root().encode(&trees(), &Scalar, AT, &mut bytes);
         for i in 0..bytes.len() {
             bytes[i] ^= 1 << (i % 8);
             assert!(parse(&bytes, AT, 7).is_err(), "byte {i}");
@@ -238,19 +383,27 @@ mod tests {
 
     #[test]
     fn forged_fields_are_told_apart() {
-        // A generation of another slot, another slot's number, another size, no epoch, nanoseconds, trees.
-        let cases: [(usize, &[u8], BadRoot); 7] = [
+        // A generation of another slot, another slot's number, another size, no epoch, nanoseconds, too many trees, no group, a
+        // journal in the first area, a small one, one beyond any device, a tree twice, a level that no tree has, no place.
+        let cases: [(usize, &[u8], BadRoot); 14] = [
             (8, &[2], BadRoot::Version(2)),
             (80, &[8], BadRoot::Slot),
             (92, &[8], BadRoot::Slot),
             (12, &[1], BadRoot::Field),
             (64, &[0; 16], BadRoot::Field),
             (104, &[0xff; 4], BadRoot::Field),
-            (108, &[1], BadRoot::Field),
+            (108, &[200], BadRoot::Field),
+            (112, &[0; 8], BadRoot::Field),
+            (152, &[0xff, 0, 0], BadRoot::Field),
+            (160, &[0xff, 0, 0], BadRoot::Field),
+            (159, &[0x80], BadRoot::Field),
+            (192 + 80, &[1], BadRoot::Field),
+            (193, &[200], BadRoot::Field),
+            (192 + 16 + 24, &[0; 8], BadRoot::Field),
         ];
         for (field, value, reason) in cases {
             let mut bytes = [0u8; layout::ROOT_SIZE];
-            root().encode(&Scalar, AT, &mut bytes);
+            root().encode(&trees(), &Scalar, AT, &mut bytes);
             bytes[field..field + value.len()].copy_from_slice(value);
             seal::apply(&Scalar, &mut bytes, AT);
             assert_eq!(parse(&bytes, AT, 7), Err(reason), "byte {field}");

@@ -14,6 +14,7 @@ use crate::env::Hasher;
 use crate::env::Write;
 use crate::error::NoMem;
 use crate::format::journal::group_size;
+use crate::format::journal::End;
 use crate::format::journal::Header;
 use crate::format::journal::HEADER_SIZE;
 use crate::format::journal::MAX_GROUP;
@@ -54,15 +55,6 @@ pub struct Writer {
     pub epoch: EpochId,
     /// This mount.
     pub session: SessionId,
-}
-
-/// Where the journal ends: what the next group is written behind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct End {
-    /// The number of the next group.
-    pub next: Sequence,
-    /// The identity of the group before it.
-    pub identity: Hash256,
 }
 
 /// The journal could not be made durable on any device: nothing more is written to the volume.

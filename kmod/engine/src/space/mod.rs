@@ -454,7 +454,7 @@ impl Space {
         let group = state
             .device(device)
             .and_then(|d| d.groups.get((block.0 / GROUP) as usize));
-        group.map_or(true, |g| g.used.is_set(block.0 % GROUP))
+        group.is_none_or(|g| g.used.is_set(block.0 % GROUP))
     }
 }
 

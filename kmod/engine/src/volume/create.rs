@@ -14,6 +14,7 @@ use crate::format::member;
 use crate::format::member::Entry;
 use crate::format::member::Slot;
 use crate::format::member::State;
+use crate::format::root::Journal;
 use crate::format::root::Root;
 use crate::format::superblock::BlockHash;
 use crate::format::superblock::Label;
@@ -208,6 +209,7 @@ impl Plan {
             generation: Generation(1),
             device: entry.id,
             written: self.created,
+            journal: Journal::of_new(entry.bytes()),
         }
     }
 
@@ -244,7 +246,7 @@ impl Plan {
         let mut buffer = Vec::zeroed(layout::ROOT_SIZE)?;
         for ring in layout::rings(entry.bytes()) {
             let at = layout::slot_at(ring, layout::ring_slot(root.generation)).unwrap_or(ring);
-            root.encode(env.hasher(), at, &mut buffer);
+            root.encode(&[], env.hasher(), at, &mut buffer);
             device
                 .write(at, &buffer)
                 .map_err(|why| Error::writing(at, why))?;

@@ -181,7 +181,8 @@ fn copy_root(
         superblock.device,
     )
     .map_err(Error::NoRoot)?;
-    root.encode(host.hasher(), to, &mut bytes);
+    let trees: Vec<_> = Root::trees(&bytes).collect();
+    root.encode(&trees, host.hasher(), to, &mut bytes);
     write_root(device, to, &bytes)
 }
 

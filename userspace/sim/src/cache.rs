@@ -488,7 +488,7 @@ mod tests {
             })
             .to_vec();
         let mut seen = std::collections::BTreeSet::new();
-        for seed in 0..40_000 {
+        for seed in 0..200_000 {
             let left = Survival::Subset(seed)
                 .of(&base, &cache, 3)
                 .expect("a subset");

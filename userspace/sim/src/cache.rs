@@ -54,6 +54,7 @@ impl Written {
     pub fn torn(&self, over: &Image, arrived: &Sectors) -> Self {
         let blocks = (self.numbers().zip(&self.blocks).enumerate())
             .map(|(n, (number, new))| match arrived.of_block(n) {
+                0 => over.get(number),
                 u8::MAX => new.clone(),
                 some => merge(&over.get(number), new, some),
             })
@@ -84,6 +85,30 @@ impl Written {
                 }
             }
         }
+    }
+}
+
+/// A write in a cache.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cached {
+    /// The write.
+    pub written: Arc<Written>,
+    /// What the medium would hold with this and all older writes of the cache: what reads saw then.
+    pub after: Image,
+}
+
+impl Cached {
+    /// A cache that holds these writes over this medium, oldest first.
+    pub fn stack(durable: &Image, writes: impl IntoIterator<Item = Arc<Written>>) -> Vec<Self> {
+        let mut after = durable.clone();
+        let cached = |written: Arc<Written>| {
+            written.apply(&mut after);
+            Cached {
+                written,
+                after: after.clone(),
+            }
+        };
+        writes.into_iter().map(cached).collect()
     }
 }
 
@@ -240,57 +265,66 @@ pub enum Survival {
 impl Survival {
     /// What a drive holds that held `durable` and had this in its cache; none where there is no such write.
     /// `salt` makes drives differ that share the seed of a subset.
-    pub fn of(&self, durable: &Image, cache: &[Arc<Written>], salt: u64) -> Option<Contents> {
-        let mut image = durable.clone();
-        let mut apply = |writes: &[Arc<Written>]| writes.iter().for_each(|w| w.apply(&mut image));
-        match self {
+    pub fn of(&self, durable: &Image, cache: &[Cached], salt: u64) -> Option<Contents> {
+        let first = |n: usize| match n.checked_sub(1) {
+            Some(last) => cache.get(last).map(|c| c.after.clone()),
+            None => Some(durable.clone()),
+        };
+        let left = match self {
             Survival::Reset => {
                 return Some(Contents {
-                    durable: image,
+                    durable: durable.clone(),
                     cache: cache.to_vec(),
                     present: true,
                 })
             }
-            Survival::All => apply(cache),
-            Survival::None => {}
-            Survival::Prefix(n) => apply(cache.get(..*n)?),
-            Survival::Only(n) => apply(std::slice::from_ref(cache.get(*n)?)),
-            Survival::Dropped(n) => {
-                let (before, rest) = cache.split_at_checked(*n)?;
-                apply(before);
-                apply(rest.get(1..)?);
+            Survival::All => first(cache.len())?,
+            Survival::None => first(0)?,
+            Survival::Prefix(n) => first(*n)?,
+            Survival::Only(n) => {
+                let mut image = first(0)?;
+                cache.get(*n)?.written.apply(&mut image);
+                image
             }
-            Survival::Torn(n, sectors) => {
-                let (before, rest) = cache.split_at_checked(*n)?;
-                let (torn, after) = rest.split_first()?;
-                if sectors.end() > torn.sectors() {
-                    return None;
-                }
-                apply(before);
-                torn.apply_sectors(&mut image, sectors);
-                after.iter().for_each(|w| w.apply(&mut image));
-            }
+            Survival::Dropped(n) => lessened(&first(*n)?, cache.get(*n..)?, &Sectors::default())?,
+            Survival::Torn(n, sectors) => lessened(&first(*n)?, cache.get(*n..)?, sectors)?,
             Survival::Subset(seed) => {
-                subset(
-                    &mut image,
-                    cache,
-                    &Chance::new(*seed ^ Chance::new(salt).next()),
-                );
+                let mut image = first(0)?;
+                let chance = Chance::new(*seed ^ Chance::new(salt).next());
+                subset(&mut image, cache, &chance);
+                image
             }
-        }
+        };
         Some(Contents {
-            durable: image,
+            durable: left,
             cache: Vec::new(),
             present: true,
         })
     }
 }
 
+/// What is there if of the first of these writes only some sectors arrived, and all that followed did. `before` is what
+/// was there before them. Only blocks that no later write covers differ from what all of them leave.
+fn lessened(before: &Image, writes: &[Cached], arrived: &Sectors) -> Option<Image> {
+    let (first, later) = writes.split_first()?;
+    if arrived.end() > first.written.sectors() {
+        return None;
+    }
+    let mut image = writes.last()?.after.clone();
+    let less = first.written.torn(before, arrived);
+    for (number, block) in less.numbers().zip(&less.blocks) {
+        if !later.iter().any(|w| w.written.numbers().contains(&number)) {
+            image.set(number, block.clone());
+        }
+    }
+    Some(image)
+}
+
 /// How likely a write survives and is torn is drawn as well, so that both few losses and few survivors are common.
-fn subset(image: &mut Image, cache: &[Arc<Written>], chance: &Chance) {
+fn subset(image: &mut Image, cache: &[Cached], chance: &Chance) {
     let kept = chance.one(&[1, 4, 7]);
     let torn = chance.one(&[0, 1, 4]);
-    let mut order: Vec<&Arc<Written>> = cache.iter().collect();
+    let mut order: Vec<&Written> = cache.iter().map(|c| &*c.written).collect();
     if chance.below(2) == 0 {
         shuffle(&mut order, chance);
     }
@@ -362,7 +396,7 @@ pub struct Contents {
     /// What is on the medium.
     pub durable: Image,
     /// What was written since and not flushed, in order.
-    pub cache: Vec<Arc<Written>>,
+    pub cache: Vec<Cached>,
     /// Whether the drive answers.
     pub present: bool,
 }
@@ -378,10 +412,8 @@ impl Contents {
     }
 
     /// What reads see.
-    pub fn visible(&self) -> Image {
-        let mut image = self.durable.clone();
-        self.cache.iter().for_each(|w| w.apply(&mut image));
-        image
+    pub fn visible(&self) -> &Image {
+        self.cache.last().map_or(&self.durable, |c| &c.after)
     }
 }
 
@@ -419,13 +451,13 @@ mod tests {
                     (first as u64, vec![value; blocks * BLOCK_SIZE])
                 })
                 .collect();
-            let cache: Vec<Arc<Written>> = plain
-                .iter()
-                .map(|(first, bytes)| Arc::new(Written::new(*first, bytes)))
-                .collect();
             let base = Image::new(Bytes(size as u64));
+            let writes = plain
+                .iter()
+                .map(|(first, bytes)| Written::new(*first, bytes));
+            let cache = Cached::stack(&base, writes.map(Arc::new));
             let n = chance.below(cache.len());
-            let tears = Sectors::tears(cache[n].sectors());
+            let tears = Sectors::tears(cache[n].written.sectors());
             let tear = tears[chance.below(tears.len())].clone();
             let model = |take: &dyn Fn(usize, usize) -> bool| {
                 let mut model = vec![0; size];
@@ -454,7 +486,7 @@ mod tests {
             for (survival, take) in cases {
                 let contents = survival.of(&base, &cache, 0).expect("the write exists");
                 assert_eq!(
-                    bytes(&contents.visible()),
+                    bytes(contents.visible()),
                     model(take),
                     "seed {seed} {survival}"
                 );
@@ -482,11 +514,9 @@ mod tests {
     fn subsets_reach_every_combination_of_versions() {
         let size = 2 * BLOCK_SIZE;
         let base = Image::new(Bytes(size as u64));
-        let cache: Vec<Arc<Written>> = [(0, 1u8, 2), (1, 2, 1), (0, 3, 1)]
-            .map(|(first, value, blocks)| {
-                Arc::new(Written::new(first, &vec![value; blocks * BLOCK_SIZE]))
-            })
-            .to_vec();
+        let writes = [(0, 1u8, 2), (1, 2, 1), (0, 3, 1)]
+            .map(|(first, value, blocks)| Written::new(first, &vec![value; blocks * BLOCK_SIZE]));
+        let cache = Cached::stack(&base, writes.map(Arc::new));
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..200_000 {
             let left = Survival::Subset(seed)
@@ -505,7 +535,7 @@ mod tests {
     #[test]
     fn what_does_not_exist_is_refused() {
         let base = Image::new(Bytes(8 * BLOCK_SIZE as u64));
-        let cache = [Arc::new(Written::new(1, &[1; BLOCK_SIZE]))];
+        let cache = Cached::stack(&base, [Arc::new(Written::new(1, &[1; BLOCK_SIZE]))]);
         let none = |s: Survival| s.of(&base, &cache, 0).is_none();
         assert!(none(Survival::Prefix(2)) && !none(Survival::Prefix(1)));
         assert!(none(Survival::Only(1)) && !none(Survival::Only(0)));

@@ -3,6 +3,7 @@
 //! One drive: a medium, a volatile cache before it, and what goes wrong with them. It knows no time, no other drives, and
 //! nobody who watches; the fleet does.
 
+use crate::cache::Cached;
 use crate::cache::Contents;
 use crate::cache::Sectors;
 use crate::cache::Survival;
@@ -13,7 +14,6 @@ use crate::fault::Injected;
 use crate::fault::ReadFault;
 use crate::fault::WriteFault;
 use crate::image::block;
-use crate::image::Image;
 use crate::image::SECTOR_SIZE;
 use embr_engine::env::DeviceError;
 use embr_engine::units::Bytes;
@@ -27,7 +27,7 @@ pub(crate) enum Effect {
     /// Nothing that lasts.
     Nothing,
     /// This went into the cache.
-    Cached(Arc<Written>),
+    Cached(Cached),
     /// The medium, the cache's older part or the drive's presence is not what it was.
     Changed,
 }
@@ -40,8 +40,6 @@ pub(crate) struct Taken(u64);
 #[derive(Debug)]
 pub(crate) struct Drive {
     contents: Contents,
-    /// What reads see: the medium under the cache.
-    visible: Image,
     /// How many writes were taken in all.
     taken: u64,
     /// How many blocks may still be written where none is; none for no limit.
@@ -52,7 +50,6 @@ pub(crate) struct Drive {
 impl Drive {
     pub fn new(contents: Contents, seed: u64) -> Self {
         Drive {
-            visible: contents.visible(),
             taken: contents.cache.len() as u64,
             contents,
             room: None,
@@ -65,7 +62,7 @@ impl Drive {
     }
 
     pub fn size(&self) -> Bytes {
-        self.visible.size()
+        self.contents.durable.size()
     }
 
     pub fn taken(&self) -> Taken {
@@ -116,8 +113,9 @@ impl Drive {
             }
             Some(ReadFault::Garble) | None => {}
         }
+        let visible = self.contents.visible();
         for (number, piece) in (first..).zip(into.chunks_mut(BLOCK_SIZE)) {
-            match self.visible.get(number) {
+            match visible.get(number) {
                 Some(block) => piece.copy_from_slice(&block[..piece.len()]),
                 None => piece.fill(0),
             }
@@ -155,12 +153,13 @@ impl Drive {
                 if arrived.count() == 0 {
                     return (Effect::Nothing, Err(DeviceError::Io));
                 }
-                written = written.torn(&self.visible, &arrived);
+                written = written.torn(self.contents.visible(), &arrived);
                 result = Err(DeviceError::Io);
             }
         }
         if let Some(room) = self.room {
-            let new = |n: &u64| self.visible.get(*n).is_none();
+            let visible = self.contents.visible();
+            let new = |n: &u64| visible.get(*n).is_none();
             let needed = written.numbers().filter(new).count() as u64;
             let Some(left) = room.checked_sub(needed) else {
                 self.faults.injected.add(Injected::Full);
@@ -168,11 +167,15 @@ impl Drive {
             };
             self.room = Some(left);
         }
-        let written = Arc::new(written);
-        written.apply(&mut self.visible);
-        self.contents.cache.push(written.clone());
+        let mut after = self.contents.visible().clone();
+        written.apply(&mut after);
+        let cached = Cached {
+            written: Arc::new(written),
+            after,
+        };
+        self.contents.cache.push(cached.clone());
         self.taken += 1;
-        (Effect::Cached(written), result)
+        (Effect::Cached(cached), result)
     }
 
     /// Where a misdirected write lands: never where it was meant to, unless the drive has no other place.
@@ -212,17 +215,10 @@ impl Drive {
         // The cache holds the newest writes: those that came before `then` are at its front.
         let newer = usize::try_from(self.taken.saturating_sub(then.0)).unwrap_or(usize::MAX);
         let due = self.contents.cache.len().saturating_sub(newer);
-        if due == 0 {
+        let Some(last) = self.contents.cache.drain(..due).next_back() else {
             return (Effect::Nothing, Ok(()));
-        }
-        if due == self.contents.cache.len() {
-            self.contents.cache.clear();
-            self.contents.durable = self.visible.clone();
-        } else {
-            for written in self.contents.cache.drain(..due) {
-                written.apply(&mut self.contents.durable);
-            }
-        }
+        };
+        self.contents.durable = last.after;
         (Effect::Changed, Ok(()))
     }
 
@@ -234,7 +230,6 @@ impl Drive {
             present,
             ..left.expect("a survival names unflushed writes")
         };
-        self.visible = self.contents.visible();
         Effect::Changed
     }
 
@@ -260,7 +255,9 @@ impl Drive {
         let mut bytes = old.map_or([0; BLOCK_SIZE], |b| *b);
         bytes[at.0 as usize % BLOCK_SIZE] ^= bits;
         self.contents.durable.set(number, block(&bytes));
-        self.visible = self.contents.visible();
+        let writes = std::mem::take(&mut self.contents.cache);
+        let writes = writes.into_iter().map(|c| c.written);
+        self.contents.cache = Cached::stack(&self.contents.durable, writes);
         Effect::Changed
     }
 }

@@ -60,7 +60,7 @@ impl Inner {
         if let Some(recording) = &mut self.recording {
             match effect {
                 Effect::Nothing => {}
-                Effect::Cached(written) => recording.wrote(slot, written),
+                Effect::Cached(cached) => recording.wrote(slot, cached),
                 Effect::Changed => recording.changed(slot, Some(drive.contents().clone())),
             }
         }

@@ -7,11 +7,13 @@
 //! its medium, in images that share what is alike; between two of them there are only writes into its cache.
 
 use crate::cache::BadText;
+use crate::cache::Cached;
 use crate::cache::Contents;
 use crate::cache::Survival;
 use crate::cache::Written;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -130,7 +132,9 @@ struct Checkpoint {
 #[derive(Clone, Debug, Default)]
 struct Track {
     checkpoints: Vec<Checkpoint>,
-    writes: Vec<(u64, Arc<Written>)>,
+    /// What it took, and at which positions.
+    writes: Vec<Cached>,
+    places: Vec<u64>,
 }
 
 /// What happened to a fleet since the recording began.
@@ -154,10 +158,11 @@ impl Recording {
     }
 
     /// A drive took a write into its cache.
-    pub(crate) fn wrote(&mut self, slot: Slot, written: Arc<Written>) {
+    pub(crate) fn wrote(&mut self, slot: Slot, cached: Cached) {
         self.position += 1;
         let track = self.tracks.entry(slot).or_default();
-        track.writes.push((self.position, written));
+        track.writes.push(cached);
+        track.places.push(self.position);
     }
 
     /// A drive's medium or presence changed, or it came or went.
@@ -209,8 +214,10 @@ impl Recording {
 
     /// What a drive has not flushed at this position, oldest first.
     pub fn unflushed(&self, slot: Slot, cut: u64) -> Vec<Arc<Written>> {
-        let cache = |track: &Track| Some(track.at(cut)?.1);
-        self.tracks.get(&slot).and_then(cache).unwrap_or_default()
+        let at = self.tracks.get(&slot).and_then(|track| track.at(cut));
+        let (_, cache) = at.unzip();
+        let cache = cache.iter().flat_map(|cache| cache.iter());
+        cache.map(|cached| cached.written.clone()).collect()
     }
 
     /// What the drives hold after this crash; none where it names a position or a write that does not exist.
@@ -242,14 +249,17 @@ impl Track {
     }
 
     /// The drive's medium, and its cache.
-    fn at(&self, cut: u64) -> Option<(&Contents, Vec<Arc<Written>>)> {
+    fn at(&self, cut: u64) -> Option<(&Contents, Cow<'_, [Cached]>)> {
         let last = self.last(cut)?;
         let contents = last.contents.as_ref()?;
-        let from = self.writes.partition_point(|(at, _)| *at <= last.at);
-        let to = self.writes.partition_point(|(at, _)| *at <= cut);
-        let since = self.writes.get(from..to).unwrap_or_default();
-        let cached = contents.cache.iter();
-        let all = cached.chain(since.iter().map(|(_, w)| w)).cloned();
-        Some((contents, all.collect()))
+        let from = self.places.partition_point(|at| *at <= last.at);
+        let to = self.places.partition_point(|at| *at <= cut);
+        let since = self.writes.get(from..to)?;
+        if contents.cache.is_empty() {
+            return Some((contents, Cow::Borrowed(since)));
+        }
+        let mut all = contents.cache.clone();
+        all.extend_from_slice(since);
+        Some((contents, Cow::Owned(all)))
     }
 }

@@ -152,7 +152,7 @@ fn a_crash_leaves_what_the_model_says_at_each_position() {
                     let state = State::new(cut, Survival::None).with(slot(n), survival);
                     let after = recording.at(&state).expect("it exists");
                     let image = after.drives[&slot(n)].visible();
-                    assert!(bytes(&image) == expected, "seed {seed} {state}");
+                    assert!(bytes(image) == expected, "seed {seed} {state}");
                 }
             }
         }

@@ -424,7 +424,7 @@ mod tests {
 
     fn bytes(image: &Image) -> Vec<u8> {
         (0..image.blocks())
-            .flat_map(|n| image.get(n).map_or([0; BLOCK_SIZE], |b| *b))
+            .flat_map(|n| image.get(n).map_or([0; BLOCK_SIZE], |b| **b))
             .collect()
     }
 

@@ -252,7 +252,7 @@ impl Drive {
         self.faults.injected.add(Injected::Rotted);
         let number = at.0 / BLOCK_SIZE as u64;
         let old = self.contents.durable.get(number);
-        let mut bytes = old.map_or([0; BLOCK_SIZE], |b| *b);
+        let mut bytes = old.map_or([0; BLOCK_SIZE], |b| **b);
         bytes[at.0 as usize % BLOCK_SIZE] ^= bits;
         self.contents.durable.set(number, block(&bytes));
         let writes = std::mem::take(&mut self.contents.cache);

@@ -6,6 +6,7 @@
 use embr_engine::units::Bytes;
 use embr_engine::units::BLOCK_SIZE;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// The unit in which writes tear.
@@ -16,8 +17,23 @@ pub const BLOCK_SECTORS: usize = BLOCK_SIZE / SECTOR_SIZE;
 const FAN_SHIFT: u32 = 4;
 const FAN: usize = 1 << FAN_SHIFT;
 
-/// The bytes of a block; none for zeros.
-pub type Block = Option<Arc<[u8; BLOCK_SIZE]>>;
+/// The bytes of a block that are not all zeros.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Filled {
+    print: u64,
+    bytes: [u8; BLOCK_SIZE],
+}
+
+impl Deref for Filled {
+    type Target = [u8; BLOCK_SIZE];
+
+    fn deref(&self) -> &Self::Target {
+        &self.bytes
+    }
+}
+
+/// A block; none for zeros.
+pub type Block = Option<Arc<Filled>>;
 
 /// A block of these bytes, with zeros behind them.
 pub fn block(bytes: &[u8]) -> Block {
@@ -26,7 +42,27 @@ pub fn block(bytes: &[u8]) -> Block {
     }
     let mut whole = [0; BLOCK_SIZE];
     whole[..bytes.len()].copy_from_slice(bytes);
-    Some(Arc::new(whole))
+    let print = whole.chunks(8).fold(0, |print, word| {
+        let word = word.try_into().map_or(0, u64::from_le_bytes);
+        step(print, word)
+    });
+    Some(Arc::new(Filled {
+        print,
+        bytes: whole,
+    }))
+}
+
+/// Mixes a word into a fingerprint. Good against chance, not against malice.
+pub(crate) fn step(print: u64, word: u64) -> u64 {
+    let mixed = (print ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 32)
+}
+
+/// What a block adds to the fingerprint of an image.
+fn share(number: u64, block: &Block) -> u64 {
+    block
+        .as_ref()
+        .map_or(0, |block| step(step(!number, block.print), number))
 }
 
 /// `old` with those sectors of `new` whose bits are set.
@@ -64,6 +100,8 @@ pub struct Image {
     /// Levels above the leaves.
     levels: u32,
     root: Option<Arc<Node>>,
+    /// Of all blocks together.
+    print: u64,
 }
 
 impl Image {
@@ -75,6 +113,7 @@ impl Image {
             size,
             levels: digits.saturating_sub(1),
             root: None,
+            print: 0,
         }
     }
 
@@ -86,6 +125,11 @@ impl Image {
     /// How many blocks there are; the last may be cut off by the drive's end.
     pub fn blocks(&self) -> u64 {
         self.size.0.div_ceil(BLOCK_SIZE as u64)
+    }
+
+    /// The same for images that hold the same, and almost surely different for others.
+    pub fn fingerprint(&self) -> u64 {
+        step(self.print, self.size.0)
     }
 
     /// The block with this number.
@@ -117,7 +161,9 @@ impl Image {
             match node {
                 Node::Inner(children) => place = &mut children[digit(number, level)],
                 Node::Leaf(blocks) => {
-                    blocks[digit(number, 0)] = value;
+                    let new = share(number, &value);
+                    let old = std::mem::replace(&mut blocks[digit(number, 0)], value);
+                    self.print ^= new ^ share(number, &old);
                     return;
                 }
             }
@@ -126,7 +172,7 @@ impl Image {
     }
 
     /// The blocks that are not zero, with their numbers, in order.
-    pub fn written(&self) -> Vec<(u64, Arc<[u8; BLOCK_SIZE]>)> {
+    pub fn written(&self) -> Vec<(u64, Arc<Filled>)> {
         let mut found = Vec::new();
         if let Some(root) = &self.root {
             collect(root, self.levels, 0, &mut found);
@@ -154,7 +200,7 @@ fn digit(number: u64, level: u32) -> usize {
     (number >> (level * FAN_SHIFT)) as usize % FAN
 }
 
-fn collect(node: &Node, level: u32, base: u64, found: &mut Vec<(u64, Arc<[u8; BLOCK_SIZE]>)>) {
+fn collect(node: &Node, level: u32, base: u64, found: &mut Vec<(u64, Arc<Filled>)>) {
     match node {
         Node::Inner(children) => {
             for (n, child) in (0..).zip(children) {
@@ -239,6 +285,8 @@ mod tests {
                         .chain(model_b.keys())
                         .all(|n| zeros(n, model_a) == zeros(n, model_b));
                     assert_eq!(a == b, alike, "seed {seed}");
+                    let prints = a.fingerprint() == b.fingerprint();
+                    assert_eq!(prints, alike, "seed {seed}");
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::cache::Cached;
 use crate::cache::Contents;
 use crate::cache::Survival;
 use crate::cache::Written;
+use crate::image::step;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use std::borrow::Cow;
@@ -46,6 +47,21 @@ impl Snapshot {
             }
         }
         Some(self)
+    }
+
+    /// The same for snapshots that hold the same, and almost surely different for others: whoever has seen a state need not
+    /// look at it again, unless more was acknowledged.
+    pub fn fingerprint(&self) -> u64 {
+        self.drives.iter().fold(0, |print, (slot, contents)| {
+            let media = [
+                slot.index() as u64,
+                u64::from(contents.present),
+                contents.cache.len() as u64,
+                contents.durable.fingerprint(),
+            ];
+            let cached = contents.cache.iter().map(|c| c.after.fingerprint());
+            media.into_iter().chain(cached).fold(print, step)
+        })
     }
 
     /// All this after the caches of all drives were left to a survival; none where a drive lacks the write that it names.

@@ -46,7 +46,7 @@ fn slot(n: usize) -> Slot {
 
 fn bytes(image: &Image) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..image.blocks())
-        .flat_map(|n| image.get(n).map_or([0; BLOCK_SIZE], |b| *b))
+        .flat_map(|n| image.get(n).map_or([0; BLOCK_SIZE], |b| **b))
         .collect();
     bytes.truncate(image.size().0 as usize);
     bytes
@@ -180,6 +180,9 @@ fn states_repeat_and_are_found_again_by_their_text() {
         let (first, again) = (states(seed), states(seed));
         assert!(first == again, "seed {seed}: not the same states");
         let (_, recording, _) = run(seed, 3, 40);
+        for ((_, a), (_, b)) in first.iter().zip(first.iter().skip(1)) {
+            assert_eq!(a.fingerprint() == b.fingerprint(), a == b, "seed {seed}");
+        }
         for (text, snapshot) in &first {
             let state: State = text.parse().expect("its own text");
             assert_eq!(state.to_string(), *text);

@@ -165,6 +165,22 @@ fn rot_befalls_the_medium_where_it_says() {
 }
 
 #[test]
+fn rot_under_a_cache_leaves_the_cache_as_it_is() {
+    let fleet = filled(1, 1);
+    let drive = first(&fleet);
+    put(&drive, 5, 0xff).expect("no fault");
+    put(&drive, 6, 0xff).expect("no fault");
+    let cached = differences(&drive);
+    fleet.rot(slot(0), Bytes(2 * BLOCK), 1);
+    fleet.rot(slot(0), Bytes(5 * BLOCK), 1);
+    let mut both = vec![(2, 1)];
+    both.extend(cached);
+    assert_eq!(differences(&drive), both);
+    drive.flush().expect("no fault");
+    assert_eq!(differences(&first(&lost_power(&fleet))), both);
+}
+
+#[test]
 fn a_failed_write_leaves_any_part_of_itself() {
     let mut left = Tally::default();
     for seed in 0..200 {
@@ -372,12 +388,19 @@ fn drives_come_and_go_within_a_recording() {
     let fleet = filled(1, 1);
     let new = Contents::new(Bytes(BLOCKS * BLOCK));
     assert!(fleet.put(slot(7), new.clone()).is_none());
+    fleet.expect(slot(7), Fault::Read(When::After(0), ReadFault::Fail));
+    assert!(get(&fleet.drive(slot(7)).expect("a drive"), 0).is_err());
     put(&fleet.drive(slot(7)).expect("a drive"), 0, 7).expect("no fault");
     assert_eq!(
         fleet.put(slot(7), new).expect("it was there").cache.len(),
         1
     );
     assert!(fleet.take(slot(7)).is_some() && fleet.take(slot(7)).is_none());
+    assert_eq!(
+        fleet.injected().of(Injected::ReadFailed),
+        1,
+        "it counts when the drive is gone"
+    );
     let recording = fleet.recorded();
     let there: Vec<bool> = (0..=recording.end())
         .map(|cut| {

@@ -5,7 +5,6 @@
 
 use crate::cache::Cached;
 use crate::cache::Contents;
-use crate::cache::Sectors;
 use crate::cache::Survival;
 use crate::cache::Written;
 use crate::fault::Faults;
@@ -15,6 +14,7 @@ use crate::fault::ReadFault;
 use crate::fault::WriteFault;
 use crate::image::block;
 use crate::image::SECTOR_SIZE;
+use crate::sectors::Sectors;
 use embr_engine::env::DeviceError;
 use embr_engine::units::Bytes;
 use embr_engine::units::BLOCK_SIZE;

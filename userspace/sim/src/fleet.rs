@@ -66,6 +66,15 @@ impl Inner {
         }
         Some(result)
     }
+
+    fn snapshot(&self) -> Snapshot {
+        let drives = self.drives.iter();
+        Snapshot {
+            drives: drives
+                .map(|(slot, drive)| (*slot, drive.contents().clone()))
+                .collect(),
+        }
+    }
 }
 
 /// The drives. A clone is another handle on the same ones; [`Fleet::snapshot`] makes copies.
@@ -107,13 +116,7 @@ impl Fleet {
 
     /// What all drives hold now.
     pub fn snapshot(&self) -> Snapshot {
-        let inner = self.inner();
-        let drives = inner.drives.iter();
-        Snapshot {
-            drives: drives
-                .map(|(slot, drive)| (*slot, drive.contents().clone()))
-                .collect(),
-        }
+        self.inner().snapshot()
     }
 
     /// The places that have a drive, whether or not it answers.
@@ -163,8 +166,8 @@ impl Fleet {
 
     /// Records from here on, from the beginning of a new recording.
     pub fn record(&self) {
-        let start = self.snapshot();
-        self.inner().recording = Some(Recording::new(&start));
+        let mut inner = self.inner();
+        inner.recording = Some(Recording::new(&inner.snapshot()));
     }
 
     /// Remembers a number at the present position: that an operation was begun, or acknowledged.

@@ -6,12 +6,12 @@
 //! Position 0 is the beginning; a cut at position p comes after the first p events. A drive's state is kept at each change of
 //! its medium, in images that share what is alike; between two of them there are only writes into its cache.
 
-use crate::cache::BadText;
 use crate::cache::Cached;
 use crate::cache::Contents;
 use crate::cache::Survival;
 use crate::cache::Written;
 use crate::image::step;
+use crate::sectors::BadText;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use std::borrow::Cow;

@@ -4,11 +4,11 @@
 //! other, never all at once.
 
 use crate::cache::shuffle;
-use crate::cache::Sectors;
 use crate::cache::Survival;
 use crate::host::Chance;
 use crate::recording::Recording;
 use crate::recording::State;
+use crate::sectors::Sectors;
 use embr_engine::format::member::Slot;
 use std::ops::RangeInclusive;
 

@@ -24,7 +24,6 @@ use embr_engine::volume::probe;
 use embr_rt::lock_class;
 use embr_rt::sim::World;
 use embr_rt::work::Worker;
-use embrfs_sim::cache::Sectors;
 use embrfs_sim::cache::Survival;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::Chance;
@@ -33,6 +32,7 @@ use embrfs_sim::image::Image;
 use embrfs_sim::recording::Recording;
 use embrfs_sim::recording::Snapshot;
 use embrfs_sim::recording::State;
+use embrfs_sim::sectors::Sectors;
 use embrfs_sim::states::Kind;
 use embrfs_sim::states::Plan;
 use embrfs_sim::tally::Tally;
@@ -236,7 +236,18 @@ fn every_kind_of_state_is_reached_and_each_unflushed_write_is_lost_alone() {
     let caches = ends.flatten().map(|plain| plain.cache.len());
     let proper: usize = caches.map(|length| length.saturating_sub(1)).sum();
     assert_eq!(kinds.of(Kind::Prefix), proper as u64);
-    assert!(kinds.of(Kind::Apart) > 0);
+    let apart: Vec<State> = (recording.states(plan))
+        .filter(|s| s.kind() == Kind::Apart)
+        .collect();
+    let only = |rest: Survival, one: Survival| {
+        let of = |s: &&State| s.rest == rest && s.drives.values().eq([&one]);
+        apart.iter().filter(of).count()
+    };
+    let (lost, kept) = (
+        only(Survival::All, Survival::None),
+        only(Survival::None, Survival::All),
+    );
+    assert!(lost > 0 && lost == kept && lost + kept == apart.len());
     let covered: Vec<u64> = epochs.into_iter().flatten().collect();
     assert!(
         covered.into_iter().eq(0..=recording.end()),

@@ -3,10 +3,23 @@
 //! A world of memory for the engine: disks that can be copied, cut and broken ([`disk`]), a host whose time and chance come
 //! from a seed ([`host`]), what mounts would have written ([`history`]), and volumes that are damaged or forged in every way we know ([`mutant`]).
 //!
+//! Crash safety is proved on a [`fleet`]: drives with volatile caches ([`cache`], [`sectors`]) over images that share what is alike ([`image`]),
+//! with faults ([`fault`]) that are counted ([`tally`]). What happened to them is one time line ([`recording`]), from which the
+//! states that a crash may leave are derived, each with a name of one line ([`states`]).
+//!
 //! Everything here repeats from its seed.
 
+pub mod cache;
 pub mod disk;
+mod drive;
+pub mod fault;
+pub mod fleet;
 pub mod history;
 pub mod host;
+pub mod image;
 pub mod mutant;
 pub mod nodes;
+pub mod recording;
+pub mod sectors;
+pub mod states;
+pub mod tally;

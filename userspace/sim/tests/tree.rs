@@ -6,6 +6,7 @@ use embr_engine::format::member::Members;
 use embr_engine::format::node;
 use embr_engine::format::node::BadNode;
 use embr_engine::format::node::Node;
+use embr_engine::format::node::Stamp;
 use embr_engine::format::pointer::Place;
 use embr_engine::format::pointer::Places;
 use embr_engine::format::pointer::Pointer;
@@ -34,6 +35,7 @@ use embrfs_sim::nodes::Shelf;
 use embrfs_sim::nodes::Space;
 use embrfs_sim::nodes::Tally;
 use embrfs_sim::nodes::EDITION;
+use embrfs_sim::nodes::VOLUME;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -726,6 +728,47 @@ fn exercise(world: &World, chance: &Chance) -> bool {
     let mut sink = Anywhere(Space::new(&world.shelf, 1));
     let _ = merge(&world.nodes, &world.base, &changes, EDITION, &mut sink);
     ordered.2
+}
+
+/// Two leaves and a parent that gives the second one from `second` on, and ends at `last`.
+fn family(second: u64, last: u64) -> Seen {
+    let mut world = World::new(1024, 1, 0, true);
+    let stamp = |world: &mut World, level| Stamp {
+        volume: VOLUME,
+        epoch: EDITION.epoch,
+        generation: EDITION.generation,
+        tree: TREE,
+        level: Level(level),
+        places: world.space.place().expect("space"),
+    };
+    let wide = |n| Key([n, 0, 0]);
+    let mut children = Vec::new();
+    for keys in [[1, 5], [second, 9]] {
+        let stamp = stamp(&mut world, 0);
+        let entries = keys.map(|n| (wide(n), &b"value"[..]));
+        let node = Node::leaf(&Scalar, 1024, &stamp, entries.into_iter()).expect("a leaf");
+        children.push((node.range().first, node.pointer()));
+        let node = embr_rt::Arc::try_new(node).expect("memory");
+        world.space.write(&node).expect("memory takes every write");
+    }
+    let stamp = stamp(&mut world, 1);
+    let node = Node::inner(&Scalar, 1024, &stamp, children.into_iter(), wide(last));
+    let node = embr_rt::Arc::try_new(node.expect("a parent")).expect("memory");
+    world.space.write(&node).expect("memory takes every write");
+    world.base = Base::new(TREE, node.pointer(), Level(1)).expect("a possible level");
+    look(&world, Depth::Tree)
+}
+
+#[test]
+fn ranges_of_siblings_lie_apart() {
+    assert_eq!(family(6, 9).entries.len(), 4);
+    assert_eq!(family(6, 9).lost, 0);
+    assert_eq!(family(6, 20).lost, 0);
+    // The first leaf reaches into the second one's range; the second beyond its parent's.
+    assert_eq!(family(5, 9).lost, 1);
+    assert_eq!(family(3, 9).lost, 1);
+    assert_eq!(family(6, 8).lost, 1);
+    assert_eq!(family(3, 8).lost, 2);
 }
 
 #[test]

@@ -70,20 +70,13 @@ struct Contents {
     tally: Tally,
 }
 
-struct Inner<H> {
-    contents: Mutex<Contents>,
+/// Devices that hold nodes, and whoever is told of damage. Clones are the same devices.
+#[derive(Clone)]
+pub struct Shelf<H = Scalar> {
+    contents: Arc<Mutex<Contents>>,
     present: Members,
     may_repair: bool,
     hasher: H,
-}
-
-/// Devices that hold nodes, and whoever is told of damage. Clones are the same devices.
-pub struct Shelf<H = Scalar>(Arc<Inner<H>>);
-
-impl<H> Clone for Shelf<H> {
-    fn clone(&self) -> Self {
-        Shelf(self.0.clone())
-    }
 }
 
 /// A slot of the device table.
@@ -91,15 +84,23 @@ pub fn slot(index: usize) -> Slot {
     Slot::new(index).expect("there are that many slots")
 }
 
-impl<H: Hasher> Shelf<H> {
+impl<H: Hasher + Clone> Shelf<H> {
     /// Devices that are empty. Those not in `present` can be read, but are neither trusted nor written.
     pub fn new(hasher: H, present: Members, may_repair: bool) -> Self {
-        Shelf(Arc::new(Inner {
-            contents: Mutex::default(),
+        Shelf {
+            contents: Arc::default(),
             present,
             may_repair,
             hasher,
-        }))
+        }
+    }
+
+    /// The same devices as one sees them for whom others are present.
+    pub fn seen_by(&self, present: Members) -> Self {
+        Shelf {
+            present,
+            ..self.clone()
+        }
     }
 
     /// The nodes on it; 8 devices of 1 TiB.
@@ -120,7 +121,7 @@ impl<H: Hasher> Shelf<H> {
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
-        let lock = self.0.contents.lock();
+        let lock = self.contents.lock();
         lock.unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -164,7 +165,7 @@ fn key(device: Slot, at: Bytes) -> (usize, u64) {
     (device.index(), at.whole_blocks().0)
 }
 
-impl<H: Hasher> Devices for Shelf<H> {
+impl<H: Hasher + Clone> Devices for Shelf<H> {
     fn read(&self, device: Slot, at: Bytes, into: &mut [u8]) -> Result<(), DeviceError> {
         let mut contents = self.contents();
         contents.reads += 1;
@@ -196,7 +197,7 @@ impl<H: Hasher> Devices for Shelf<H> {
     }
 }
 
-impl<H: Hasher> Events for Shelf<H> {
+impl<H: Hasher + Clone> Events for Shelf<H> {
     fn repaired(&self, _tree: TreeId, _device: Slot, _at: Bytes) {
         self.contents().tally.repaired += 1;
     }
@@ -210,7 +211,7 @@ impl<H: Hasher> Events for Shelf<H> {
     }
 }
 
-impl<H: Hasher> Host for Shelf<H> {
+impl<H: Hasher + Clone> Host for Shelf<H> {
     type Devices = Self;
     type Hasher = H;
     type Events = Self;
@@ -220,7 +221,7 @@ impl<H: Hasher> Host for Shelf<H> {
     }
 
     fn hasher(&self) -> &H {
-        &self.0.hasher
+        &self.hasher
     }
 
     fn events(&self) -> &Self {
@@ -228,11 +229,11 @@ impl<H: Hasher> Host for Shelf<H> {
     }
 
     fn present(&self) -> Members {
-        self.0.present
+        self.present
     }
 
     fn may_repair(&self) -> bool {
-        self.0.may_repair
+        self.may_repair
     }
 }
 
@@ -251,7 +252,7 @@ pub struct Space<H = Scalar> {
     pub left: usize,
 }
 
-impl<H: Hasher> Space<H> {
+impl<H: Hasher + Clone> Space<H> {
     /// All of it free; each node gets so many copies.
     pub fn new(shelf: &Shelf<H>, copies: usize) -> Self {
         Space {
@@ -272,7 +273,7 @@ impl<H: Hasher> Space<H> {
     }
 }
 
-impl<H: Hasher> Sink for Space<H> {
+impl<H: Hasher + Clone> Sink for Space<H> {
     fn place(&mut self) -> Result<Places, TreeError> {
         self.left = self.left.checked_sub(1).ok_or(TreeError::NoSpace)?;
         let block = self.next;

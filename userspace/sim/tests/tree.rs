@@ -4,7 +4,10 @@
 
 use embr_engine::format::member::Members;
 use embr_engine::format::node;
+use embr_engine::format::node::BadNode;
 use embr_engine::format::node::Node;
+use embr_engine::format::node::Stamp;
+use embr_engine::format::pointer::Place;
 use embr_engine::format::pointer::Places;
 use embr_engine::format::pointer::Pointer;
 use embr_engine::hash::Scalar;
@@ -19,7 +22,10 @@ use embr_engine::tree::Cursor;
 use embr_engine::tree::Key;
 use embr_engine::tree::Range;
 use embr_engine::tree::TreeError;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
+use embr_engine::units::Generation;
+use embr_engine::units::Level;
 use embr_engine::units::TreeId;
 use embr_rt::failpoint;
 use embrfs_sim::host::Chance;
@@ -29,6 +35,7 @@ use embrfs_sim::nodes::Shelf;
 use embrfs_sim::nodes::Space;
 use embrfs_sim::nodes::Tally;
 use embrfs_sim::nodes::EDITION;
+use embrfs_sim::nodes::VOLUME;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -436,12 +443,39 @@ fn nothing_is_overwritten_where_it_must_not_be() {
     for place in &victims {
         world.shelf.damage(*place, |bytes| bytes[300] ^= 1);
     }
+    let copies = || victims.iter().map(|place| world.shelf.copy(*place));
+    let before: Vec<_> = copies().collect();
     assert!(look(&world, Depth::Copies).entries == world.model);
     assert_eq!(world.shelf.take_tally(), Tally::default());
-    for place in &victims {
-        let bytes = world.shelf.copy(*place).expect("still there");
-        world.shelf.put(*place, &bytes);
+    assert!(copies().eq(before));
+}
+
+/// Devices that are away serve what they have, and are never written.
+#[test]
+fn devices_that_are_away_are_only_read() {
+    let world = grown(1024, 3, 2000, true);
+    let here = Members::default().with(slot(0)).with(slot(4));
+    let shelf = world.shelf.seen_by(here);
+    let away = World {
+        nodes: shelf.nodes(1024, Bytes(0)),
+        shelf,
+        ..world
+    };
+    let mut all = Vec::new();
+    each_pointer(&away, |p| all.extend(p.places.iter().take(2)));
+    for place in &all {
+        away.shelf.damage(*place, |bytes| bytes[300] ^= 1);
     }
+    let bad = |place: &Place| !here.has(place.device);
+    let copies = || all.iter().filter(|p| bad(p)).map(|p| away.shelf.copy(*p));
+    let before: Vec<_> = copies().collect();
+    assert!(look(&away, Depth::Copies).entries == away.model);
+    let expected = Tally {
+        repaired: all.iter().filter(|p| !bad(p)).count(),
+        ..Tally::default()
+    };
+    assert_eq!(away.shelf.take_tally(), expected);
+    assert!(expected.repaired > 0 && copies().eq(before));
 }
 
 #[test]
@@ -591,6 +625,7 @@ fn forged_trees_end_in_an_answer() {
         (place, origin.shelf.copy(place).expect("a copy"))
     };
     let sound: Vec<_> = pointers.iter().map(bytes_of).collect();
+    let mut outcomes = [0u32; 2];
     for n in 0..3000 {
         let seed = base.wrapping_add(n);
         let chance = Chance::new(seed);
@@ -629,16 +664,18 @@ fn forged_trees_end_in_an_answer() {
             base: Base::new(TREE, root, top.level).expect("a level that can be"),
             model: Model::new(),
         };
-        exercise(&world, &chance);
+        outcomes[usize::from(exercise(&world, &chance))] += 1;
         for (place, bytes) in &sound {
             origin.shelf.put(*place, bytes);
         }
     }
+    // Forging that is always noticed, or never, does not reach far.
+    assert!(outcomes.iter().all(|n| *n > 100), "{outcomes:?}");
 }
 
-/// Everything that can be done with a tree; it may fail, but must end and keep its order.
-fn exercise(world: &World, chance: &Chance) {
-    struct Ordered(Option<Key>, usize);
+/// Everything that can be done with a tree; it may fail, but must end and keep its order. Says whether damage was noticed.
+fn exercise(world: &World, chance: &Chance) -> bool {
+    struct Ordered(Option<Key>, usize, bool);
     impl Visitor for Ordered {
         fn node(&mut self, _: &Pointer, node: &Node) -> Result<(), TreeError> {
             self.1 += 1;
@@ -650,13 +687,14 @@ fn exercise(world: &World, chance: &Chance) {
             Ok(())
         }
         fn lost(&mut self, _: &Pointer, _: &TreeError) -> Result<(), TreeError> {
+            self.2 = true;
             Ok(())
         }
         fn under_full(&mut self, _: &Pointer, _: &Node) -> Result<(), TreeError> {
             Ok(())
         }
     }
-    let mut ordered = Ordered(None, 0);
+    let mut ordered = Ordered(None, 0, false);
     check(&world.nodes, &world.base, Depth::Tree, &mut ordered).expect("memory");
     assert!(ordered.1 < 1000);
     for i in 0..20u64 {
@@ -689,4 +727,93 @@ fn exercise(world: &World, chance: &Chance) {
     }
     let mut sink = Anywhere(Space::new(&world.shelf, 1));
     let _ = merge(&world.nodes, &world.base, &changes, EDITION, &mut sink);
+    ordered.2
+}
+
+/// Two leaves and a parent that gives the second one from `second` on, and ends at `last`.
+fn family(second: u64, last: u64) -> Seen {
+    let mut world = World::new(1024, 1, 0, true);
+    let stamp = |world: &mut World, level| Stamp {
+        volume: VOLUME,
+        epoch: EDITION.epoch,
+        generation: EDITION.generation,
+        tree: TREE,
+        level: Level(level),
+        places: world.space.place().expect("space"),
+    };
+    let wide = |n| Key([n, 0, 0]);
+    let mut children = Vec::new();
+    for keys in [[1, 5], [second, 9]] {
+        let stamp = stamp(&mut world, 0);
+        let entries = keys.map(|n| (wide(n), &b"value"[..]));
+        let node = Node::leaf(&Scalar, 1024, &stamp, entries.into_iter()).expect("a leaf");
+        children.push((node.range().first, node.pointer()));
+        let node = embr_rt::Arc::try_new(node).expect("memory");
+        world.space.write(&node).expect("memory takes every write");
+    }
+    let stamp = stamp(&mut world, 1);
+    let node = Node::inner(&Scalar, 1024, &stamp, children.into_iter(), wide(last));
+    let node = embr_rt::Arc::try_new(node.expect("a parent")).expect("memory");
+    world.space.write(&node).expect("memory takes every write");
+    world.base = Base::new(TREE, node.pointer(), Level(1)).expect("a possible level");
+    look(&world, Depth::Tree)
+}
+
+#[test]
+fn ranges_of_siblings_lie_apart() {
+    assert_eq!(family(6, 9).entries.len(), 4);
+    assert_eq!(family(6, 9).lost, 0);
+    assert_eq!(family(6, 20).lost, 0);
+    // The first leaf reaches into the second one's range; the second beyond its parent's.
+    assert_eq!(family(5, 9).lost, 1);
+    assert_eq!(family(3, 9).lost, 1);
+    assert_eq!(family(6, 8).lost, 1);
+    assert_eq!(family(3, 8).lost, 2);
+}
+
+#[test]
+fn a_node_serves_only_where_it_belongs() {
+    let world = grown(1024, 2, 2000, true);
+    let top = world.base.top.expect("not empty");
+    let get = |nodes: &Nodes<Shelf>, tree: u8, pointer: Pointer, level: u8| {
+        let base = Base::new(TreeId(tree), pointer, Level(level)).expect("a possible level");
+        base.get(nodes, Key([1, 1, 1]), <[u8]>::len).err()
+    };
+    let level = top.level.0;
+    for cache in [0, 1 << 20] {
+        let nodes = world.shelf.nodes(1024, Bytes(cache));
+        assert_eq!(get(&nodes, 3, top.pointer, level), None);
+        for (tree, level) in [(4, level), (3, level + 1), (3, level - 1), (3, 0)] {
+            let error = get(&nodes, tree, top.pointer, level);
+            let Some(TreeError::Corrupt(spot, BadNode::Misplaced)) = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!((spot.tree, spot.level), (TreeId(tree), Level(level)));
+        }
+        let newer = Pointer {
+            generation: Generation(6),
+            ..top.pointer
+        };
+        let error = get(&nodes, 3, newer, level);
+        assert!(matches!(error, Some(TreeError::Corrupt(_, BadNode::Other))));
+    }
+    assert!(Base::new(TREE, top.pointer, Level(16)).is_none());
+    // Places in system areas and beyond the device's end are neither read nor written.
+    let nodes = world.shelf.nodes(1024, Bytes(0));
+    for block in [1, 255, 2048, 1 << 18, 1 << 28] {
+        let place = Place {
+            device: slot(0),
+            block: Blocks(block),
+        };
+        let good = top.pointer.places.iter().find(|p| p.device != slot(0));
+        let places = [place, good.expect("two copies")];
+        let pointer = Pointer {
+            places: Places::new(&places).expect("possible"),
+            ..top.pointer
+        };
+        world.shelf.take_reads();
+        assert!(get(&nodes, 3, pointer, level).is_some());
+        assert_eq!(world.shelf.take_reads(), 1);
+        assert!(world.shelf.copy(place).is_none());
+    }
 }

@@ -161,3 +161,95 @@ impl Cache {
         self.shards.iter().map(in_shard).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::member::Slot;
+    use crate::format::node::Stamp;
+    use crate::format::pointer::Place;
+    use crate::format::pointer::Places;
+    use crate::hash::Scalar;
+    use crate::tree::Key;
+    use crate::units::Blocks;
+    use crate::units::EpochId;
+    use crate::units::Generation;
+    use crate::units::Level;
+    use crate::units::TreeId;
+    use crate::units::Uuid;
+
+    const SIZE: usize = 1024;
+
+    fn node(n: u64) -> Arc<Node> {
+        let place = Place {
+            device: Slot::new(0).unwrap(),
+            block: Blocks(n + 1),
+        };
+        let stamp = Stamp {
+            volume: Uuid([1; 16]),
+            epoch: EpochId([2; 16]),
+            generation: Generation(3),
+            tree: TreeId(4),
+            level: Level(0),
+            places: Places::new(&[place]).unwrap(),
+        };
+        let entries = [(Key([n, 0, 0]), &b"value"[..])];
+        Arc::try_new(Node::leaf(&Scalar, SIZE, &stamp, entries.into_iter()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        for fit in [0u64, 1, 3, 8, 20, 3000] {
+            let cache = Cache::new(Bytes(fit * (SIZE as u64 + OVERHEAD)), SIZE).unwrap();
+            for n in 0..2 * fit + 20 {
+                cache.keep(&node(n));
+            }
+            assert!(cache.count() as u64 <= fit);
+            assert!(cache.count() as u64 >= fit * 3 / 4, "{fit}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_stays() {
+        let cache = Cache::new(Bytes(4 * (SIZE as u64 + OVERHEAD)), SIZE).unwrap();
+        let wanted = node(1_000_000);
+        let pointer = wanted.pointer();
+        cache.keep(&wanted);
+        for n in 0..100 {
+            assert!(Arc::ptr_eq(&cache.get(&pointer).unwrap(), &wanted));
+            cache.keep(&node(n));
+        }
+        // Nobody asks any more.
+        for n in 100..110 {
+            cache.keep(&node(n));
+        }
+        assert!(cache.get(&pointer).is_none());
+    }
+
+    #[test]
+    fn only_the_very_node_is_found() {
+        let cache = Cache::new(Bytes(1 << 20), SIZE).unwrap();
+        let one = node(1);
+        cache.keep(&one);
+        cache.keep(&one);
+        assert_eq!(cache.count(), 1);
+        let other = node(2).pointer();
+        for wrong in [
+            Pointer {
+                generation: Generation(9),
+                ..one.pointer()
+            },
+            Pointer {
+                places: other.places,
+                ..one.pointer()
+            },
+            Pointer {
+                hash: other.hash,
+                ..one.pointer()
+            },
+        ] {
+            assert!(cache.get(&wrong).is_none());
+        }
+        assert!(cache.get(&one.pointer()).is_some());
+    }
+}

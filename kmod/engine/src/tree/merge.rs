@@ -515,41 +515,13 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
         Err(TreeError::TooLarge(self.base.tree))
     }
 
-    /// The one child that is left, of this level, as the root; or what is below it, as long as that is one child again.
+    /// The one child that is left, of this level, as the root.
     fn only_child(&mut self, level: Level) -> Result<Option<Top>, TreeError> {
-        let Some(item) = self.pile(level)?.pop() else {
-            return Ok(None);
-        };
-        let mut top = Top {
+        let item = self.pile(level)?.pop();
+        Ok(item.map(|item| Top {
             pointer: item.pointer,
             level,
-        };
-        if !item.kept {
-            return Ok(Some(top));
-        }
-        let range = Range {
-            first: item.first,
-            last: item.last,
-        };
-        let mut expect = Expect {
-            tree: self.base.tree,
-            level,
-            range,
-            root: false,
-        };
-        while !top.level.is_leaf() {
-            let node = self.nodes.get(&top.pointer, &expect)?;
-            let Some(child) = node.child(0).filter(|_| node.count() == 1) else {
-                break;
-            };
-            self.sink.free(&top.pointer)?;
-            expect = Expect::child(&node, &child);
-            top = Top {
-                pointer: child.pointer,
-                level: expect.level,
-            };
-        }
-        Ok(Some(top))
+        }))
     }
 
     /// Opens the nearest subtree on the left, so that its last node of this level joins the pile; says whether it could.

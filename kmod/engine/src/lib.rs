@@ -33,6 +33,7 @@ pub mod hash;
 pub mod journal;
 pub mod space;
 pub mod tree;
+pub mod txn;
 pub mod units;
 pub mod volume;
 

@@ -179,7 +179,7 @@ impl Journal {
     /// group is not written before `named` are flushed.
     pub fn append(&self, records: &[u8], count: u32, named: Members) -> Result<Sequence, NoMem> {
         let mut state = self.state.lock();
-        state.open.try_extend_from_slice(records)?;
+        state.open.try_extend_from_slice(records)?; // It fits, so this needs no memory.
         state.records = state.records.saturating_add(count);
         state.named = Members(state.named.0 | named.0);
         Ok(state.end.next)
@@ -285,6 +285,11 @@ impl Journal {
         }
         self.written.notify_all();
         state
+    }
+
+    /// Lets nothing be written any more.
+    pub fn stop(&self) {
+        self.state.lock().stopped = true;
     }
 
     /// Forgets the groups before `first`: their room can be used again.

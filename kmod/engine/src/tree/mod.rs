@@ -16,6 +16,7 @@ pub mod cursor;
 pub mod delta;
 pub mod error;
 pub mod key;
+pub mod layered;
 pub mod merge;
 pub mod nodes;
 
@@ -26,5 +27,6 @@ pub use change::Range;
 pub use cursor::Cursor;
 pub use error::TreeError;
 pub use key::Key;
+pub use layered::Layered;
 pub use merge::merge;
 pub use nodes::Nodes;

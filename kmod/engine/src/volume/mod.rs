@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Volumes as a whole: making one ([`create`]), reading what one device says ([`probe`]), deciding from what several
-//! say which volume they are ([`assemble`]), and mending its superblock copies ([`mend`]).
+//! say which volume they are ([`assemble`]), mending its superblock copies ([`mend`]), bringing it back to its last commit ([`recover`]), and
+//! what it is while it is [`mounted`], with [`checkpoint`]s from time to time.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod assemble;
+pub mod checkpoint;
 pub mod create;
 pub mod mend;
+pub mod mounted;
 pub mod probe;
+pub mod recover;
 
 pub use assemble::assemble;
 pub use assemble::Volume;
+pub use mounted::Fault;
+pub use mounted::Machine;
+pub use mounted::Mounted;
 pub use probe::probe;
 pub use probe::Member;

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A transaction: changes of several trees and of free space that happen wholly or not at all. It keeps them to itself until it
+//! commits; then they get their place in the one order of all changes, go to the journal, and are seen.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+use crate::format::journal::Extent;
+use crate::format::journal::Record;
+use crate::format::member::Members;
+use crate::format::node::MAX_VALUE;
+use crate::journal::Journal;
+use crate::tree::Key;
+use crate::tree::Range;
+use crate::units::Sequence;
+use crate::units::TreeId;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use embr_rt::Vec;
+
+enum Change {
+    Set(TreeId, Key, Vec<u8>),
+    Gone(TreeId, Key),
+    RangeGone(TreeId, Range),
+}
+
+impl Change {
+    fn tree(&self) -> TreeId {
+        match self {
+            Change::Set(tree, ..) | Change::Gone(tree, _) | Change::RangeGone(tree, _) => *tree,
+        }
+    }
+}
+
+/// A change in the making.
+pub struct Transaction<'m, M: Machine> {
+    mounted: &'m Mounted<M>,
+    changes: Vec<Change>,
+    taken: Vec<Extent>,
+    freed: Vec<Extent>,
+    /// The same as records.
+    records: Vec<u8>,
+    count: u32,
+    /// Devices that hold data which this names.
+    named: Members,
+}
+
+impl<'m, M: Machine> Transaction<'m, M> {
+    pub(crate) fn new(mounted: &'m Mounted<M>) -> Self {
+        Transaction {
+            mounted,
+            changes: Vec::new(),
+            taken: Vec::new(),
+            freed: Vec::new(),
+            records: Vec::new(),
+            count: 0,
+            named: Members::default(),
+        }
+    }
+
+    /// The volume.
+    pub fn mounted(&self) -> &'m Mounted<M> {
+        self.mounted
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes of the journal that it takes.
+    pub fn size(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Bytes of the journal that a transaction may take. What is larger is done in several, under an intent.
+    pub fn limit(&self) -> usize {
+        self.mounted
+            .journal
+            .as_ref()
+            .map_or(0, |j| j.max_records() / 2)
+    }
+
+    fn record(&mut self, record: Record<'_>) -> Result<(), Fault> {
+        if self.records.len().saturating_add(record.size()) > self.limit() {
+            return Err(Fault::TooLarge);
+        }
+        let before = self.records.len();
+        if let Err(why) = record.encode(&mut self.records) {
+            self.records.truncate(before);
+            return Err(why.into());
+        }
+        self.count = self.count.saturating_add(1);
+        Ok(())
+    }
+
+    /// Gives the key a value.
+    pub fn set(&mut self, tree: TreeId, key: Key, value: &[u8]) -> Result<(), Fault> {
+        if value.len() > MAX_VALUE {
+            return Err(Fault::TooLarge);
+        }
+        let copy = Vec::try_from_slice(value)?;
+        self.changes.try_reserve(1)?;
+        self.record(Record::Set(tree, key, value))?;
+        Ok(self.changes.push(Change::Set(tree, key, copy))?)
+    }
+
+    /// Removes the key.
+    pub fn remove(&mut self, tree: TreeId, key: Key) -> Result<(), Fault> {
+        self.changes.try_reserve(1)?;
+        self.record(Record::Gone(tree, key))?;
+        Ok(self.changes.push(Change::Gone(tree, key))?)
+    }
+
+    /// Removes every key of the range.
+    pub fn remove_range(&mut self, tree: TreeId, range: Range) -> Result<(), Fault> {
+        self.changes.try_reserve(1)?;
+        self.record(Record::RangeGone(tree, range))?;
+        Ok(self.changes.push(Change::RangeGone(tree, range))?)
+    }
+
+    /// Takes blocks that were [given out](Mounted::allocate); they go back if this never commits. What they hold is made durable
+    /// before this is.
+    pub fn take(&mut self, extent: Extent) -> Result<(), Fault> {
+        self.taken.try_reserve(1)?;
+        self.record(Record::Take(extent))?;
+        self.named = self.named.with(extent.device);
+        Ok(self.taken.push(extent)?)
+    }
+
+    /// Frees blocks.
+    pub fn free(&mut self, extent: Extent) -> Result<(), Fault> {
+        self.freed.try_reserve(1)?;
+        self.record(Record::Free(extent))?;
+        Ok(self.freed.push(extent)?)
+    }
+
+    /// What `read` makes of a key's value, as it is after this transaction.
+    pub fn get<R>(
+        &self,
+        tree: TreeId,
+        key: Key,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, Fault> {
+        for change in self.changes.iter().rev() {
+            match change {
+                Change::Set(t, k, value) if *t == tree && *k == key => {
+                    return Ok(Some(read(value)))
+                }
+                Change::Gone(t, k) if *t == tree && *k == key => return Ok(None),
+                Change::RangeGone(t, range) if *t == tree && range.has(key) => return Ok(None),
+                _ => {}
+            }
+        }
+        self.mounted.get(tree, key, read)
+    }
+
+    /// Makes it happen. It is durable once the group that this returns is.
+    pub fn commit(mut self) -> Result<Sequence, Fault> {
+        let mounted = self.mounted;
+        let Some(journal) = &mounted.journal else {
+            return Err(Fault::ReadOnly);
+        };
+        if self.is_empty() {
+            return Ok(journal.newest());
+        }
+        loop {
+            mounted.make_room(self.records.len())?;
+            let order = mounted.order.lock();
+            if !journal.fits(self.records.len()) {
+                drop(order);
+                mounted.sync_to(journal.newest())?;
+                continue;
+            }
+            if mounted.is_short_of_journal(self.records.len()) {
+                continue;
+            }
+            let group = self.prepare(journal)?;
+            if let Err(why) = self.apply() {
+                journal.stop();
+                return Err(why);
+            }
+            drop(order);
+            return Ok(group);
+        }
+    }
+
+    /// With the order of commits held: makes room for every effect, and puts the records in the journal.
+    fn prepare(&mut self, journal: &Journal) -> Result<Sequence, Fault> {
+        let mounted = self.mounted;
+        for (id, tree) in mounted.trees.iter() {
+            let of_tree = || self.changes.iter().filter(|c| c.tree() == *id);
+            let ranges = of_tree()
+                .filter(|c| matches!(c, Change::RangeGone(..)))
+                .count();
+            let changes = of_tree().count().saturating_sub(ranges);
+            if changes.saturating_add(ranges) != 0 {
+                tree.reserve(changes, ranges)?;
+            }
+        }
+        mounted.space.reserve(self.freed.len())?;
+        Ok(journal.append(&self.records, self.count, self.named)?)
+    }
+
+    /// With the order of commits still held: lets the effects be seen. There is room, so this fails only where what is in memory
+    /// makes no sense.
+    fn apply(&mut self) -> Result<(), Fault> {
+        let mounted = self.mounted;
+        for change in core::mem::take(&mut self.changes) {
+            let Some(tree) = mounted.tree(change.tree()) else {
+                continue;
+            };
+            match change {
+                Change::Set(_, key, value) => tree.set(key, value)?,
+                Change::Gone(_, key) => tree.remove(key)?,
+                Change::RangeGone(_, range) => tree.remove_range(range)?,
+            }
+        }
+        for extent in core::mem::take(&mut self.taken) {
+            mounted.space.take(extent)?;
+        }
+        for extent in core::mem::take(&mut self.freed) {
+            mounted.space.free(extent)?;
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine> Drop for Transaction<'_, M> {
+    fn drop(&mut self) {
+        for extent in self.taken.iter() {
+            self.mounted.space.give_back(*extent);
+        }
+    }
+}

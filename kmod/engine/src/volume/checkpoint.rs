@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A checkpoint: what was committed up to some moment goes from memory to new nodes on disk, and a new root names them. Then the
+//! journal before that moment, and the nodes that were replaced, are not needed any more; they are used again once the root after
+//! this one is durable.
+
+use crate::env::Devices as _;
+use crate::env::Environment as _;
+use crate::env::Write;
+use crate::error::NoMem;
+use crate::format::journal::End;
+use crate::format::journal::Extent;
+use crate::format::journal::Record;
+use crate::format::layout;
+use crate::format::member::Members;
+use crate::format::member::Slot;
+use crate::format::node::Node;
+use crate::format::node::NODE_SIZE;
+use crate::format::pointer::Place;
+use crate::format::pointer::Places;
+use crate::format::pointer::Pointer;
+use crate::format::pointer::COPIES;
+use crate::format::root::Root;
+use crate::journal::Journal;
+use crate::tree::delta::Delta;
+use crate::tree::merge;
+use crate::tree::merge::Edition;
+use crate::tree::merge::Sink;
+use crate::tree::Base;
+use crate::tree::TreeError;
+use crate::units::Blocks;
+use crate::units::Bytes;
+use crate::units::Generation;
+use crate::units::Sequence;
+use crate::units::BLOCK_SIZE;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use crate::volume::mounted::SPACE;
+use embr_rt::Arc;
+use embr_rt::Vec;
+
+const NODE_BLOCKS: Blocks = Blocks((NODE_SIZE / BLOCK_SIZE) as u64);
+
+/// What checkpoints know from one to the next.
+#[derive(Debug)]
+pub struct Checkpoints {
+    /// The newest durable root.
+    generation: Generation,
+    /// The first group that it needs.
+    first: Sequence,
+    /// The changes of the next root are frozen as of here. It stays so until they are in a root, however often that fails.
+    frozen: Option<End>,
+    /// Bases that were replaced, by the generation of their successor. Readers may still hold them.
+    retired: Vec<(Generation, Arc<Base>)>,
+}
+
+impl Checkpoints {
+    /// Of a volume whose newest root is of this generation, and needs the journal from this group on.
+    pub fn new(generation: Generation, first: Sequence) -> Self {
+        Checkpoints {
+            generation,
+            first,
+            frozen: None,
+            retired: Vec::new(),
+        }
+    }
+
+    /// The newest durable root.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+}
+
+impl<M: Machine> Mounted<M> {
+    /// Whether a checkpoint is due.
+    fn is_checkpoint_due(&self, journal: &Journal) -> bool {
+        journal.is_filled(0, 1, 2) || self.dirty_bytes() > self.memory
+    }
+
+    /// Whether the journal has no room for so many bytes of records: the last part of it is for checkpoints alone.
+    pub(crate) fn is_short_of_journal(&self, bytes: usize) -> bool {
+        self.journal
+            .as_ref()
+            .is_some_and(|j| j.is_filled(bytes, 3, 4))
+    }
+
+    /// Sees to it that a transaction with so many bytes of records finds room. Called with no lock held.
+    pub(crate) fn make_room(&self, bytes: usize) -> Result<(), Fault> {
+        let Some(journal) = &self.journal else {
+            return Err(Fault::ReadOnly);
+        };
+        if self.is_short_of_journal(bytes) {
+            // Room comes back when the second root after is durable.
+            self.checkpoint()?;
+            if self.is_short_of_journal(bytes) {
+                self.checkpoint()?;
+            }
+        } else if self.is_checkpoint_due(journal) && self.checkpoints.try_lock().is_some() {
+            match self.checkpoint() {
+                // It is tried again later; who needs the room hears of it.
+                Err(Fault::NoMemory | Fault::NoSpace) | Ok(()) => {}
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a root that has everything that committed before.
+    pub fn checkpoint(&self) -> Result<(), Fault> {
+        let Some(journal) = &self.journal else {
+            return Err(Fault::ReadOnly);
+        };
+        let mut checkpoints = self.checkpoints.lock();
+        let generation = Generation(checkpoints.generation.0.saturating_add(1));
+        let end = match checkpoints.frozen {
+            Some(end) => end,
+            None => self.freeze(journal, generation)?,
+        };
+        checkpoints.frozen = Some(end);
+
+        let mut building = Building::new(self);
+        let bases = building.merge_all(generation)?;
+        // From here on nothing needs memory.
+        checkpoints.retired.try_reserve(bases.len())?;
+        let mut kept: Vec<Base> = Vec::try_with_capacity(self.trees.len())?;
+        for (id, tree) in self.trees.iter() {
+            let new = bases.iter().find(|b| b.tree == *id).map(|b| **b);
+            kept.push(new.unwrap_or(*tree.frozen().1))?;
+        }
+        let records = self.node_records(journal, generation, &building)?;
+        self.space.reserve(building.freed.len())?;
+        let buffer = Vec::zeroed(layout::ROOT_SIZE)?;
+        let published = self
+            .append_records(journal, &records, building.written)
+            .and_then(|()| self.apply_nodes(generation, &mut building))
+            .and_then(|()| self.write_roots(generation, end, &kept, buffer));
+        if let Err(why) = published {
+            // The journal speaks of a root that may or may not be there: nothing may come behind it.
+            journal.stop();
+            return Err(why);
+        }
+
+        for base in bases {
+            if let Some(tree) = self.tree(base.tree) {
+                let old = tree.replace(base);
+                checkpoints.retired.push((generation, old))?;
+            }
+        }
+        let before = core::mem::replace(&mut checkpoints.first, end.next);
+        checkpoints.generation = generation;
+        checkpoints.frozen = None;
+        // The root before this one may be needed still, should this one become unreadable.
+        journal.release(before);
+        // A base that a reader holds keeps its nodes, and all that were freed later.
+        checkpoints
+            .retired
+            .retain_mut(|(_, base)| !Arc::is_unique(base));
+        let held = checkpoints.retired.iter().map(|(g, _)| *g).min();
+        self.space
+            .durable(held.map_or(generation, |held| held.min(generation)));
+        Ok(())
+    }
+
+    /// Between two transactions: everything that committed so far is in closed groups and frozen deltas.
+    fn freeze(&self, journal: &Journal, generation: Generation) -> Result<End, Fault> {
+        let mut cells = Vec::try_with_capacity(self.trees.len())?;
+        for _ in self.trees.iter() {
+            cells.push(Arc::try_new(Delta::new())?)?;
+        }
+        let _order = self.order.lock();
+        self.sync()?;
+        let end = journal.end().ok_or(Fault::Stopped)?;
+        let mut cell = Arc::try_new(Delta::new())?;
+        let space = self.space.freeze(generation)?;
+        if let Some(place) = Arc::get_mut(&mut cell) {
+            *place = space;
+        }
+        for ((id, tree), empty) in self.trees.iter().zip(cells) {
+            if *id != SPACE {
+                tree.freeze(empty);
+            } else if !cell.is_empty() {
+                tree.freeze_as(cell.clone());
+            }
+        }
+        Ok(end)
+    }
+
+    /// Where the new root's nodes are, and where those were that it does not need: records, as many in a piece as a group takes.
+    fn node_records(
+        &self,
+        journal: &Journal,
+        generation: Generation,
+        building: &Building<'_, M>,
+    ) -> Result<Vec<(Vec<u8>, u32)>, NoMem> {
+        let taken = building
+            .taken
+            .iter()
+            .map(|e| Record::NodesTaken(generation, *e));
+        let freed = building
+            .freed
+            .iter()
+            .map(|e| Record::NodesFreed(generation, *e));
+        let mut pieces: Vec<(Vec<u8>, u32)> = Vec::new();
+        for record in taken.chain(freed) {
+            let room = |p: &&mut (Vec<u8>, u32)| {
+                p.0.len().saturating_add(record.size()) <= journal.max_records()
+            };
+            if pieces.last_mut().filter(room).is_none() {
+                pieces.push((Vec::new(), 0))?;
+            }
+            if let Some((bytes, count)) = pieces.last_mut() {
+                record.encode(bytes)?;
+                *count = count.saturating_add(1);
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// Makes the records durable, after the devices that hold the nodes.
+    fn append_records(
+        &self,
+        journal: &Journal,
+        pieces: &[(Vec<u8>, u32)],
+        written: Members,
+    ) -> Result<(), Fault> {
+        for (records, count) in pieces {
+            self.append_alone(journal, records, *count, written)?;
+        }
+        self.sync()
+    }
+
+    fn apply_nodes(
+        &self,
+        generation: Generation,
+        building: &mut Building<'_, M>,
+    ) -> Result<(), Fault> {
+        for extent in core::mem::take(&mut building.taken) {
+            self.space.take(extent)?;
+        }
+        for extent in core::mem::take(&mut building.freed) {
+            self.space.free_as_of(extent, generation)?;
+        }
+        Ok(())
+    }
+
+    fn append_alone(
+        &self,
+        journal: &Journal,
+        records: &[u8],
+        count: u32,
+        named: Members,
+    ) -> Result<(), Fault> {
+        loop {
+            let order = self.order.lock();
+            if journal.fits(records.len()) {
+                journal.append(records, count, named)?;
+                return Ok(());
+            }
+            drop(order);
+            self.sync_to(journal.newest())?;
+        }
+    }
+
+    /// The commit point: the root of this generation, on all members.
+    fn write_roots(
+        &self,
+        generation: Generation,
+        end: End,
+        trees: &[Base],
+        mut bytes: Vec<u8>,
+    ) -> Result<(), Fault> {
+        let slot = layout::ring_slot(generation);
+        let mut good = Members::default();
+        for part in self.parts.iter() {
+            let mut journal = part.journal;
+            journal.next = end;
+            let root = Root {
+                volume: self.volume,
+                epoch: self.epoch,
+                generation,
+                device: part.id,
+                written: self.machine().environment().now(),
+                journal,
+            };
+            let mut well = true;
+            for ring in layout::rings(part.size) {
+                let Some(at) = layout::slot_at(ring, slot) else {
+                    continue;
+                };
+                root.encode(trees, self.hasher(), at, &mut bytes);
+                let mut write = [Write::new(part.slot, at, &bytes)];
+                self.devices().write(&mut write);
+                let [Write { outcome, .. }] = write;
+                well &= outcome.is_ok();
+            }
+            if well {
+                good = good.with(part.slot);
+            }
+        }
+        let refused = self.devices().flush(good);
+        let good = Members(good.0 & !refused.0);
+        if (good.count() as usize) < self.copies {
+            return Err(Fault::Stopped);
+        }
+        Ok(())
+    }
+}
+
+/// The nodes of a root that is being made. What was given out for them goes back unless the root comes about.
+struct Building<'m, M: Machine> {
+    mounted: &'m Mounted<M>,
+    taken: Vec<Extent>,
+    freed: Vec<Extent>,
+    written: Members,
+}
+
+impl<'m, M: Machine> Building<'m, M> {
+    fn new(mounted: &'m Mounted<M>) -> Self {
+        Building {
+            mounted,
+            taken: Vec::new(),
+            freed: Vec::new(),
+            written: Members::default(),
+        }
+    }
+
+    /// Merges every frozen delta. The bases are on the heap already, so that taking them over cannot fail.
+    fn merge_all(&mut self, generation: Generation) -> Result<Vec<Arc<Base>>, Fault> {
+        let mounted = self.mounted;
+        let edition = Edition {
+            epoch: mounted.epoch,
+            generation,
+        };
+        let mut bases = Vec::try_with_capacity(mounted.trees.len())?;
+        for (_, tree) in mounted.trees.iter() {
+            if let (Some(frozen), base) = tree.frozen() {
+                let new = merge(&mounted.nodes, &base, &*frozen, edition, self)?;
+                bases.push(Arc::try_new(new)?)?;
+            }
+        }
+        Ok(bases)
+    }
+}
+
+/// Adds blocks to a list, joined with the last of their device where they follow it.
+fn gather(list: &mut Vec<Extent>, extent: Extent) -> Result<(), NoMem> {
+    let last = list
+        .iter_mut()
+        .rev()
+        .take(COPIES)
+        .find(|e| e.device == extent.device);
+    if let Some(last) = last.filter(|e| e.start.0.saturating_add(e.blocks.0) == extent.start.0) {
+        last.blocks = Blocks(last.blocks.0.saturating_add(extent.blocks.0));
+        return Ok(());
+    }
+    list.push(extent)
+}
+
+impl<M: Machine> Sink for Building<'_, M> {
+    fn place(&mut self) -> Result<Places, TreeError> {
+        let mounted = self.mounted;
+        self.taken.try_reserve(mounted.copies)?;
+        let mut extents = Vec::new();
+        if !mounted.space.allocate_copies(
+            mounted.present(),
+            mounted.copies,
+            NODE_BLOCKS,
+            &mut extents,
+        )? {
+            return Err(TreeError::NoSpace);
+        }
+        let mut places = [Place {
+            device: Slot::FIRST,
+            block: Blocks(0),
+        }; COPIES];
+        for (place, extent) in places.iter_mut().zip(extents.iter()) {
+            *place = Place {
+                device: extent.device,
+                block: extent.start,
+            };
+            gather(&mut self.taken, *extent)?;
+        }
+        let places = places.get(..extents.len()).and_then(Places::new);
+        places.ok_or(TreeError::NoSpace)
+    }
+
+    fn write(&mut self, node: &Arc<Node>) -> Result<(), TreeError> {
+        let pointer = node.pointer();
+        let mut writes: [Write<'_>; COPIES] =
+            core::array::from_fn(|_| Write::new(Slot::FIRST, Bytes(0), &[]));
+        for (write, place) in writes.iter_mut().zip(pointer.places.iter()) {
+            *write = Write::new(
+                place.device,
+                place.block.bytes().unwrap_or_default(),
+                node.bytes(),
+            );
+            self.written = self.written.with(place.device);
+        }
+        let writes = writes.get_mut(..pointer.places.count()).unwrap_or_default();
+        self.mounted.devices().write(writes);
+        for write in writes.iter() {
+            if let Err(why) = write.outcome {
+                return Err(TreeError::Write(write.device, write.at, why));
+            }
+        }
+        Ok(())
+    }
+
+    fn free(&mut self, node: &Pointer) -> Result<(), TreeError> {
+        for place in node.places.iter() {
+            let extent = Extent {
+                device: place.device,
+                start: place.block,
+                blocks: NODE_BLOCKS,
+            };
+            gather(&mut self.freed, extent)?;
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine> Drop for Building<'_, M> {
+    fn drop(&mut self) {
+        for extent in self.taken.iter() {
+            self.mounted.space.give_back(*extent);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mounted volume: its trees, its free space, its journal, and the one front door for changes, [`Mounted::begin`].
+//!
+//! Locks, from the first taken to the last: the checkpoint, the order of commits, the journal, the layers of a tree, free space.
+
+use crate::env::Devices;
+use crate::env::Environment;
+use crate::error::NoMem;
+use crate::format::journal::Extent;
+use crate::format::layout;
+use crate::format::member::Members;
+use crate::format::member::Slot;
+use crate::format::pointer::COPIES;
+use crate::format::root;
+use crate::journal::Journal;
+use crate::journal::Stopped;
+use crate::space::Space;
+use crate::space::SpaceError;
+use crate::tree::layered::Scan;
+use crate::tree::nodes;
+use crate::tree::nodes::Events;
+use crate::tree::Key;
+use crate::tree::Layered;
+use crate::tree::Nodes;
+use crate::tree::Range;
+use crate::tree::TreeError;
+use crate::txn::Transaction;
+use crate::units::Blocks;
+use crate::units::Bytes;
+use crate::units::DeviceId;
+use crate::units::EpochId;
+use crate::units::Generation;
+use crate::units::Sequence;
+use crate::units::TreeId;
+use crate::units::Uuid;
+use crate::volume::checkpoint::Checkpoints;
+use core::fmt;
+use embr_rt::Mutex;
+use embr_rt::Vec;
+
+/// The tree of free space, which transactions change by taking and freeing blocks only.
+pub const SPACE: TreeId = TreeId(1);
+/// Every tree of a volume. What is not among them is of a newer embrfs, which says so with a feature bit.
+pub const TREES: [TreeId; 2] = [SPACE, NAMES];
+/// Inodes, directories, attributes, extents.
+pub const NAMES: TreeId = TreeId(2);
+
+/// The host of a mounted volume.
+pub trait Machine {
+    /// The devices, by slot.
+    type Devices: Devices;
+    /// Hashing, time and chance.
+    type Environment: Environment;
+    /// Who hears of damage.
+    type Events: Events;
+    /// The devices.
+    fn devices(&self) -> &Self::Devices;
+    /// Hashing, time and chance.
+    fn environment(&self) -> &Self::Environment;
+    /// Who hears of damage.
+    fn events(&self) -> &Self::Events;
+}
+
+/// Why something could not be done on a mounted volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Memory could not be had.
+    NoMemory,
+    /// There is no space left.
+    NoSpace,
+    /// The volume is mounted read-only.
+    ReadOnly,
+    /// The volume stopped taking changes, because none of its devices takes them.
+    Stopped,
+    /// More than one transaction can hold.
+    TooLarge,
+    /// Not every device that belongs to the volume's epoch is here.
+    Degraded,
+    /// No root could be read.
+    NoRoot,
+    /// A tree could not be read or written.
+    Tree(TreeError),
+    /// Blocks that were taken twice or freed twice: memory or the volume is damaged.
+    Space(Extent),
+    /// An item of the tree of free space makes no sense.
+    SpaceItem(Key),
+    /// A group of the journal that was durable is lost on all devices that had it.
+    JournalLost(Sequence),
+    /// A sound group of the journal holds a record that makes no sense.
+    JournalRecord(Sequence),
+}
+
+impl From<NoMem> for Fault {
+    fn from(_: NoMem) -> Self {
+        Fault::NoMemory
+    }
+}
+
+impl From<Stopped> for Fault {
+    fn from(_: Stopped) -> Self {
+        Fault::Stopped
+    }
+}
+
+impl From<TreeError> for Fault {
+    fn from(why: TreeError) -> Self {
+        match why {
+            TreeError::NoMemory => Fault::NoMemory,
+            TreeError::NoSpace => Fault::NoSpace,
+            why => Fault::Tree(why),
+        }
+    }
+}
+
+impl From<SpaceError> for Fault {
+    fn from(why: SpaceError) -> Self {
+        match why {
+            SpaceError::NoMemory => Fault::NoMemory,
+            SpaceError::Item(key) => Fault::SpaceItem(key),
+            SpaceError::Extent(extent) => Fault::Space(extent),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::NoMemory => f.write_str("out of memory"),
+            Fault::NoSpace => f.write_str("no space left"),
+            Fault::ReadOnly => f.write_str("the volume is mounted read-only"),
+            Fault::Stopped => f.write_str(
+                "no device takes changes any more; the volume is read-only at its last commit: check the devices and mount again",
+            ),
+            Fault::TooLarge => f.write_str("more changes than one transaction can hold"),
+            Fault::Degraded => f.write_str("a device of the volume is not here or missed something: mount read-only, or attach it"),
+            Fault::NoRoot => f.write_str("no device gives back the volume's newest root; run fsck.embrfs"),
+            Fault::Tree(why) => why.fmt(f),
+            Fault::Space(e) => write!(
+                f,
+                "blocks {} to {} of the device in slot {} were taken or freed twice; run fsck.embrfs",
+                e.start,
+                e.start.0.saturating_add(e.blocks.0).saturating_sub(1),
+                e.device.index()
+            ),
+            Fault::SpaceItem(key) => write!(f, "the item {key} of the tree of free space makes no sense; run fsck.embrfs"),
+            Fault::JournalLost(n) => write!(
+                f,
+                "group {n} of the journal was durable once, and no copy of it is left: what was acknowledged since then is lost"
+            ),
+            Fault::JournalRecord(n) => write!(f, "group {n} of the journal holds a record that makes no sense"),
+        }
+    }
+}
+
+/// A member that takes part.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Its place in the device table.
+    pub slot: Slot,
+    /// Its number.
+    pub id: DeviceId,
+    /// Bytes that the volume uses of it.
+    pub size: Bytes,
+    /// Where its journal lies.
+    pub journal: root::Journal,
+}
+
+/// What reading nodes needs to know of the mount.
+pub struct Inside<M> {
+    machine: M,
+    present: Members,
+    read_only: bool,
+}
+
+impl<M> Inside<M> {
+    pub(super) fn new(machine: M, present: Members, read_only: bool) -> Self {
+        Inside {
+            machine,
+            present,
+            read_only,
+        }
+    }
+}
+
+impl<M: Machine> nodes::Host for Inside<M> {
+    type Devices = M::Devices;
+    type Hasher = <M::Environment as Environment>::Hasher;
+    type Events = M::Events;
+
+    fn devices(&self) -> &Self::Devices {
+        self.machine.devices()
+    }
+
+    fn hasher(&self) -> &Self::Hasher {
+        self.machine.environment().hasher()
+    }
+
+    fn events(&self) -> &Self::Events {
+        self.machine.events()
+    }
+
+    fn present(&self) -> Members {
+        self.present
+    }
+
+    fn may_repair(&self) -> bool {
+        !self.read_only
+    }
+}
+
+/// A mounted volume.
+pub struct Mounted<M> {
+    pub(super) nodes: Nodes<Inside<M>>,
+    pub(super) volume: Uuid,
+    pub(super) epoch: EpochId,
+    /// Members that are here and current, in order of their slots.
+    pub(super) parts: Vec<Part>,
+    /// How many copies nodes and journal groups have.
+    pub(super) copies: usize,
+    pub(super) trees: Vec<(TreeId, Layered)>,
+    pub(super) space: Space,
+    /// None where the mount is read-only.
+    pub(super) journal: Option<Journal>,
+    /// Whoever holds it gives transactions their place in the order.
+    pub(super) order: Mutex<()>,
+    pub(super) checkpoints: Mutex<Checkpoints>,
+    /// Bytes of changes in memory at which a checkpoint is due.
+    pub(super) memory: usize,
+}
+
+impl<M: Machine> Mounted<M> {
+    /// The host.
+    pub fn machine(&self) -> &M {
+        &self.nodes.host().machine
+    }
+
+    pub(super) fn devices(&self) -> &M::Devices {
+        self.machine().devices()
+    }
+
+    pub(super) fn hasher(&self) -> &<M::Environment as Environment>::Hasher {
+        self.machine().environment().hasher()
+    }
+
+    /// The volume's UUID.
+    pub fn volume(&self) -> Uuid {
+        self.volume
+    }
+
+    /// Members that are here and current.
+    pub fn present(&self) -> Members {
+        self.nodes.host().present
+    }
+
+    /// Whether nothing is ever written.
+    pub fn is_read_only(&self) -> bool {
+        self.journal.is_none()
+    }
+
+    /// The tree with this number.
+    pub(crate) fn tree(&self, tree: TreeId) -> Option<&Layered> {
+        self.trees
+            .iter()
+            .find(|(id, _)| *id == tree)
+            .map(|(_, t)| t)
+    }
+
+    /// What `read` makes of a key's value.
+    pub fn get<R>(
+        &self,
+        tree: TreeId,
+        key: Key,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, Fault> {
+        match self.tree(tree) {
+            Some(layered) => Ok(layered.get(&self.nodes, key, read)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Goes through the keys of a range, upwards; none where there is no such tree.
+    pub fn scan(&self, tree: TreeId, range: Range) -> Option<Scan<'_, Inside<M>>> {
+        self.tree(tree).map(|t| t.scan(&self.nodes, range))
+    }
+
+    /// Goes through the keys of a range, downwards; none where there is no such tree.
+    pub fn scan_back(&self, tree: TreeId, range: Range) -> Option<Scan<'_, Inside<M>>> {
+        self.tree(tree).map(|t| t.scan_back(&self.nodes, range))
+    }
+
+    /// Begins a change. Nothing of it is seen before it commits; dropped, it never was.
+    pub fn begin(&self) -> Result<Transaction<'_, M>, Fault> {
+        match self.journal {
+            Some(_) => Ok(Transaction::new(self)),
+            None => Err(Fault::ReadOnly),
+        }
+    }
+
+    /// Gives out from `least` to `most` blocks that lie together on a device, for a transaction to [take](Transaction::take).
+    pub fn allocate(&self, device: Slot, least: Blocks, most: Blocks) -> Result<Extent, Fault> {
+        self.space
+            .allocate(device, least, most)
+            .ok_or(Fault::NoSpace)
+    }
+
+    /// Takes back what was given out and not taken.
+    pub fn give_back(&self, extent: Extent) {
+        self.space.give_back(extent);
+    }
+
+    /// Blocks of a device that can be given out now, and blocks that are not used.
+    pub fn room(&self, device: Slot) -> (Blocks, Blocks) {
+        self.space.room(device)
+    }
+
+    /// The members that are here and current.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Returns once everything that committed before is durable.
+    pub fn sync(&self) -> Result<(), Fault> {
+        match &self.journal {
+            Some(journal) => Ok(journal.sync(self.devices(), self.hasher(), journal.newest())?),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns once the transactions up to this group are durable.
+    pub fn sync_to(&self, group: Sequence) -> Result<(), Fault> {
+        match &self.journal {
+            Some(journal) => Ok(journal.sync(self.devices(), self.hasher(), group)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The newest durable root.
+    pub fn generation(&self) -> Generation {
+        self.checkpoints.lock().generation()
+    }
+
+    /// How many copies there are of what must outlive m devices: on m + 1 of them, and in two places without redundancy.
+    pub(super) fn copies_for(parity: u8, present: usize) -> usize {
+        usize::from(parity)
+            .saturating_add(1)
+            .min(COPIES)
+            .min(present)
+            .max(1)
+    }
+
+    pub(super) fn dirty_bytes(&self) -> usize {
+        self.trees
+            .iter()
+            .fold(0, |n: usize, (_, t)| n.saturating_add(t.active_bytes()))
+    }
+}
+
+/// What is never free on a device: system areas and the journal. Begin and length.
+pub(super) fn fixed(part: &Part) -> Result<Vec<(Blocks, Blocks)>, NoMem> {
+    let mut fixed = Vec::new();
+    for (_, at) in layout::areas(part.size) {
+        fixed.push((at.whole_blocks(), layout::AREA_SIZE.whole_blocks()))?;
+    }
+    fixed.push((part.journal.start, part.journal.blocks))?;
+    Ok(fixed)
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mounting: from the newest root and the journal behind it to what was last committed. A read-only mount keeps the result in
+//! memory and writes nothing; any other makes it durable, as a new root, before it serves.
+
+use crate::env::Devices as _;
+use crate::env::Environment as _;
+use crate::env::Hasher;
+use crate::error::NoMem;
+use crate::format::journal::End;
+use crate::format::journal::Extent;
+use crate::format::journal::Record;
+use crate::format::layout;
+use crate::format::member::Members;
+use crate::format::node::NODE_SIZE;
+use crate::format::root::Root;
+use crate::journal::ring::Ring;
+use crate::journal::scan::Found;
+use crate::journal::scan::Scan;
+use crate::journal::scan::ScanError;
+use crate::journal::scan::Source;
+use crate::journal::Copy;
+use crate::journal::Journal;
+use crate::journal::Writer;
+use crate::space::Managed;
+use crate::space::Space;
+use crate::tree::Base;
+use crate::tree::Layered;
+use crate::tree::Nodes;
+use crate::tree::Range;
+use crate::units::Bytes;
+use crate::units::Generation;
+use crate::units::SessionId;
+use crate::units::TreeId;
+use crate::volume::assemble::Standing;
+use crate::volume::assemble::Volume;
+use crate::volume::checkpoint::Checkpoints;
+use crate::volume::mounted::fixed;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Inside;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use crate::volume::mounted::Part;
+use crate::volume::mounted::SPACE;
+use crate::volume::mounted::TREES;
+use crate::volume::probe::Member;
+use embr_rt::lock_class;
+use embr_rt::Mutex;
+use embr_rt::Vec;
+
+/// How to mount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Write nothing at all.
+    pub read_only: bool,
+    /// Bytes of nodes to keep in memory.
+    pub cache: Bytes,
+    /// Bytes of changes in memory at which a checkpoint is due.
+    pub dirty: Bytes,
+}
+
+impl From<ScanError> for Fault {
+    fn from(why: ScanError) -> Self {
+        match why {
+            ScanError::NoMemory => Fault::NoMemory,
+            ScanError::Lost(group) => Fault::JournalLost(group),
+            ScanError::Record(group) => Fault::JournalRecord(group),
+        }
+    }
+}
+
+/// The members that are here and current.
+fn parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
+    let mut parts = Vec::new();
+    for seat in volume.seats() {
+        let Standing::Current(index) = seat.standing else {
+            continue;
+        };
+        if let Some(member) = members.get(index) {
+            parts.push(Part {
+                slot: seat.entry.slot,
+                id: seat.entry.id,
+                size: seat.entry.bytes(),
+                journal: member.root.journal,
+            })?;
+        }
+    }
+    Ok(parts)
+}
+
+/// The newest root with its trees, from the first member that gives it back.
+fn newest_root<M: Machine>(
+    machine: &M,
+    hasher: &impl Hasher,
+    volume: &Volume,
+    parts: &[Part],
+) -> Result<(Root, Vec<Base>), Fault> {
+    let mut bytes = Vec::zeroed(layout::ROOT_SIZE)?;
+    let slot = layout::ring_slot(volume.generation());
+    for part in parts {
+        for ring in layout::rings(part.size) {
+            let Some(at) = layout::slot_at(ring, slot) else {
+                continue;
+            };
+            if machine.devices().read(part.slot, at, &mut bytes).is_err() {
+                continue;
+            }
+            let Ok(root) = Root::parse(hasher, &bytes, at, slot, volume.uuid(), part.id) else {
+                continue;
+            };
+            if root.epoch == volume.epoch().id && root.generation == volume.generation() {
+                return Ok((root, Vec::try_from_iter(Root::trees(&bytes))?));
+            }
+        }
+    }
+    Err(Fault::NoRoot)
+}
+
+impl<M: Machine> Mounted<M> {
+    /// Mounts the volume that was assembled from these members.
+    pub fn open(
+        machine: M,
+        volume: &Volume,
+        members: &[Member],
+        options: Options,
+    ) -> Result<Self, Fault> {
+        let parts = parts(volume, members)?;
+        let present: Members = parts.iter().map(|p| p.slot).collect();
+        if !options.read_only && present != volume.epoch().present {
+            return Err(Fault::Degraded);
+        }
+        if !options.read_only {
+            // What was read may be in volatile caches still: nothing may be built on it before it is durable.
+            let refused = machine.devices().flush(present);
+            if refused.count() != 0 {
+                return Err(Fault::Stopped);
+            }
+        }
+        let (root, bases) = newest_root(&machine, machine.environment().hasher(), volume, &parts)?;
+        let random = machine.environment().random();
+        let mut mounted = Mounted {
+            volume: volume.uuid(),
+            epoch: volume.epoch().id,
+            copies: Self::copies_for(volume.geometry().parity(), parts.len()),
+            trees: layers(&bases)?,
+            space: managed(&parts, Generation(root.generation.0.saturating_add(1)))?,
+            journal: None,
+            order: Mutex::try_new((), lock_class!("order of commits"))?,
+            checkpoints: Mutex::try_new(
+                Checkpoints::new(root.generation, root.journal.next.next),
+                lock_class!("checkpoint"),
+            )?,
+            memory: usize::try_from(options.dirty.0).unwrap_or(usize::MAX),
+            nodes: Nodes::new(
+                Inside::new(machine, present, options.read_only),
+                volume.uuid(),
+                NODE_SIZE,
+                volume.seats().iter().map(|s| &s.entry),
+                options.cache,
+            )?,
+            parts,
+        };
+        mounted.load_space()?;
+        let (end, found) = mounted.replay(&root)?;
+        if options.read_only {
+            return Ok(mounted);
+        }
+        let writer = Writer {
+            volume: mounted.volume,
+            epoch: mounted.epoch,
+            session: SessionId(random),
+        };
+        let copies = mounted.journal_copies(&found)?;
+        mounted.journal = Some(Journal::try_new(writer, copies, end)?);
+        mounted.checkpoint()?;
+        Ok(mounted)
+    }
+
+    /// Learns from the tree what is free.
+    fn load_space(&self) -> Result<(), Fault> {
+        let Some(mut scan) = self.scan(SPACE, Range::ALL) else {
+            return Ok(());
+        };
+        while let Some((key, value)) = scan.next()? {
+            self.space.load(key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Makes every change again that was committed after the root.
+    fn replay(&self, root: &Root) -> Result<(End, Vec<Found>), Fault> {
+        let mut sources = Vec::new();
+        for part in self.parts.iter() {
+            sources.push(Source {
+                slot: part.slot,
+                id: part.id,
+                start: part.journal.start,
+                blocks: part.journal.blocks,
+            })?;
+        }
+        let from = root.journal.next;
+        let scan = Scan::read(
+            self.devices(),
+            self.hasher(),
+            self.volume,
+            sources,
+            from.next,
+        )?;
+        scan.follow(
+            self.devices(),
+            self.hasher(),
+            from,
+            |epoch| epoch == self.epoch,
+            |_, record| self.redo(root.generation, record),
+        )
+    }
+
+    fn redo(&self, root: Generation, record: Record<'_>) -> Result<(), Fault> {
+        let changed = |tree: TreeId, changes, ranges| -> Result<&Layered, Fault> {
+            let tree = self.tree(tree).ok_or(Fault::NoRoot)?;
+            tree.reserve(changes, ranges)?;
+            Ok(tree)
+        };
+        match record {
+            Record::Set(tree, key, value) => {
+                let value = Vec::try_from_slice(value)?;
+                changed(tree, 1, 0)?.set(key, value)?;
+            }
+            Record::Gone(tree, key) => changed(tree, 1, 0)?.remove(key)?,
+            Record::RangeGone(tree, range) => changed(tree, 0, 1)?.remove_range(range)?,
+            Record::Take(extent) => self.redo_take(extent)?,
+            Record::Free(extent) => self.redo_free(extent, None)?,
+            // A root that never came about needs no nodes, and gave none up.
+            Record::NodesTaken(generation, extent) if generation <= root => {
+                self.redo_take(extent)?
+            }
+            Record::NodesFreed(generation, extent) if generation <= root => {
+                self.redo_free(extent, Some(generation))?;
+            }
+            Record::NodesTaken(..) | Record::NodesFreed(..) => {}
+        }
+        Ok(())
+    }
+
+    fn redo_take(&self, extent: Extent) -> Result<(), Fault> {
+        if self.present().has(extent.device) {
+            self.space.take(extent)?;
+        }
+        Ok(())
+    }
+
+    fn redo_free(&self, extent: Extent, as_of: Option<Generation>) -> Result<(), Fault> {
+        if !self.present().has(extent.device) {
+            return Ok(());
+        }
+        self.space.reserve(1)?;
+        match as_of {
+            Some(generation) => self.space.free_as_of(extent, generation)?,
+            None => self.space.free(extent)?,
+        }
+        Ok(())
+    }
+
+    /// The devices that the journal goes to from now on, and what of it they hold.
+    fn journal_copies(&self, found: &[Found]) -> Result<Vec<Copy>, NoMem> {
+        let mut copies = Vec::new();
+        for part in self.parts.iter().take(self.copies) {
+            let mut ring = Ring::try_new(part.journal.start, part.journal.blocks)?;
+            for group in found.iter().filter(|f| f.slot == part.slot) {
+                ring.found(group.sequence, group.at, group.blocks)?;
+            }
+            copies.push(Copy {
+                slot: part.slot,
+                id: part.id,
+                ring,
+            })?;
+        }
+        Ok(copies)
+    }
+
+    /// Writes a last root, so that the next mount finds nothing to do.
+    pub fn close(self) -> Result<(), Fault> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        self.checkpoint()
+    }
+}
+
+fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
+    let mut trees = Vec::new();
+    for id in TREES {
+        let base = bases.iter().find(|b| b.tree == id);
+        let layered = Layered::try_new(base.copied().unwrap_or(Base::empty(id)))?;
+        trees.push((id, layered))?;
+    }
+    Ok(trees)
+}
+
+fn managed(parts: &[Part], next: Generation) -> Result<Space, Fault> {
+    let mut all = Vec::new();
+    for part in parts {
+        all.push((part, fixed(part)?))?;
+    }
+    let mut managed = Vec::new();
+    for (part, fixed) in all.iter() {
+        managed.push(Managed {
+            slot: part.slot,
+            blocks: part.size.whole_blocks(),
+            fixed,
+        })?;
+    }
+    Ok(Space::try_new(&managed, next)?)
+}

@@ -5,22 +5,23 @@
 use embr_engine::env::Environment;
 use embr_engine::hash::Scalar;
 use embr_engine::units::Timestamp;
-use std::cell::Cell;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 /// Numbers that follow from a seed (SplitMix64).
 #[derive(Debug)]
-pub struct Chance(Cell<u64>);
+pub struct Chance(AtomicU64);
 
 impl Chance {
     /// The sequence of this seed.
     pub fn new(seed: u64) -> Self {
-        Chance(Cell::new(seed))
+        Chance(AtomicU64::new(seed))
     }
 
     /// The next number.
     pub fn next(&self) -> u64 {
-        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0.set(state);
+        let state = (self.0.load(Ordering::Relaxed)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.store(state, Ordering::Relaxed);
         let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)

@@ -7,6 +7,8 @@
 //! with faults ([`fault`]) that are counted ([`tally`]). What happened to them is one time line ([`recording`]), from which the
 //! states that a crash may leave are derived, each with a name of one line ([`states`]).
 //!
+//! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]).
+//!
 //! Everything here repeats from its seed.
 
 pub mod cache;
@@ -17,9 +19,11 @@ pub mod fleet;
 pub mod history;
 pub mod host;
 pub mod image;
+pub mod machine;
 pub mod mutant;
 pub mod nodes;
 pub mod recording;
 pub mod sectors;
 pub mod states;
+pub mod tale;
 pub mod tally;

@@ -253,7 +253,7 @@ impl<H: Host> Scan<'_, H> {
 
     fn step(&mut self, rest: Range) -> Result<Step, TreeError> {
         let down = self.down;
-        let (below, cursor) = match &mut self.below {
+        let (_, cursor) = match &mut self.below {
             Some(below) => below,
             none => {
                 let below = self.tree.below();
@@ -291,11 +291,9 @@ impl<H: Host> Scan<'_, H> {
             return Ok(Step::Changed);
         }
         let in_active = self.change_in(&layers.active, rest);
+        let active_key = in_active.map(|(key, _)| key);
         let mut best = base_key;
-        for key in [frozen_key, in_active.map(|(key, _)| key)]
-            .into_iter()
-            .flatten()
-        {
+        for key in [frozen_key, active_key].into_iter().flatten() {
             if self.is_sooner(key, best) {
                 best = Some(key);
             }
@@ -310,11 +308,7 @@ impl<H: Host> Scan<'_, H> {
             });
         }
         if let Some(end) = self.gone_until(&layers.active, best) {
-            return Ok(Step::Skip(self.nearer(
-                end,
-                rest,
-                in_active.map(|(key, _)| key),
-            )));
+            return Ok(Step::Skip(self.nearer(end, rest, active_key)));
         }
         drop(layers);
         if let Some((key, change)) = in_frozen.filter(|(key, _)| *key == best) {
@@ -324,7 +318,7 @@ impl<H: Host> Scan<'_, H> {
             });
         }
         if let Some(end) = below.frozen.as_ref().and_then(|d| self.gone_until(d, best)) {
-            let next = [frozen_key, in_active.map(|(key, _)| key)];
+            let next = [frozen_key, active_key];
             let mut end = end;
             for key in next {
                 end = self.nearer(end, rest, key);

@@ -20,6 +20,7 @@ use crate::space::SpaceError;
 use crate::tree::layered::Scan;
 use crate::tree::nodes;
 use crate::tree::nodes::Events;
+use crate::tree::Base;
 use crate::tree::Key;
 use crate::tree::Layered;
 use crate::tree::Nodes;
@@ -218,12 +219,12 @@ pub struct Mounted<M> {
     pub(super) parts: Vec<Part>,
     /// How many copies nodes and journal groups have.
     pub(super) copies: usize,
-    pub(super) trees: Vec<(TreeId, Layered)>,
-    pub(super) space: Space,
+    pub(crate) trees: Vec<(TreeId, Layered)>,
+    pub(crate) space: Space,
     /// None where the mount is read-only.
-    pub(super) journal: Option<Journal>,
+    pub(crate) journal: Option<Journal>,
     /// Whoever holds it gives transactions their place in the order.
-    pub(super) order: Mutex<()>,
+    pub(crate) order: Mutex<()>,
     pub(super) checkpoints: Mutex<Checkpoints>,
     /// Bytes of changes in memory at which a checkpoint is due.
     pub(super) memory: usize,
@@ -312,6 +313,21 @@ impl<M: Machine> Mounted<M> {
     /// Blocks of a device that can be given out now, and blocks that are not used.
     pub fn room(&self, device: Slot) -> (Blocks, Blocks) {
         self.space.room(device)
+    }
+
+    /// Whether a block is used.
+    pub fn is_used(&self, device: Slot, block: Blocks) -> bool {
+        self.space.is_used(device, block)
+    }
+
+    /// The nodes of its trees, to look at.
+    pub fn nodes(&self) -> &Nodes<Inside<M>> {
+        &self.nodes
+    }
+
+    /// What every tree is on disk, without what was committed since the newest root.
+    pub fn bases(&self) -> impl Iterator<Item = Base> + '_ {
+        self.trees.iter().map(|(_, tree)| *tree.frozen().1)
     }
 
     /// The members that are here and current.

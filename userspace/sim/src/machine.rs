@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A machine of simulated drives, and the two things one does with it: make a volume, and mount it.
+
+use crate::fleet::Fleet;
+use crate::host::Host;
+use embr_engine::env::DeviceError;
+use embr_engine::env::Environment as _;
+use embr_engine::format::geometry::Geometry;
+use embr_engine::format::member::Slot;
+use embr_engine::format::superblock::BlockHash;
+use embr_engine::format::superblock::Label;
+use embr_engine::tree::nodes::Events;
+use embr_engine::tree::TreeError;
+use embr_engine::units::Bytes;
+use embr_engine::units::TreeId;
+use embr_engine::volume::assemble;
+use embr_engine::volume::create;
+use embr_engine::volume::probe;
+use embr_engine::volume::recover::Options;
+use embr_engine::volume::Machine;
+use embr_engine::volume::Mounted;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+/// What a mounted volume said of its nodes.
+#[derive(Debug, Default)]
+pub struct Heard {
+    repaired: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Heard {
+    /// Bad copies of nodes that were overwritten.
+    pub fn repaired(&self) -> u64 {
+        self.repaired.load(Ordering::Relaxed)
+    }
+
+    /// Nodes of which no copy was sound.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Events for Heard {
+    fn repaired(&self, _: TreeId, _: Slot, _: Bytes) {
+        self.repaired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn unrepaired(&self, _: TreeId, _: Slot, _: Bytes, _: DeviceError) {}
+
+    fn lost(&self, _: &TreeError) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Simulated drives, and chance and time from a seed.
+pub struct Simulated {
+    fleet: Fleet,
+    host: Host,
+    heard: Heard,
+}
+
+impl Simulated {
+    /// A machine with these drives.
+    pub fn new(seed: u64, fleet: &Fleet) -> Self {
+        Simulated {
+            fleet: fleet.clone(),
+            host: Host::new(seed),
+            heard: Heard::default(),
+        }
+    }
+}
+
+impl Machine for Simulated {
+    type Devices = Fleet;
+    type Environment = Host;
+    type Events = Heard;
+
+    fn devices(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    fn environment(&self) -> &Host {
+        &self.host
+    }
+
+    fn events(&self) -> &Heard {
+        &self.heard
+    }
+}
+
+/// Makes a volume of all drives.
+pub fn make(seed: u64, fleet: &Fleet, geometry: Geometry) -> Result<(), String> {
+    let host = Host::new(seed);
+    let drives = fleet.drives();
+    let sizes: Vec<Bytes> = drives.iter().map(embr_engine::env::Device::size).collect();
+    let options = create::Options {
+        geometry,
+        block_hash: BlockHash::Short,
+        label: Label::new("").ok_or("no label")?,
+        uuid: None,
+    };
+    let plan = create::Plan::new(&host, options, &sizes).map_err(|why| why.to_string())?;
+    for (index, drive) in drives.iter().enumerate() {
+        plan.wipe(index, drive).map_err(|why| why.to_string())?;
+    }
+    for (index, drive) in drives.iter().enumerate() {
+        plan.write(index, &host, drive)
+            .map_err(|why| why.to_string())?;
+    }
+    Ok(())
+}
+
+/// What every test mounts with, unless it is about these numbers.
+pub const READ_WRITE: Options = Options {
+    read_only: false,
+    cache: Bytes(4 << 20),
+    dirty: Bytes(16 << 20),
+};
+
+/// Mounts the volume on the drives that answer.
+pub fn mount(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simulated>, String> {
+    let machine = Simulated::new(seed, fleet);
+    let mut members = Vec::new();
+    for drive in fleet.drives() {
+        match probe(&drive, machine.host.hasher()) {
+            Ok(member) => members.push(member),
+            Err(embr_engine::Error::Read(..)) => {}
+            Err(why) => return Err(format!("drive {}: {why}", drive.slot().index())),
+        }
+    }
+    let volume = assemble(&members).map_err(|why| format!("{why:?}"))?;
+    Mounted::open(machine, &volume, &members, options).map_err(|why| why.to_string())
+}

@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A tale: transactions on a mounted volume, drawn from a seed, with a plain model beside them that remembers what each left. A
+//! volume that a crash cut short must hold what one of them left: none before the last that was acknowledged.
+
+use crate::fleet::Fleet;
+use crate::host::Chance;
+use crate::machine;
+use crate::machine::Simulated;
+use crate::recording::Recording;
+use crate::recording::State;
+use embr_engine::env::Devices as _;
+use embr_engine::env::Write;
+use embr_engine::format::geometry::Geometry;
+use embr_engine::format::journal::Extent;
+use embr_engine::format::node::Node;
+use embr_engine::format::pointer::Pointer;
+use embr_engine::tree::check;
+use embr_engine::tree::check::Depth;
+use embr_engine::tree::check::Visitor;
+use embr_engine::tree::Key;
+use embr_engine::tree::Range;
+use embr_engine::tree::TreeError;
+use embr_engine::units::Blocks;
+use embr_engine::units::Bytes;
+use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::recover::Options;
+use embr_engine::volume::Fault;
+use embr_engine::volume::Mounted;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// The key under which each transaction leaves its number.
+const COUNTER: Key = Key::MAX;
+/// Blocks of a node.
+const NODE_BLOCKS: u64 = (embr_engine::format::node::NODE_SIZE / BLOCK_SIZE) as u64;
+
+/// What one transaction left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    keys: BTreeMap<Key, Rc<[u8]>>,
+    /// Blocks that are held, by a number that their contents follow from.
+    held: BTreeMap<u64, (usize, u64, u64)>,
+}
+
+/// How a tale goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Drives, and how many of them may be lost.
+    pub drives: usize,
+    /// How many of them may be lost.
+    pub parity: u8,
+    /// Transactions.
+    pub length: usize,
+    /// How many different keys there are.
+    pub keys: u64,
+    /// Bytes of a value, at most.
+    pub value: usize,
+    /// About one transaction in so many is made durable at once.
+    pub sync_in: usize,
+    /// After about one transaction in so many comes a checkpoint.
+    pub checkpoint_in: usize,
+}
+
+impl Shape {
+    /// A shape drawn from a seed.
+    pub fn drawn(chance: &Chance) -> Self {
+        let drives = chance.one(&[1, 2, 2, 3]);
+        Shape {
+            drives,
+            parity: (drives - 1).min(chance.below(3)) as u8,
+            length: 10 + chance.below(50),
+            keys: chance.one(&[5, 60, 400]),
+            value: chance.one(&[10, 200, 4000]),
+            sync_in: chance.one(&[2, 5, 20]),
+            checkpoint_in: chance.one(&[4, 15, 60]),
+        }
+    }
+}
+
+/// A tale that was told.
+pub struct Tale {
+    /// What happened to the drives.
+    pub recording: Recording,
+    /// What each transaction left; the first entry is the empty volume.
+    pub lefts: Vec<Left>,
+}
+
+const COMMITTED: u64 = 0;
+const DURABLE: u64 = 1;
+
+fn note(what: u64, number: usize) -> u64 {
+    number as u64 * 2 + what
+}
+
+/// What lies in a block that is held under this number.
+fn contents(number: u64, block: u64) -> [u8; BLOCK_SIZE] {
+    let chance = Chance::new(number << 20 | block);
+    let mut bytes = [0; BLOCK_SIZE];
+    for (place, byte) in bytes
+        .iter_mut()
+        .zip(chance.next().to_le_bytes().into_iter().cycle())
+    {
+        *place = byte;
+    }
+    bytes
+}
+
+/// Goes on with the tale on a mounted volume, from what is there to what comes next.
+struct Teller<'m> {
+    mounted: &'m Mounted<Simulated>,
+    fleet: &'m Fleet,
+    chance: &'m Chance,
+    shape: Shape,
+}
+
+impl Teller<'_> {
+    fn key(&self) -> Key {
+        let n = self.chance.next() % self.shape.keys;
+        Key([n / 50, n % 50 * 3, n % 3])
+    }
+
+    /// One transaction: what it leaves.
+    fn transact(&self, number: usize, before: &Left) -> Result<Left, Fault> {
+        let mut left = before.clone();
+        let mut txn = self.mounted.begin()?;
+        let limit = txn.limit();
+        for step in 0..1 + self.chance.below(8) {
+            if txn.size() + 2 * self.shape.value + 200 > limit {
+                break;
+            }
+            match self.chance.below(20) {
+                0..=11 => {
+                    let key = self.key();
+                    let value =
+                        vec![self.chance.next() as u8; self.chance.below(self.shape.value + 1)];
+                    txn.set(NAMES, key, &value)?;
+                    left.keys.insert(key, value.into());
+                }
+                12..=14 => {
+                    let key = self.key();
+                    txn.remove(NAMES, key)?;
+                    left.keys.remove(&key);
+                }
+                15 => {
+                    let (a, b) = (self.key(), self.key());
+                    let range = Range {
+                        first: a.min(b),
+                        last: a.max(b),
+                    };
+                    txn.remove_range(NAMES, range)?;
+                    left.keys.retain(|k, _| !range.has(*k));
+                }
+                16..=17 => self.take(number * 16 + step, &mut txn, &mut left)?,
+                _ => {
+                    let held: Vec<u64> = before
+                        .held
+                        .keys()
+                        .copied()
+                        .filter(|n| left.held.contains_key(n))
+                        .collect();
+                    if !held.is_empty() {
+                        let number = self.chance.one(&held);
+                        if let Some((device, start, blocks)) = left.held.remove(&number) {
+                            txn.free(self.extent(device, start, blocks))?;
+                        }
+                    }
+                }
+            }
+        }
+        txn.set(NAMES, COUNTER, &(number as u64).to_le_bytes())?;
+        txn.commit()?;
+        Ok(left)
+    }
+
+    fn extent(&self, device: usize, start: u64, blocks: u64) -> Extent {
+        Extent {
+            device: self.mounted.parts()[device].slot,
+            start: Blocks(start),
+            blocks: Blocks(blocks),
+        }
+    }
+
+    fn take(
+        &self,
+        id: usize,
+        txn: &mut embr_engine::txn::Transaction<'_, Simulated>,
+        left: &mut Left,
+    ) -> Result<(), Fault> {
+        let device = self.chance.below(self.shape.drives);
+        let slot = self.mounted.parts()[device].slot;
+        let most = Blocks(1 + self.chance.below(6) as u64);
+        let extent = self.mounted.allocate(slot, Blocks(1), most)?;
+        let id = id as u64;
+        let data: Vec<u8> = (0..extent.blocks.0).flat_map(|n| contents(id, n)).collect();
+        let at = extent.start.bytes().expect("a place");
+        let mut write = [Write::new(slot, at, &data)];
+        self.fleet.write(&mut write);
+        if write[0].outcome.is_err() {
+            self.mounted.give_back(extent);
+            return Ok(());
+        }
+        txn.take(extent)?;
+        left.held
+            .insert(id, (device, extent.start.0, extent.blocks.0));
+        Ok(())
+    }
+}
+
+/// Tells the tale of a seed on drives that do what they should.
+pub fn tell(seed: u64, shape: Shape) -> Result<Tale, String> {
+    let chance = Chance::new(seed);
+    let fleet = Fleet::new(chance.next(), &vec![Bytes(32 << 20); shape.drives]);
+    let geometry = Geometry::new((shape.drives as u8 - shape.parity).max(1), shape.parity)
+        .map_err(|why| why.to_string())?;
+    machine::make(chance.next(), &fleet, geometry)?;
+    fleet.record();
+    let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
+    let mut lefts = vec![Left::default()];
+    let teller = Teller {
+        mounted: &mounted,
+        fleet: &fleet,
+        chance: &chance,
+        shape,
+    };
+    for number in 1..=shape.length {
+        // Noted before: from here on it may be there.
+        fleet.note(note(COMMITTED, number));
+        let left = teller
+            .transact(number, &lefts[number - 1])
+            .map_err(|why| format!("transaction {number}: {why}"))?;
+        lefts.push(left);
+        if chance.below(shape.sync_in) == 0 {
+            mounted
+                .sync()
+                .map_err(|why| format!("sync after {number}: {why}"))?;
+            fleet.note(note(DURABLE, number));
+        }
+        if chance.below(shape.checkpoint_in) == 0 {
+            mounted
+                .checkpoint()
+                .map_err(|why| format!("checkpoint after {number}: {why}"))?;
+            fleet.note(note(DURABLE, number));
+        }
+    }
+    audit(&mounted, &fleet, &lefts[shape.length])?;
+    mounted
+        .close()
+        .map_err(|why| format!("unmounting: {why}"))?;
+    fleet.note(note(DURABLE, shape.length));
+    Ok(Tale {
+        recording: fleet.recorded(),
+        lefts,
+    })
+}
+
+/// Notes every node of a tree.
+#[derive(Default)]
+struct Nodes {
+    places: BTreeSet<(usize, u64)>,
+    complaint: Option<String>,
+}
+
+impl Visitor for Nodes {
+    fn node(&mut self, pointer: &Pointer, _: &Node) -> Result<(), TreeError> {
+        for place in pointer.places.iter() {
+            if !self.places.insert((place.device.index(), place.block.0)) {
+                self.complaint = Some(format!("two nodes at {place:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+        self.complaint = Some(why.to_string());
+        Ok(())
+    }
+
+    fn under_full(&mut self, pointer: &Pointer, _: &Node) -> Result<(), TreeError> {
+        self.complaint = Some(format!("a node that is too empty: {pointer:?}"));
+        Ok(())
+    }
+}
+
+/// Whether the volume holds what was left: keys both ways, data, and free space to the block.
+pub fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left) -> Result<(), String> {
+    let found = keys(mounted)?;
+    let other: Vec<&Key> = (found.keys().chain(left.keys.keys()))
+        .filter(|k| found.get(k).map(|v| &v[..]) != left.keys.get(k).map(|v| &v[..]))
+        .collect();
+    if let Some(key) = other.first() {
+        return Err(format!(
+            "{} keys are not as they were left, the first is {key}",
+            other.len()
+        ));
+    }
+    let mut taken = vec![0; mounted.parts().len()];
+    for (number, (device, start, blocks)) in &left.held {
+        taken[*device] += blocks;
+        let slot = mounted.parts()[*device].slot;
+        let mut data = vec![0; *blocks as usize * BLOCK_SIZE];
+        fleet
+            .read(slot, Blocks(*start).bytes().expect("a place"), &mut data)
+            .map_err(|why| format!("data of {number}: {why}"))?;
+        let expected: Vec<u8> = (0..*blocks).flat_map(|n| contents(*number, n)).collect();
+        if data != expected {
+            return Err(format!("data of {number} is not what was written"));
+        }
+        for block in *start..start + blocks {
+            if !mounted.is_used(slot, Blocks(block)) {
+                return Err(format!("block {block} of {slot:?} holds data and is free"));
+            }
+        }
+    }
+    let mut nodes = Nodes::default();
+    for base in mounted.bases() {
+        check::check(mounted.nodes(), &base, Depth::Tree, &mut nodes)
+            .map_err(|why| why.to_string())?;
+    }
+    if let Some(complaint) = nodes.complaint {
+        return Err(complaint);
+    }
+    for (device, block) in &nodes.places {
+        let index = (mounted.parts().iter()).position(|p| p.slot.index() == *device);
+        let index = index.ok_or(format!("a node on drive {device}, which is not there"))?;
+        taken[index] += NODE_BLOCKS;
+        for block in *block..block + NODE_BLOCKS {
+            if !mounted.is_used(mounted.parts()[index].slot, Blocks(block)) {
+                return Err(format!(
+                    "block {block} of drive {device} holds a node and is free"
+                ));
+            }
+        }
+    }
+    for (part, taken) in mounted.parts().iter().zip(taken) {
+        let (_, unused) = mounted.room(part.slot);
+        let all = embr_engine::format::layout::allocatable(part.size);
+        if all.0 - unused.0 != taken {
+            return Err(format!(
+                "{:?}: {} blocks are taken, {taken} are needed",
+                part.slot,
+                all.0 - unused.0
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// All keys but the counter's, read upwards, and the same downwards.
+fn keys(mounted: &Mounted<Simulated>) -> Result<BTreeMap<Key, Vec<u8>>, String> {
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    let mut scan = mounted.scan(NAMES, Range::ALL).ok_or("no such tree")?;
+    while let Some((key, value)) = scan.next().map_err(|why| why.to_string())? {
+        let read = mounted.get(NAMES, key, |v| v == value.as_slice());
+        if read != Ok(Some(true)) {
+            return Err(format!(
+                "key {key} is found on the way, but looked up it is {read:?}"
+            ));
+        }
+        up.push((key, value.to_vec()));
+    }
+    let mut scan = mounted.scan_back(NAMES, Range::ALL).ok_or("no such tree")?;
+    while let Some((key, value)) = scan.next().map_err(|why| why.to_string())? {
+        down.push((key, value.to_vec()));
+    }
+    down.reverse();
+    if up != down {
+        return Err("upwards there are other keys than downwards".into());
+    }
+    if up.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+        return Err("keys are not in order".into());
+    }
+    Ok(up.into_iter().filter(|(key, _)| *key != COUNTER).collect())
+}
+
+/// How thoroughly a state is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Mount read-only first, which must show the same and write nothing.
+    pub read_only: bool,
+    /// Go on with the tale after the crash, unmount and mount again.
+    pub go_on: bool,
+    /// Crash so many times more within the recovery.
+    pub again: usize,
+}
+
+impl Tale {
+    fn bounds(&self, cut: u64) -> (usize, usize) {
+        let (mut durable, mut committed) = (0, 0);
+        for note in self.recording.notes(cut) {
+            let number = (note / 2) as usize;
+            if note % 2 == DURABLE {
+                durable = durable.max(number);
+            }
+            committed = committed.max(number);
+        }
+        (durable, committed)
+    }
+
+    /// Whether a volume that this crash left is one that may be left.
+    pub fn check(&self, seed: u64, state: &State, look: Look) -> Result<(), String> {
+        let snapshot = self.recording.at(state).ok_or("no such state")?;
+        let (durable, committed) = self.bounds(state.cut);
+        let fleet = Fleet::start(seed, &snapshot);
+        if look.read_only {
+            let before = fleet.snapshot();
+            let options = Options {
+                read_only: true,
+                ..machine::READ_WRITE
+            };
+            let mounted =
+                machine::mount(seed, &fleet, options).map_err(|why| format!("read-only: {why}"))?;
+            self.survived(&mounted, &fleet, durable, committed)
+                .map_err(|why| format!("read-only: {why}"))?;
+            drop(mounted);
+            if fleet.snapshot() != before {
+                return Err("a read-only mount wrote".into());
+            }
+        }
+        fleet.record();
+        let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
+        let number = self.survived(&mounted, &fleet, durable, committed)?;
+        let recovery = fleet.recorded();
+        if look.go_on {
+            self.go_on(seed, &mounted, &fleet, number)?;
+        }
+        let chance = Chance::new(seed);
+        for _ in 0..look.again {
+            let cut = chance.next() % (recovery.end() + 1);
+            let state = State::new(cut, crate::cache::Survival::Subset(chance.next()));
+            let again = recovery.at(&state).ok_or("no such state")?;
+            let fleet = Fleet::start(seed, &again);
+            let within = |why| format!("crashed again in the recovery, {state}: {why}");
+            let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
+            self.survived(&mounted, &fleet, durable, committed)
+                .map_err(within)?;
+        }
+        Ok(())
+    }
+
+    /// Which transaction's volume this is.
+    fn survived(
+        &self,
+        mounted: &Mounted<Simulated>,
+        fleet: &Fleet,
+        durable: usize,
+        committed: usize,
+    ) -> Result<usize, String> {
+        let counter = mounted
+            .get(NAMES, COUNTER, |v| v.try_into().map(u64::from_le_bytes))
+            .map_err(|why| why.to_string())?;
+        let number = match counter {
+            None => 0,
+            Some(Ok(number)) => number as usize,
+            Some(Err(_)) => return Err("the counter is not a number".into()),
+        };
+        if number < durable || number > committed {
+            return Err(format!("transaction {number} is the last, but {durable} was durable and {committed} the newest"));
+        }
+        audit(mounted, fleet, &self.lefts[number])
+            .map_err(|why| format!("as of transaction {number}: {why}"))?;
+        Ok(number)
+    }
+
+    fn go_on(
+        &self,
+        seed: u64,
+        mounted: &Mounted<Simulated>,
+        fleet: &Fleet,
+        number: usize,
+    ) -> Result<(), String> {
+        let chance = Chance::new(seed ^ 0x55);
+        let shape = Shape {
+            drives: mounted.parts().len(),
+            parity: 0,
+            length: 0,
+            keys: 60,
+            value: 200,
+            sync_in: 3,
+            checkpoint_in: 5,
+        };
+        let teller = Teller {
+            mounted,
+            fleet,
+            chance: &chance,
+            shape,
+        };
+        let mut left = self.lefts[number].clone();
+        for step in 0..6 {
+            // Numbers that the tale itself never came to.
+            left = teller
+                .transact(1000 + step, &left)
+                .map_err(|why| format!("going on: {why}"))?;
+            if chance.below(3) == 0 {
+                mounted
+                    .checkpoint()
+                    .map_err(|why| format!("going on: {why}"))?;
+            }
+        }
+        audit(mounted, fleet, &left).map_err(|why| format!("going on: {why}"))?;
+        mounted.sync().map_err(|why| format!("going on: {why}"))?;
+        let later = Fleet::start(seed, &fleet.snapshot());
+        let again = machine::mount(seed ^ 1, &later, machine::READ_WRITE)
+            .map_err(|why| format!("after going on: {why}"))?;
+        audit(&again, &later, &left).map_err(|why| format!("after going on: {why}"))
+    }
+}

@@ -7,11 +7,13 @@
 //! with faults ([`fault`]) that are counted ([`tally`]). What happened to them is one time line ([`recording`]), from which the
 //! states that a crash may leave are derived, each with a name of one line ([`states`]).
 //!
-//! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]).
+//! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]),
+//! again and again ([`campaign`]).
 //!
 //! Everything here repeats from its seed.
 
 pub mod cache;
+pub mod campaign;
 pub mod disk;
 mod drive;
 pub mod fault;

@@ -68,10 +68,15 @@ impl Shape {
     /// A shape drawn from a seed.
     pub fn drawn(chance: &Chance) -> Self {
         let drives = chance.one(&[1, 2, 2, 3]);
+        // Now and then one that goes round the journal.
+        let length = match chance.below(8) {
+            0 => 300,
+            _ => 10 + chance.below(50),
+        };
         Shape {
             drives,
             parity: (drives - 1).min(chance.below(3)) as u8,
-            length: 10 + chance.below(50),
+            length,
             keys: chance.one(&[5, 60, 400]),
             value: chance.one(&[10, 200, 4000]),
             sync_in: chance.one(&[2, 5, 20]),
@@ -97,7 +102,7 @@ fn note(what: u64, number: usize) -> u64 {
 
 /// What lies in a block that is held under this number.
 fn contents(number: u64, block: u64) -> [u8; BLOCK_SIZE] {
-    let chance = Chance::new(number << 20 | block);
+    let chance = Chance::new((number << 20) | block);
     let mut bytes = [0; BLOCK_SIZE];
     for (place, byte) in bytes
         .iter_mut()

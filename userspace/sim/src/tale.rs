@@ -129,6 +129,9 @@ impl Teller<'_> {
 
     /// One transaction: what it leaves.
     fn transact(&self, number: usize, before: &Left) -> Result<Left, Fault> {
+        if self.chance.below(6) == 0 {
+            self.change_mind()?;
+        }
         let mut left = before.clone();
         let mut txn = self.mounted.begin()?;
         let limit = txn.limit();
@@ -178,6 +181,14 @@ impl Teller<'_> {
         txn.set(NAMES, COUNTER, &(number as u64).to_le_bytes())?;
         txn.commit()?;
         Ok(left)
+    }
+
+    /// A transaction that never commits.
+    fn change_mind(&self) -> Result<(), Fault> {
+        let mut txn = self.mounted.begin()?;
+        txn.set(NAMES, self.key(), b"never")?;
+        txn.remove_range(NAMES, Range::ALL)?;
+        self.take(0, &mut txn, &mut Left::default())
     }
 
     fn extent(&self, device: usize, start: u64, blocks: u64) -> Extent {
@@ -340,13 +351,19 @@ pub fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left) -> Result
         }
     }
     for (part, taken) in mounted.parts().iter().zip(taken) {
-        let (_, unused) = mounted.room(part.slot);
+        let room = mounted.room(part.slot);
         let all = embr_engine::format::layout::allocatable(part.size);
-        if all.0 - unused.0 != taken {
+        if all.0 - room.unused.0 != taken {
             return Err(format!(
                 "{:?}: {} blocks are taken, {taken} are needed",
                 part.slot,
-                all.0 - unused.0
+                all.0 - room.unused.0
+            ));
+        }
+        if room.unused.0 - room.free.0 != room.pending.0 {
+            return Err(format!(
+                "{:?}: blocks are neither free nor needed: {room:?}",
+                part.slot
             ));
         }
     }

@@ -60,6 +60,17 @@ impl From<NoMem> for SpaceError {
     }
 }
 
+/// How much room a device has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Room {
+    /// Blocks that can be given out now.
+    pub free: Blocks,
+    /// Blocks that no transaction which committed holds.
+    pub unused: Blocks,
+    /// Blocks that are not used, but that a root which may still be mounted needs.
+    pub pending: Blocks,
+}
+
 #[derive(Debug)]
 struct Group {
     /// What the tree says, with all transactions that committed.
@@ -175,13 +186,15 @@ impl State {
             g.used.clear(at, n)
         })?;
         device.unused = device.unused.saturating_add(freed);
+        if freed != e.blocks.0 {
+            return None;
+        }
         self.pending
             .push(Pending {
                 generation,
                 extent: e,
             })
-            .ok()?;
-        (freed == e.blocks.0).then_some(())
+            .ok()
     }
 }
 
@@ -431,11 +444,15 @@ impl Space {
         });
     }
 
-    /// Blocks of a device that can be given out now, and blocks that are not used.
-    pub fn room(&self, device: Slot) -> (Blocks, Blocks) {
+    /// How much room a device has.
+    pub fn room(&self, device: Slot) -> Room {
         let mut state = self.state.lock();
-        state.device(device).map_or((Blocks(0), Blocks(0)), |d| {
-            (Blocks(d.free), Blocks(d.unused))
+        let of_device = state.pending.iter().filter(|p| p.extent.device == device);
+        let pending = of_device.fold(0u64, |n, p| n.saturating_add(p.extent.blocks.0));
+        state.device(device).map_or_else(Room::default, |d| Room {
+            free: Blocks(d.free),
+            unused: Blocks(d.unused),
+            pending: Blocks(pending),
         })
     }
 

@@ -99,8 +99,8 @@ proptest! {
             let used: u64 = held.iter().filter(|e| e.device == slot(d)).map(|e| e.blocks.0).sum();
             let pending: u64 = needed.iter().filter(|(_, e)| e.device == slot(d)).map(|(_, e)| e.blocks.0).sum();
             let unused = Blocks(BLOCKS - 512 - used);
-            prop_assert_eq!(space.room(slot(d)), (Blocks(unused.0 - pending), unused));
-            prop_assert_eq!(again.room(slot(d)), (unused, unused));
+            prop_assert_eq!(space.room(slot(d)), Room { free: Blocks(unused.0 - pending), unused, pending: Blocks(pending) });
+            prop_assert_eq!(again.room(slot(d)), Room { free: unused, unused, pending: Blocks(0) });
         }
     }
 
@@ -110,7 +110,7 @@ proptest! {
         let mut value = value;
         if let Some(first) = value.first_mut() { *first = kind }
         let _ = space.load(Key([a, b, 0]), &value);
-        let (free, unused) = space.room(slot(0));
+        let Room { free, unused, .. } = space.room(slot(0));
         prop_assert!(free == unused && free.0 <= BLOCKS - 512);
     }
 }

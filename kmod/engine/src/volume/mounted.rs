@@ -15,6 +15,7 @@ use crate::format::pointer::COPIES;
 use crate::format::root;
 use crate::journal::Journal;
 use crate::journal::Stopped;
+use crate::space::Room;
 use crate::space::Space;
 use crate::space::SpaceError;
 use crate::tree::layered::Scan;
@@ -310,8 +311,8 @@ impl<M: Machine> Mounted<M> {
         self.space.give_back(extent);
     }
 
-    /// Blocks of a device that can be given out now, and blocks that are not used.
-    pub fn room(&self, device: Slot) -> (Blocks, Blocks) {
+    /// How much room a device has.
+    pub fn room(&self, device: Slot) -> Room {
         self.space.room(device)
     }
 

@@ -114,13 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn system_areas_are_not_allocatable() {
-        for (size, areas) in [(32u64 << 20, 2), (2 << 30, 3), ((2 << 30) + 4095, 3)] {
-            assert_eq!(
-                allocatable(Bytes(size)).0,
-                size / 4096 - areas * 256,
-                "{size}"
-            );
+    fn system_areas_and_journal_are_not_allocatable() {
+        let sizes = [
+            (32u64 << 20, 2, 1024),
+            (2 << 30, 3, 16384),
+            ((2 << 30) + 4095, 3, 16384),
+            (1 << 40, 3, 32768),
+        ];
+        for (size, areas, blocks) in sizes {
+            let expected = size / 4096 - areas * 256 - blocks;
+            assert_eq!(allocatable(Bytes(size)).0, expected, "{size}");
+            let (start, length) = journal(Bytes(size));
+            assert_eq!((start.0, length.0), (2304, blocks));
+            assert!(start.0 + length.0 <= size / 4096);
+            for (_, at) in super::areas(Bytes(size)) {
+                let area = at.whole_blocks().0;
+                assert!(start.0 >= area + 256 || start.0 + blocks <= area);
+            }
         }
         assert_eq!(allocatable(Bytes(1 << 20)).0, 0);
     }

@@ -133,7 +133,7 @@ mod tests {
             &names,
         );
         assert!(
-            lines[0].starts_with("c: 448.0 MiB cannot be used"),
+            lines[0].starts_with("c: 436.0 MiB cannot be used"),
             "{lines:?}"
         );
         let lines = advice(

@@ -64,6 +64,12 @@ man: ## Write the manual pages to the cache's man directory
 bench: ## Measure: hashing in userspace and in a kernel without debugging
 	@scripts/setup um-bench -- scripts/bench
 
+.PHONY: sim
+sim: export EMBRFS_SEED := $(SEED)
+sim: export EMBRFS_STATES := $(STATES)
+sim: ## Look at crash states of the engine in the simulator (STATES=20000, SEED=...)
+	@scripts/setup -- scripts/sim
+
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers with libFuzzer (MINUTES=1)
 	@scripts/setup -- scripts/fuzz $(or $(MINUTES),1)

@@ -8,11 +8,13 @@ use crate::host::Chance;
 use crate::machine;
 use crate::machine::Simulated;
 use crate::recording::Recording;
+use crate::recording::Snapshot;
 use crate::recording::State;
 use embr_engine::env::Devices as _;
 use embr_engine::env::Write;
 use embr_engine::format::geometry::Geometry;
 use embr_engine::format::journal::Extent;
+use embr_engine::format::member::Slot;
 use embr_engine::format::node::Node;
 use embr_engine::format::pointer::Pointer;
 use embr_engine::tree::check;
@@ -91,6 +93,8 @@ pub struct Tale {
     pub recording: Recording,
     /// What each transaction left; the first entry is the empty volume.
     pub lefts: Vec<Left>,
+    /// Drives that the volume can do without.
+    parity: u8,
 }
 
 const COMMITTED: u64 = 0;
@@ -269,6 +273,7 @@ pub fn tell(seed: u64, shape: Shape) -> Result<Tale, String> {
     Ok(Tale {
         recording: fleet.recorded(),
         lefts,
+        parity: shape.parity,
     })
 }
 
@@ -300,8 +305,8 @@ impl Visitor for Nodes {
     }
 }
 
-/// Whether the volume holds what was left: keys both ways, data, and free space to the block.
-pub fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left) -> Result<(), String> {
+/// Whether the volume holds the keys that were left, both ways.
+fn audit_keys(mounted: &Mounted<Simulated>, left: &Left) -> Result<(), String> {
     let found = keys(mounted)?;
     let other: Vec<&Key> = (found.keys().chain(left.keys.keys()))
         .filter(|k| found.get(k).map(|v| &v[..]) != left.keys.get(k).map(|v| &v[..]))
@@ -312,6 +317,12 @@ pub fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left) -> Result
             other.len()
         ));
     }
+    Ok(())
+}
+
+/// Whether the volume holds what was left: keys both ways, data, and free space to the block.
+pub fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left) -> Result<(), String> {
+    audit_keys(mounted, left)?;
     let mut taken = vec![0; mounted.parts().len()];
     for (number, (device, start, blocks)) in &left.held {
         taken[*device] += blocks;
@@ -400,7 +411,7 @@ fn keys(mounted: &Mounted<Simulated>) -> Result<BTreeMap<Key, Vec<u8>>, String> 
 /// How thoroughly a state is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// Mount read-only first, which must show the same and write nothing.
+    /// Mount read-only first, which must show the same and write nothing; and again with as many drives lost as may be.
     pub read_only: bool,
     /// Go on with the tale after the crash, unmount and mount again.
     pub go_on: bool,
@@ -440,6 +451,7 @@ impl Tale {
             if fleet.snapshot() != before {
                 return Err("a read-only mount wrote".into());
             }
+            self.check_without(seed, &before, durable, committed)?;
         }
         fleet.record();
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
@@ -462,11 +474,49 @@ impl Tale {
         Ok(())
     }
 
-    /// Which transaction's volume this is.
+    /// The same crash, and as many drives as the volume can do without did not come back from it.
+    fn check_without(
+        &self,
+        seed: u64,
+        snapshot: &Snapshot,
+        durable: usize,
+        committed: usize,
+    ) -> Result<(), String> {
+        let chance = Chance::new(seed);
+        let fleet = Fleet::start(seed, snapshot);
+        let mut here: Vec<Slot> = snapshot.drives.keys().copied().collect();
+        for _ in 0..self.parity {
+            let lost = here.swap_remove(chance.below(here.len()));
+            fleet.vanish(lost);
+        }
+        let within = |why| format!("with only {here:?} left: {why}");
+        let options = Options {
+            read_only: true,
+            ..machine::READ_WRITE
+        };
+        let mounted = machine::mount(seed, &fleet, options).map_err(within)?;
+        let number = self.last(&mounted, durable, committed).map_err(within)?;
+        audit_keys(&mounted, &self.lefts[number]).map_err(within)
+    }
+
+    /// Which transaction's volume this is, looked at as a whole.
     fn survived(
         &self,
         mounted: &Mounted<Simulated>,
         fleet: &Fleet,
+        durable: usize,
+        committed: usize,
+    ) -> Result<usize, String> {
+        let number = self.last(mounted, durable, committed)?;
+        audit(mounted, fleet, &self.lefts[number])
+            .map_err(|why| format!("as of transaction {number}: {why}"))?;
+        Ok(number)
+    }
+
+    /// The last transaction that is there.
+    fn last(
+        &self,
+        mounted: &Mounted<Simulated>,
         durable: usize,
         committed: usize,
     ) -> Result<usize, String> {
@@ -481,8 +531,6 @@ impl Tale {
         if number < durable || number > committed {
             return Err(format!("transaction {number} is the last, but {durable} was durable and {committed} the newest"));
         }
-        audit(mounted, fleet, &self.lefts[number])
-            .map_err(|why| format!("as of transaction {number}: {why}"))?;
         Ok(number)
     }
 

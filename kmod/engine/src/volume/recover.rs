@@ -30,6 +30,7 @@ use crate::tree::Nodes;
 use crate::tree::Range;
 use crate::units::Bytes;
 use crate::units::Generation;
+use crate::units::Sequence;
 use crate::units::SessionId;
 use crate::units::TreeId;
 use crate::volume::assemble::Standing;
@@ -211,13 +212,13 @@ impl<M: Machine> Mounted<M> {
             self.hasher(),
             from,
             |epoch| epoch == self.epoch,
-            |_, record| self.redo(root.generation, record),
+            |group, record| self.redo(root.generation, group, record),
         )
     }
 
-    fn redo(&self, root: Generation, record: Record<'_>) -> Result<(), Fault> {
+    fn redo(&self, root: Generation, group: Sequence, record: Record<'_>) -> Result<(), Fault> {
         let changed = |tree: TreeId, changes, ranges| -> Result<&Layered, Fault> {
-            let tree = self.tree(tree).ok_or(Fault::NoRoot)?;
+            let tree = self.tree(tree).ok_or(Fault::JournalRecord(group))?;
             tree.reserve(changes, ranges)?;
             Ok(tree)
         };

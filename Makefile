@@ -12,8 +12,8 @@ export EMBRFS_T := $(T)
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  make %-12s %s\n' "$$t" "$$d"; done
 	@echo
-	@echo '  T=pattern        with test: only tests whose name has this in it'
-	@echo '  LANE=stock       with vm, module: which kernel (stock, um-lockdep, um-kasan, um-bench)'
+	@echo '  T=pattern        with test, mutants: only those whose name has this in it'
+	@echo '  LANE=stock       with module: for which kernel (stock, um-lockdep, um-kasan, um-bench)'
 	@echo '  EMBRFS_CACHE     where the build root, kernels and builds lie (default ~/.cache/embrfs)'
 	@echo '  DEBIAN_MIRROR    Debian mirror, where the machine has none configured'
 	@echo '  REFRESH=1        with setup: look for a newer kernel on the mirror'

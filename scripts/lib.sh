@@ -25,6 +25,17 @@ need_root() {
 	[ "$(id -u)" = 0 ] || die "'$1' needs root (it makes and enters a Debian build root with mounts of its own); run it as root"
 }
 
+# Whoever waits for a command through this can be interrupted: what runs in the build root is deaf to signals from a terminal, but it
+# ends with us (see in-root).
+waiting() {
+	local rc=0
+	trap 'exit 130' INT TERM HUP
+	"$@" </dev/null &
+	wait $! || rc=$?
+	trap - INT TERM HUP
+	return $rc
+}
+
 hash_of() { sha256sum | cut -c1-12; }
 
 # The scripts delete what lies in the cache, so it must be ours: a directory that was new or empty when we marked it.
@@ -85,11 +96,12 @@ step() {
 	started=$SECONDS
 	say "  .. $name"
 	# A process group of its own, so that an interrupt ends all of it and leaves no build running behind our back.
+	pid=
+	trap '[ -z "$pid" ] || { kill -- "-$pid"; sleep 3; kill -KILL -- "-$pid"; } 2>/dev/null; exit 130' INT TERM HUP
 	set -m
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
 	set +m
-	trap 'kill -- "-$pid" 2>/dev/null; sleep 3; kill -KILL -- "-$pid" 2>/dev/null; exit 130' INT TERM
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.5
 		now=$((SECONDS - started))
@@ -100,7 +112,7 @@ step() {
 		fi
 	done
 	wait "$pid" || rc=$?
-	trap - INT TERM
+	trap - INT TERM HUP
 	if [ "$rc" != 0 ]; then
 		tail -n 40 "$log" >&2
 		die "$name failed with status $rc; whole log: $log"

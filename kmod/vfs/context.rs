@@ -215,7 +215,14 @@ impl<T: FileSystem> ContextTable<T> {
         from_result(|| {
             // SAFETY: `fc` is ours during the call and has the superblock's root.
             unsafe {
-                let read_only = (*fc).sb_flags as usize & bindings::EMBR_CONST_SB_RDONLY != 0;
+                let read_only = bindings::EMBR_CONST_SB_RDONLY;
+                // What the caller says nothing of stays as it is.
+                let flags = if (*fc).sb_flags_mask as usize & read_only != 0 {
+                    (*fc).sb_flags as usize
+                } else {
+                    (*(*(*fc).root).d_sb).s_flags as usize
+                };
+                let read_only = flags & read_only != 0;
                 let sb = SuperBlock::<'_, T, Live>::from_raw((*(*fc).root).d_sb);
                 T::reconfigure(
                     sb.volume(),

@@ -33,6 +33,8 @@ must mount.embrfs -s "$DISK1" "$MNT" -o ro,bogus=7,nofail,x-nothing
 expect_in "$OUT" 'left out bogus'
 must mount.embrfs "$DISK1" "$MNT" -o remount,ro,nodev
 expect_in "$(grep " $MNT embrfs " /proc/mounts)" ' ro,nodev'
+must mount.embrfs "$DISK1" "$MNT" -o remount,noexec
+expect_in "$(grep " $MNT embrfs " /proc/mounts)" ' ro,.*noexec'
 mustfail mount.embrfs "$DISK1" "$MNT" -o remount,rw
 expect_in "$OUT" 'mounts read-only'
 must umount "$MNT"

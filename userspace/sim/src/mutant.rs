@@ -93,7 +93,12 @@ pub const ROOT_FIELDS: &[(&str, usize, usize)] = &[
     ("written seconds", 96, 8),
     ("written nanoseconds", 104, 4),
     ("trees", 108, 4),
-    ("reserved", 112, 3984),
+    ("journal's first group", 112, 8),
+    ("journal's identity", 120, 32),
+    ("journal's begin", 152, 8),
+    ("journal's size", 160, 8),
+    ("reserved", 168, 24),
+    ("table of trees", 192, 3904),
 ];
 
 const MEMBERS_AT: usize = 4096;

@@ -220,7 +220,7 @@ impl<T: FileSystem> ContextTable<T> {
                 let flags = if (*fc).sb_flags_mask as usize & read_only != 0 {
                     (*fc).sb_flags as usize
                 } else {
-                    (*(*(*fc).root).d_sb).s_flags as usize
+                    (*(*(*fc).root).d_sb).s_flags
                 };
                 let read_only = flags & read_only != 0;
                 let sb = SuperBlock::<'_, T, Live>::from_raw((*(*fc).root).d_sb);

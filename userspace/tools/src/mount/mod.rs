@@ -128,7 +128,7 @@ fn choose(args: &Args, options: &Options, host: &Host) -> Result<Chosen, Failure
     for path in &options.devices {
         if !devices.iter().any(|d| d.device.path() == path) {
             match further(path, host.hasher())? {
-                Further::Found(found) => devices.push(found),
+                Further::Found(found) => devices.push(*found),
                 Further::Unfit(why) => left_out.push(why),
             }
         }
@@ -264,7 +264,7 @@ fn source(path: &Path, hasher: &impl Hasher) -> Result<Found, Failure> {
 
 /// What was named by device=.
 enum Further {
-    Found(Found),
+    Found(Box<Found>),
     /// Broken, wiped or gone, as members may be.
     Unfit(String),
 }
@@ -298,7 +298,7 @@ fn further(path: &Path, hasher: &impl Hasher) -> Result<Further, Failure> {
         Err(error) if matches!(error.kind(), Kind::NotEmbrfs | Kind::Io | Kind::Corrupted) => {
             Further::Unfit(device.explain(error))
         }
-        _ => Further::Found(Found { device, member }),
+        _ => Further::Found(Box::new(Found { device, member })),
     })
 }
 

@@ -30,7 +30,7 @@ mounted=0 refused=0
 for round in $(seq 60); do
 	# From often to seldom, so that the first places are reached and the last as well.
 	for f in $faults /sys/kernel/debug/fail_page_alloc; do
-		echo $((40 - round / 2)) >$f/probability
+		echo $((13 - round / 5)) >$f/probability
 	done
 	if why=$(mount -i -t embrfs -o "device=$DISK2" "$DISK1" "$MNT" 2>&1); then
 		ls "$MNT" >/dev/null 2>&1

@@ -13,12 +13,13 @@ use core::ptr::NonNull;
 mod raw {
     use crate::alloc::NoMem;
     use kernel::alloc::flags::GFP_KERNEL;
+    use kernel::alloc::flags::__GFP_NOWARN;
 
     /// The back end's own box.
     pub type Raw<T> = kernel::alloc::KVBox<T>;
 
     pub(super) fn new<T>(value: T) -> Result<Raw<T>, NoMem> {
-        Ok(Raw::new(value, GFP_KERNEL)?)
+        Ok(Raw::new(value, GFP_KERNEL | __GFP_NOWARN)?)
     }
 
     pub(super) fn into_inner<T>(b: Raw<T>) -> T {

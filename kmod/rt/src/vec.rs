@@ -17,18 +17,25 @@ mod raw {
     use crate::alloc::NoMem;
     use kernel::alloc::allocator::KVmalloc;
     use kernel::alloc::flags::GFP_KERNEL;
+    use kernel::alloc::flags::__GFP_NOWARN;
+    use kernel::alloc::Flags;
 
     // Large arrays fall back from kmalloc to vmalloc. Callers that must not recurse into the filesystem are in a nofs
     // scope, which narrows GFP_KERNEL for them.
     pub(super) type Raw<T> = kernel::alloc::KVVec<T>;
     pub(super) type RawIntoIter<T> = kernel::alloc::kvec::IntoIter<T, KVmalloc>;
 
+    /// Whoever runs out of memory here says so himself.
+    fn flags() -> Flags {
+        GFP_KERNEL | __GFP_NOWARN
+    }
+
     pub(super) fn reserve<T>(v: &mut Raw<T>, additional: usize) -> Result<(), NoMem> {
-        v.reserve(additional, GFP_KERNEL).map_err(|_| NoMem)
+        v.reserve(additional, flags()).map_err(|_| NoMem)
     }
 
     pub(super) fn with_capacity<T>(n: usize) -> Result<Raw<T>, NoMem> {
-        Raw::with_capacity(n, GFP_KERNEL).map_err(|_| NoMem)
+        Raw::with_capacity(n, flags()).map_err(|_| NoMem)
     }
 
     pub(super) fn push<T>(v: &mut Raw<T>, value: T) -> Result<(), NoMem> {
@@ -44,15 +51,15 @@ mod raw {
     }
 
     pub(super) fn extend<T: Clone>(v: &mut Raw<T>, other: &[T]) -> Result<(), NoMem> {
-        v.extend_from_slice(other, GFP_KERNEL).map_err(|_| NoMem)
+        v.extend_from_slice(other, flags()).map_err(|_| NoMem)
     }
 
     pub(super) fn resize<T: Clone>(v: &mut Raw<T>, len: usize, value: T) -> Result<(), NoMem> {
-        v.resize(len, value, GFP_KERNEL).map_err(|_| NoMem)
+        v.resize(len, value, flags()).map_err(|_| NoMem)
     }
 
     pub(super) fn zeroed(n: usize) -> Result<Raw<u8>, NoMem> {
-        Raw::zeroed(n, GFP_KERNEL).map_err(|_| NoMem)
+        Raw::zeroed(n, flags()).map_err(|_| NoMem)
     }
 }
 

@@ -10,13 +10,17 @@ use crate::machine::Simulated;
 use crate::recording::Recording;
 use crate::recording::Snapshot;
 use crate::recording::State;
+use embr_engine::env::Device as _;
 use embr_engine::env::Devices as _;
+use embr_engine::env::WritableDevice as _;
 use embr_engine::env::Write;
 use embr_engine::format::geometry::Geometry;
 use embr_engine::format::journal::Extent;
+use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
 use embr_engine::format::node::Node;
 use embr_engine::format::pointer::Pointer;
+use embr_engine::hash::Scalar;
 use embr_engine::tree::check;
 use embr_engine::tree::check::Depth;
 use embr_engine::tree::check::Visitor;
@@ -25,8 +29,10 @@ use embr_engine::tree::Range;
 use embr_engine::tree::TreeError;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
+use embr_engine::units::Generation;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
@@ -363,7 +369,7 @@ pub fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left) -> Result
     }
     for (part, taken) in mounted.parts().iter().zip(taken) {
         let room = mounted.room(part.slot);
-        let all = embr_engine::format::layout::allocatable(part.size);
+        let all = layout::allocatable(part.size);
         if all.0 - room.unused.0 != taken {
             return Err(format!(
                 "{:?}: {} blocks are taken, {taken} are needed",
@@ -452,6 +458,7 @@ impl Tale {
                 return Err("a read-only mount wrote".into());
             }
             self.check_without(seed, &before, durable, committed)?;
+            self.check_older_root(seed, &before, durable, committed)?;
         }
         fleet.record();
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
@@ -497,6 +504,39 @@ impl Tale {
         let mounted = machine::mount(seed, &fleet, options).map_err(within)?;
         let number = self.last(&mounted, durable, committed).map_err(within)?;
         audit_keys(&mounted, &self.lefts[number]).map_err(within)
+    }
+
+    /// The same crash, and the newest root is gone from all drives: the one before, and the journal behind it, say as much.
+    fn check_older_root(
+        &self,
+        seed: u64,
+        snapshot: &Snapshot,
+        durable: usize,
+        committed: usize,
+    ) -> Result<(), String> {
+        let fleet = Fleet::start(seed, snapshot);
+        let within = |why| format!("without the newest root: {why}");
+        let mut newest = Generation(0);
+        for drive in fleet.drives() {
+            let member = probe(&drive, &Scalar).map_err(|why| within(why.to_string()))?;
+            newest = newest.max(member.root.generation);
+        }
+        if newest == Generation(1) {
+            // mkfs wrote only one.
+            return Ok(());
+        }
+        for drive in fleet.drives() {
+            for ring in layout::rings(drive.size()) {
+                let at = layout::slot_at(ring, layout::ring_slot(newest)).ok_or("no such slot")?;
+                drive
+                    .write(at, &[0; layout::ROOT_SIZE])
+                    .map_err(|why| within(why.to_string()))?;
+            }
+        }
+        let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
+        self.survived(&mounted, &fleet, durable, committed)
+            .map_err(within)?;
+        Ok(())
     }
 
     /// Which transaction's volume this is, looked at as a whole.

@@ -131,6 +131,8 @@ impl<'c> Clerk<'c> {
         match self.chance.below(25) {
             0 => self.chance.one(&all),
             1 => 1 << 40,
+            // Mostly among a few, so that these fill up.
+            2..=18 => self.chance.one(&directories[..directories.len().min(4)]),
             _ => self.chance.one(&directories),
         }
     }

@@ -1,12 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Operations on names, drawn from a seed, beside a plain model.
+//! Operations on names, drawn from a seed, beside a plain model: on a volume that is unmounted now and then, on one with snapshots, and
+//! on one that crashes.
 
+use embr_engine::env::Hasher as _;
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::inode::MAX_LINKS;
+use embr_engine::format::name;
+use embr_engine::format::name::Name;
+use embr_engine::hash::Scalar;
+use embr_engine::names::Cookie;
+use embr_engine::names::Error;
 use embr_engine::names::HashWidth;
+use embr_engine::names::Item;
+use embr_engine::names::Kind;
+use embr_engine::names::Mode;
 use embr_engine::names::Names;
+use embr_engine::names::New;
+use embr_engine::names::Users;
 use embr_engine::names::View;
+use embr_engine::names::What;
+use embr_engine::names::Wrong;
 use embr_engine::units::Bytes;
+use embr_engine::units::InodeNo;
+use embr_engine::units::SnapshotId;
+use embr_engine::units::Timestamp;
+use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::Mounted;
 use embrfs_sim::clerk;
 use embrfs_sim::clerk::Clerk;
@@ -16,6 +35,11 @@ use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
+use embrfs_sim::recording::Recording;
+use embrfs_sim::recording::State;
+use embrfs_sim::states::Plan;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 fn seed() -> u64 {
@@ -122,10 +146,402 @@ fn beside_the_model(width: HashWidth, names_in_all: usize, steps: usize) {
 
 #[test]
 fn names_are_as_the_model_has_them() {
-    beside_the_model(HashWidth::Full, 40, 6000);
+    beside_the_model(HashWidth::Full, 40, 15000);
 }
 
 #[test]
 fn names_that_collide_are_as_the_model_has_them() {
-    beside_the_model(HashWidth::Narrow, 600, 6000);
+    beside_the_model(HashWidth::Narrow, 600, 15000);
+}
+
+/// Versions of items, written as they are, against the plain meaning of what is seen.
+#[test]
+fn a_view_has_the_newest_version_that_it_sees() {
+    let seed = seed();
+    let chance = Chance::new(seed);
+    let fleet = drives(&chance, 1);
+    let mounted = mount(&chance, &fleet);
+    let item = |n: usize| Item::new(InodeNo(5), Kind::ENTRY, n as u64);
+    let mut versions: BTreeMap<(Item, u64), Vec<u8>> = BTreeMap::new();
+    for round in 0..40 {
+        let mut txn = mounted.begin().expect("begun");
+        for _ in 0..10 {
+            let (item, id) = (item(chance.below(12)), 1 + chance.below(9) as u64);
+            let value = match chance.below(3) {
+                0 => Vec::new(),
+                _ => chance.next().to_le_bytes().to_vec(),
+            };
+            txn.set(NAMES, item.at(SnapshotId(id)), &value)
+                .expect("set");
+            versions.insert((item, id), value);
+        }
+        txn.commit().expect("committed");
+        if round % 15 == 5 {
+            mounted.checkpoint().expect("a checkpoint");
+        }
+        let mut seen: Vec<SnapshotId> = (1..10)
+            .filter(|_| chance.below(2) == 0)
+            .map(SnapshotId)
+            .collect();
+        let current = seen.pop().unwrap_or(SnapshotId::FIRST);
+        let view = View::new(current, &seen).expect("memory").expect("a view");
+        let newest = |item: Item| {
+            let mut of_item = versions.range((item, 0)..=(item, u64::MAX)).rev();
+            let (_, value) = of_item.find(|((_, id), _)| view.sees(SnapshotId(*id)))?;
+            Some(value.clone()).filter(|v| !v.is_empty())
+        };
+        let (first, last) = (chance.below(12), chance.below(12));
+        let mut items = view.items(&mounted, item(first), item(last));
+        for n in first..=last {
+            let expected = newest(item(n));
+            let got = view.get(&mounted, item(n)).expect("read");
+            assert_eq!(got.map(|v| v.to_vec()), expected, "{:?}", item(n));
+            if let Some(value) = expected {
+                let next = items
+                    .next()
+                    .expect("read")
+                    .map(|(item, v)| (item, v.to_vec()));
+                assert_eq!(next, Some((item(n), value)));
+            }
+        }
+        assert!(items.next().expect("read").is_none());
+    }
+}
+
+/// What is done in one snapshot is not seen in the others.
+#[test]
+fn snapshots_keep_their_files() {
+    let seed = seed();
+    let chance = Chance::new(seed);
+    for width in [HashWidth::Full, HashWidth::Narrow] {
+        let fleet = drives(&chance, 1);
+        let mounted = mount(&chance, &fleet);
+        let names = Names::try_new(width).expect("memory");
+        let mut clerk = Clerk::new(&chance, 60);
+        let ids = |list: &[u64]| list.iter().copied().map(SnapshotId).collect::<Vec<_>>();
+        let view = |id, before: &[u64]| {
+            View::new(SnapshotId(id), &ids(before))
+                .expect("memory")
+                .expect("a view")
+        };
+        let views = [view(1, &[]), view(2, &[1]), view(3, &[1]), view(4, &[1, 2])];
+        let grew_from = [0, 0, 0, 1];
+        let first = names.of(&mounted, &views[0]);
+        first.format(&clerk::root()).expect("formatted");
+        let mut models = vec![clerk::empty()];
+        let work = |clerk: &mut Clerk, models: &mut Vec<Model>, n: usize| {
+            for _ in 0..250 {
+                clerk
+                    .step(names.of(&mounted, &views[n]), &mut models[n])
+                    .unwrap_or_else(|why| panic!("{why}"));
+            }
+        };
+        work(&mut clerk, &mut models, 0);
+        for n in 1..4 {
+            models.push(models[grew_from[n]].clone());
+            work(&mut clerk, &mut models, n);
+            if n == 2 {
+                // The second is not grown from yet, and goes on beside the third.
+                work(&mut clerk, &mut models, 1);
+                mounted.checkpoint().expect("a checkpoint");
+            }
+        }
+        for (view, model) in views.iter().zip(&models) {
+            compare(&names, &mounted, view, model, 10);
+            let found =
+                clerk::walk(names.of(&mounted, view), 10).unwrap_or_else(|why| panic!("{why}"));
+            assert_eq!(&found, model);
+        }
+    }
+}
+
+const COMMITTED: u64 = 0;
+const DURABLE: u64 = 1;
+
+/// Operations that were recorded, and what each left: all files, and the numbers that were given until then.
+struct Story {
+    recording: Recording,
+    left: Vec<(Model, BTreeSet<u64>)>,
+    width: HashWidth,
+}
+
+fn story(chance: &Chance) -> Story {
+    let width = chance.one(&[HashWidth::Full, HashWidth::Narrow]);
+    let fleet = drives(chance, chance.one(&[1, 2]));
+    let mounted = mount(chance, &fleet);
+    let names = Names::try_new(width).expect("memory");
+    let view = View::first();
+    names
+        .of(&mounted, &view)
+        .format(&clerk::root())
+        .expect("formatted");
+    mounted.sync().expect("durable");
+    fleet.record();
+    let mut model = clerk::empty();
+    let mut clerk = Clerk::new(chance, 30);
+    let mut left = vec![(model.clone(), clerk.numbers.clone())];
+    let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[10, 40]));
+    for number in 1..=30 + chance.below(120) {
+        // Noted before: from here on it may be there.
+        fleet.note(number as u64 * 2 + COMMITTED);
+        (clerk.step(names.of(&mounted, &view), &mut model)).unwrap_or_else(|why| panic!("{why}"));
+        left.push((model.clone(), clerk.numbers.clone()));
+        if chance.below(sync_in) == 0 {
+            mounted.sync().expect("durable");
+            fleet.note(number as u64 * 2 + DURABLE);
+        }
+        if chance.below(checkpoint_in) == 0 {
+            mounted.checkpoint().expect("a checkpoint");
+            fleet.note(number as u64 * 2 + DURABLE);
+        }
+    }
+    Story {
+        recording: fleet.recorded(),
+        left,
+        width,
+    }
+}
+
+impl Story {
+    /// The last operation that was durable, and the last that was begun.
+    fn bounds(&self, cut: u64) -> (usize, usize) {
+        let (mut durable, mut committed) = (0, 0);
+        for note in self.recording.notes(cut) {
+            let number = (note / 2) as usize;
+            if note % 2 == DURABLE {
+                durable = durable.max(number);
+            }
+            committed = committed.max(number);
+        }
+        (durable, committed)
+    }
+
+    /// Whether a volume that this crash left is one that may be left. Says how many orphans there were.
+    fn check(&self, seed: u64, state: &State) -> Result<u64, String> {
+        let chance = Chance::new(seed);
+        let snapshot = self.recording.at(state).ok_or("no such state")?;
+        let fleet = Fleet::start(chance.next(), &snapshot);
+        let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
+        let names = Names::try_new(self.width).map_err(|why| format!("{why:?}"))?;
+        let view = View::first();
+        let files = names.of(&mounted, &view);
+        let found = clerk::walk(files, 10)?;
+        let (durable, committed) = self.bounds(state.cut);
+        let mut allowed = self.left[durable..=committed].iter();
+        let (model, numbers) = allowed
+            .find(|(model, _)| *model == found)
+            .ok_or(format!("no prefix from {durable} to {committed}"))?;
+        let orphans = model.orphans().len() as u64;
+        let forgotten = files.forget_orphans().map_err(|why| why.to_string())?;
+        if forgotten != orphans {
+            return Err(format!("{forgotten} of {orphans} orphans removed"));
+        }
+        let mut model = model.without_orphans();
+        if clerk::walk(files, 10)? != model {
+            return Err("something else went with the orphans".into());
+        }
+        let mut clerk = Clerk::new(&chance, 30);
+        clerk.numbers = numbers.clone();
+        for _ in 0..5 {
+            clerk
+                .step(files, &mut model)
+                .map_err(|why| format!("going on: {why}"))?;
+        }
+        match clerk::walk(files, 10)? == model {
+            true => Ok(orphans),
+            false => Err("going on: something else".into()),
+        }
+    }
+}
+
+#[test]
+fn crashes_leave_a_prefix_of_operations() {
+    let seed = seed();
+    let chance = Chance::new(seed);
+    let (mut states, mut orphans) = (0, 0);
+    while states < 1500 {
+        let story = story(&chance);
+        let plan = Plan {
+            seed: chance.next(),
+            subsets: 3,
+            tears: 1,
+            mixed: 20,
+        };
+        let wanted = 150.0 / story.recording.states(plan).count() as f64;
+        for state in story.recording.states(plan) {
+            if chance.next() as f64 > wanted * u64::MAX as f64 {
+                continue;
+            }
+            states += 1;
+            match story.check(chance.next(), &state) {
+                Ok(n) => orphans += n,
+                Err(why) => panic!("{state}: {why}"),
+            }
+        }
+    }
+    println!("{states} states, {orphans} orphans");
+    assert!(orphans > 0, "no orphan was ever left");
+}
+
+fn new(what: What<'_>) -> New<'_> {
+    New {
+        what,
+        ..clerk::root()
+    }
+}
+
+const NOW: Timestamp = Timestamp {
+    seconds: 9,
+    nanos: 9,
+};
+
+/// A hash as the format has it, and what of it counts here.
+fn narrow_hash(mounted: &Mounted<Simulated>, directory: u64, name: &[u8]) -> u64 {
+    let parts = [
+        &b"embrfs name v1\0\0"[..],
+        &mounted.volume().0,
+        &directory.to_le_bytes(),
+        name,
+    ];
+    u64::from(Scalar.hash(&parts).0[0])
+}
+
+#[test]
+fn names_with_one_hash_are_256_at_most() {
+    let chance = Chance::new(seed());
+    let fleet = drives(&chance, 1);
+    let mounted = mount(&chance, &fleet);
+    let (names, view) = (
+        Names::try_new(HashWidth::Narrow).expect("memory"),
+        View::first(),
+    );
+    let files = names.of(&mounted, &view);
+    files.format(&clerk::root()).expect("formatted");
+    let wanted = chance.next() & 0xff;
+    let mut alike = (0..)
+        .map(|n| format!("{n}").into_bytes())
+        .filter(|name| narrow_hash(&mounted, 1, name) == wanted);
+    let root = InodeNo::ROOT;
+    let all: Vec<Vec<u8>> = alike.by_ref().take(256).collect();
+    for name in &all {
+        files.create(root, name, &new(What::Fifo)).expect("created");
+    }
+    let more = alike.next().expect("a name");
+    let why = files.create(root, &more, &new(What::Fifo)).err();
+    assert_eq!(why, Some(Error::NoSpace));
+    let listed = |from| {
+        let batch = files.readdir(root, from, 1000).expect("read");
+        batch
+            .entries
+            .iter()
+            .map(|e| (e.cookie, e.name.to_vec()))
+            .collect::<Vec<_>>()
+    };
+    let before = listed(Cookie::FIRST);
+    let expected = (0u64..)
+        .zip(&all)
+        .map(|(n, name)| (Cookie(wanted * 256 + n + 2), name.clone()));
+    assert_eq!(before, expected.collect::<Vec<_>>());
+    let gone = chance.below(256);
+    files
+        .unlink(root, &all[gone], Users::None, NOW)
+        .expect("unlinked");
+    files
+        .create(root, &more, &new(What::Socket))
+        .expect("there is a place again");
+    let mut after = before;
+    after[gone].1 = more;
+    assert_eq!(listed(Cookie::FIRST), after);
+    assert_eq!(listed(after[200].0), after[200..]);
+    assert_eq!(listed(Cookie(u64::MAX)), []);
+}
+
+#[test]
+fn damage_is_found_and_named() {
+    let chance = Chance::new(seed());
+    let fleet = drives(&chance, 1);
+    let mounted = mount(&chance, &fleet);
+    let (names, view) = (
+        Names::try_new(HashWidth::Full).expect("memory"),
+        View::first(),
+    );
+    let files = names.of(&mounted, &view);
+    files.format(&clerk::root()).expect("formatted");
+    assert_eq!(files.format(&clerk::root()).err(), Some(Error::Exists));
+    let make = |directory, name: &[u8], what| {
+        files
+            .create(directory, name, &new(what))
+            .expect("created")
+            .what
+            .number
+    };
+    let put = |item: Item, value: &[u8]| {
+        let mut txn = mounted.begin().expect("begun");
+        txn.set(NAMES, item.at(SnapshotId::FIRST), value)
+            .expect("set");
+        txn.commit().expect("committed");
+    };
+    let damage = |result: Result<(), Error>| match result {
+        Err(Error::Corrupted(damage)) => (damage.inode(), damage.item.kind(), damage.wrong),
+        other => panic!("{other:?}"),
+    };
+    let root = InodeNo::ROOT;
+    // An empty value is none: the inode is missing, and its entry is not.
+    let lost = make(root, b"lost", What::Regular);
+    put(Item::inode(lost), b"");
+    let unlinked = files.unlink(root, b"lost", Users::None, NOW).map(|_| ());
+    assert_eq!(damage(unlinked), (lost, Kind::INODE, Wrong::Missing));
+    put(Item::inode(lost), &[1; 100]);
+    assert!(
+        matches!(damage(files.inode(lost).map(|_| ())), (n, Kind::INODE, Wrong::Inode(_)) if n == lost)
+    );
+    // An inode with as many names as there can be, or of another type than its entry says.
+    let full = make(root, b"full", What::Regular);
+    let mut inode = files.inode(full).expect("read");
+    inode.nlink = MAX_LINKS;
+    put(Item::inode(full), &inode.encode().expect("memory"));
+    let linked = files.link(full, root, b"more", NOW).err();
+    assert_eq!(linked, Some(Error::TooManyLinks));
+    inode.kind = embr_engine::format::inode::FileType::Fifo;
+    put(Item::inode(full), &inode.encode().expect("memory"));
+    let unlinked = files.unlink(root, b"full", Users::None, NOW).map(|_| ());
+    assert_eq!(damage(unlinked).2, Wrong::Disagrees);
+    // Directories that are above each other: no walk up goes on for ever.
+    let mut chain = vec![make(root, b"0", What::Directory)];
+    for n in 1..12 {
+        let last = chain[n - 1];
+        chain.push(make(last, format!("{n}").as_bytes(), What::Directory));
+    }
+    let other = make(root, b"other", What::Directory);
+    for back_to in [0, 1, 5, 10] {
+        // The directory that the circle begins with: its only parent is the last of the chain.
+        let at = chain[back_to];
+        let first = Item::new(at, Kind::PARENT, 0);
+        let last = Item::new(at, Kind::PARENT, u64::MAX);
+        let (item, old) = view
+            .items(&mounted, first, last)
+            .next()
+            .expect("read")
+            .expect("a parent");
+        let mut value = name::no_parents().expect("memory");
+        name::push_parent(&mut value, chain[11], Name::new(b"x").expect("a name")).expect("memory");
+        put(item, &value);
+        let renamed = files.rename(
+            (root, b"other"),
+            (chain[11], b"y"),
+            Mode::Replace,
+            Users::None,
+            NOW,
+        );
+        assert_eq!(damage(renamed.map(|_| ())).2, Wrong::Circle);
+        put(item, &old);
+    }
+    let moved = files.rename(
+        (root, b"other"),
+        (chain[11], b"y"),
+        Mode::Replace,
+        Users::None,
+        NOW,
+    );
+    assert_eq!(moved.expect("renamed").what.moved, other);
 }

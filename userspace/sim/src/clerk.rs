@@ -141,6 +141,13 @@ impl<'c> Clerk<'c> {
         let all: Vec<u64> = model.files.keys().copied().collect();
         match self.chance.below(25) {
             0 => 1 << 41,
+            // Often one of the first that are no directories, so that it gets many names.
+            1..=12 => {
+                let mut files = model.files.iter().filter(|(_, f)| !f.is_directory());
+                files
+                    .nth(self.chance.below(2))
+                    .map_or(all[0], |(number, _)| *number)
+            }
             _ => self.chance.one(&all),
         }
     }

@@ -9,8 +9,10 @@ use embr_engine::format::inode::MAX_LINKS;
 use embr_engine::format::name;
 use embr_engine::format::name::Name;
 use embr_engine::hash::Scalar;
+use embr_engine::names::Attributes;
 use embr_engine::names::Cookie;
 use embr_engine::names::Error;
+use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
@@ -21,12 +23,15 @@ use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::names::What;
 use embr_engine::names::Wrong;
+use embr_engine::tree::Range;
 use embr_engine::units::Bytes;
 use embr_engine::units::InodeNo;
 use embr_engine::units::SnapshotId;
 use embr_engine::units::Timestamp;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
+use embr_rt::failpoint;
 use embrfs_sim::clerk;
 use embrfs_sim::clerk::Clerk;
 use embrfs_sim::files::Files as Model;
@@ -485,7 +490,7 @@ fn damage_is_found_and_named() {
         Err(Error::Corrupted(damage)) => (damage.inode(), damage.item.kind(), damage.wrong),
         other => panic!("{other:?}"),
     };
-    let root = InodeNo::ROOT;
+    let root = ROOT;
     // An empty value is none: the inode is missing, and its entry is not.
     let lost = make(root, b"lost", What::Regular);
     put(Item::inode(lost), b"");
@@ -544,4 +549,161 @@ fn damage_is_found_and_named() {
         NOW,
     );
     assert_eq!(moved.expect("renamed").what.moved, other);
+}
+
+/// An operation for which memory is short at any point does not happen in part.
+#[test]
+fn without_memory_nothing_changes() {
+    type Operation = fn(Files<'_, Simulated>) -> Result<(), Error>;
+    let operations: [(&str, Operation); 14] = [
+        ("mkdir", |f| {
+            f.create(ROOT, b"d", &new(What::Directory)).map(|_| ())
+        }),
+        ("mkdir", |f| {
+            f.create(ROOT, b"e", &new(What::Directory)).map(|_| ())
+        }),
+        ("create", |f| {
+            f.create(ROOT, b"a", &new(What::Regular)).map(|_| ())
+        }),
+        ("symlink", |f| {
+            f.create(ROOT, b"s", &new(What::Symlink(b"a"))).map(|_| ())
+        }),
+        ("link", |f| {
+            f.link(at(f, b"a")?, at(f, b"d")?, b"b", NOW).map(|_| ())
+        }),
+        ("setattr", |f| {
+            let to = Attributes {
+                uid: Some(7),
+                ..Attributes::default()
+            };
+            f.set_attributes(at(f, b"a")?, &to, NOW).map(|_| ())
+        }),
+        ("rename", |f| {
+            rename(f, (ROOT, b"e"), (at(f, b"d")?, b"e"), Mode::NoReplace)
+        }),
+        ("exchange", |f| {
+            rename(f, (ROOT, b"a"), (at(f, b"d")?, b"e"), Mode::Exchange)
+        }),
+        ("rename over", |f| {
+            rename(f, (ROOT, b"s"), (at(f, b"d")?, b"b"), Mode::Replace)
+        }),
+        ("whiteout", |f| {
+            rename(f, (at(f, b"d")?, b"e"), (ROOT, b"z"), Mode::Whiteout)
+        }),
+        ("rmdir", |f| {
+            f.rmdir(ROOT, b"a", Users::Some, NOW).map(|_| ())
+        }),
+        ("unlink", |f| {
+            f.unlink(ROOT, b"z", Users::None, NOW).map(|_| ())
+        }),
+        ("tmpfile", |f| {
+            f.create_orphan(&new(What::Regular)).map(|_| ())
+        }),
+        ("link", |f| {
+            let orphans = f.orphans(InodeNo::NONE, 9)?;
+            let number = orphans.last().ok_or(Error::NotFound)?;
+            f.link(*number, ROOT, b"again", NOW).map(|_| ())
+        }),
+    ];
+    let chance = Chance::new(seed());
+    let fleet = drives(&chance, 1);
+    let mounted = mount(&chance, &fleet);
+    let (names, view) = (
+        Names::try_new(HashWidth::Full).expect("memory"),
+        View::first(),
+    );
+    let files = names.of(&mounted, &view);
+    files.format(&clerk::root()).expect("formatted");
+    let walked = || clerk::walk(files, 10).unwrap_or_else(|why| panic!("{why}"));
+    for (what, operation) in operations {
+        let before = walked();
+        for nth in 1.. {
+            failpoint::fail_nth(nth);
+            let result = operation(files);
+            let failed = failpoint::off().failed;
+            if failed == 0 {
+                result.unwrap_or_else(|why| panic!("{what}: {why}"));
+                assert!(nth > 3, "{what} needs no memory");
+                break;
+            }
+            assert_eq!(
+                result,
+                Err(Error::Fault(Fault::NoMemory)),
+                "{what}, allocation {nth}"
+            );
+            assert_eq!(walked(), before, "{what}, allocation {nth}");
+        }
+        assert_ne!(walked(), before, "{what}");
+    }
+}
+
+const ROOT: InodeNo = InodeNo::ROOT;
+
+fn at(files: Files<'_, Simulated>, name: &[u8]) -> Result<InodeNo, Error> {
+    files.lookup(ROOT, name).map(|target| target.inode)
+}
+
+fn rename(
+    files: Files<'_, Simulated>,
+    from: (InodeNo, &[u8]),
+    to: (InodeNo, &[u8]),
+    mode: Mode,
+) -> Result<(), Error> {
+    files.rename(from, to, mode, Users::None, NOW).map(|_| ())
+}
+
+/// Whatever kind of item a file has, all of them go with it, and no other's.
+#[test]
+fn nothing_is_left_of_a_removed_file() {
+    let chance = Chance::new(seed());
+    let fleet = drives(&chance, 1);
+    let mounted = mount(&chance, &fleet);
+    let names = Names::try_new(HashWidth::Full).expect("memory");
+    let first = View::first();
+    let second = View::new(SnapshotId(2), &[SnapshotId(1)])
+        .expect("memory")
+        .expect("a view");
+    names
+        .of(&mounted, &first)
+        .format(&clerk::root())
+        .expect("formatted");
+    for view in [&first, &second] {
+        let files = names.of(&mounted, view);
+        let made = [b"a", b"b", b"c"].map(|name| {
+            files
+                .create(ROOT, name, &new(What::Regular))
+                .expect("created")
+                .what
+                .number
+        });
+        let mut txn = mounted.begin().expect("begun");
+        for number in made {
+            for kind in [Kind::ATTRIBUTE, Kind::INLINE, Kind::EXTENTS] {
+                txn.set(NAMES, Item::new(number, kind, 7).at(view.current()), b"x")
+                    .expect("set");
+            }
+        }
+        txn.commit().expect("committed");
+        let keys = || {
+            let mut scan = mounted.scan(NAMES, Range::ALL).expect("the tree");
+            let mut found = BTreeMap::new();
+            while let Some((key, _)) = scan.next().expect("read") {
+                *found.entry(Item::of(key).0.owner()).or_insert(0) += 1;
+            }
+            made.map(|number| found.get(&number).copied().unwrap_or(0))
+        };
+        assert_eq!(keys(), [5, 5, 5]);
+        files
+            .unlink(ROOT, b"b", Users::None, NOW)
+            .expect("unlinked");
+        assert_eq!(keys(), [5, 0, 5]);
+        files
+            .unlink(ROOT, b"a", Users::Some, NOW)
+            .expect("unlinked");
+        files.forget(made[0]).expect("forgotten");
+        assert_eq!(keys(), [0, 0, 5]);
+        files
+            .unlink(ROOT, b"c", Users::None, NOW)
+            .expect("unlinked");
+    }
 }

@@ -31,6 +31,7 @@ pub mod error;
 pub mod format;
 pub mod hash;
 pub mod journal;
+pub mod names;
 pub mod space;
 pub mod tree;
 pub mod txn;

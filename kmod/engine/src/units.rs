@@ -64,6 +64,19 @@ number!(
     u8
 );
 
+number!(
+    /// A version of all files. Every snapshot has a higher number than those that it grew from.
+    SnapshotId,
+    u64
+);
+
+impl SnapshotId {
+    /// Of no snapshot: what belongs to the volume as a whole.
+    pub const NONE: SnapshotId = SnapshotId(0);
+    /// What a volume begins with.
+    pub const FIRST: SnapshotId = SnapshotId(1);
+}
+
 impl Level {
     /// The level below; none below the leaves.
     pub fn below(self) -> Option<Level> {
@@ -77,6 +90,8 @@ impl Level {
 }
 
 impl InodeNo {
+    /// No file: what belongs to all of them.
+    pub const NONE: InodeNo = InodeNo(0);
     /// The root directory of every volume.
     pub const ROOT: InodeNo = InodeNo(1);
 }

@@ -10,13 +10,17 @@
 //! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]),
 //! again and again ([`campaign`]).
 //!
+//! Names have a model of their own ([`files`]), and somebody who does the same to both ([`clerk`]).
+//!
 //! Everything here repeats from its seed.
 
 pub mod cache;
 pub mod campaign;
+pub mod clerk;
 pub mod disk;
 mod drive;
 pub mod fault;
+pub mod files;
 pub mod fleet;
 pub mod history;
 pub mod host;

@@ -10,9 +10,11 @@
 pub mod epoch;
 pub mod features;
 pub mod geometry;
+pub mod inode;
 pub mod journal;
 pub mod layout;
 pub mod member;
+pub mod name;
 pub mod node;
 pub mod pointer;
 pub mod root;

@@ -64,14 +64,14 @@ pub const fn room(size: usize) -> usize {
     size.saturating_sub(HEADER_SIZE)
 }
 
-/// Bytes of the longest value in nodes of this size: three fit into a leaf, and a block with something to say about it fits
-/// into a node of [`NODE_SIZE`].
+/// Bytes of the longest value in nodes of this size: three fit into a leaf, and a block with something to say about it, or an
+/// inode with the longest target of a symlink, fits into a node of [`NODE_SIZE`].
 pub const fn max_value(size: usize) -> usize {
     let third = (room(size) / 3).saturating_sub(LEAF_ENTRY);
-    if third < 4160 {
+    if third < 4224 {
         third
     } else {
-        4160
+        4224
     }
 }
 

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What stat(2) tells of a file, and changing it.
+
+use crate::format::inode::FileType;
+use crate::format::inode::Inode;
+use crate::format::inode::PERMISSIONS;
+use crate::names::change::Change;
+use crate::names::error::Error;
+use crate::names::Done;
+use crate::names::Files;
+use crate::units::Bytes;
+use crate::units::InodeNo;
+use crate::units::Timestamp;
+use crate::volume::mounted::Machine;
+
+/// What is to be changed of a file; the rest stays.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Attributes {
+    /// Its mode without the type.
+    pub permissions: Option<u16>,
+    /// Its owner.
+    pub uid: Option<u32>,
+    /// Its group.
+    pub gid: Option<u32>,
+    /// Bytes of a regular file. What it holds is the business of others.
+    pub size: Option<Bytes>,
+    /// Its flags.
+    pub flags: Option<u32>,
+    /// Its project.
+    pub project: Option<u32>,
+    /// When it was last read.
+    pub accessed: Option<Timestamp>,
+    /// When its contents last changed.
+    pub modified: Option<Timestamp>,
+}
+
+fn put<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+impl<M: Machine> Files<'_, M> {
+    /// Changes what is known of a file. Returns all of it.
+    pub fn set_attributes(
+        &self,
+        number: InodeNo,
+        to: &Attributes,
+        now: Timestamp,
+    ) -> Result<Done<Inode>, Error> {
+        let mut change = Change::begin(*self, now)?;
+        let inode = change.inode_mut(number)?;
+        if let Some(size) = to.size {
+            if inode.is_directory() {
+                return Err(Error::IsDirectory);
+            }
+            if inode.kind != FileType::Regular || size.0 > i64::MAX as u64 {
+                return Err(Error::Invalid);
+            }
+            inode.size = size;
+        }
+        let times = [to.accessed, to.modified, Some(now)];
+        if times.iter().flatten().any(|t| t.nanos >= 1_000_000_000) {
+            return Err(Error::Invalid);
+        }
+        put(
+            &mut inode.permissions,
+            to.permissions.map(|p| p & PERMISSIONS),
+        );
+        put(&mut inode.uid, to.uid);
+        put(&mut inode.gid, to.gid);
+        put(&mut inode.flags, to.flags);
+        put(&mut inode.project, to.project);
+        put(&mut inode.accessed, to.accessed);
+        put(&mut inode.modified, to.modified);
+        inode.changed = now;
+        let inode = inode.try_clone()?;
+        change.commit(inode)
+    }
+}

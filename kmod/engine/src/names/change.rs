@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A change of names in the making: the transaction, and the inodes that it changes, each written once when it commits.
+
+use crate::format::inode::Inode;
+use crate::names::error::Error;
+use crate::names::error::Wrong;
+use crate::names::item::Item;
+use crate::names::view::GONE;
+use crate::names::Done;
+use crate::names::Files;
+use crate::txn::Transaction;
+use crate::units::InodeNo;
+use crate::units::Timestamp;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::NAMES;
+use embr_rt::Vec;
+
+struct Loaded {
+    number: InodeNo,
+    inode: Inode,
+    changed: bool,
+}
+
+/// A change of names in the making.
+pub(super) struct Change<'n, M: Machine> {
+    pub(super) files: Files<'n, M>,
+    txn: Transaction<'n, M>,
+    inodes: Vec<Loaded>,
+    /// When it happens.
+    pub(super) now: Timestamp,
+}
+
+impl<M: Machine> Files<'_, M> {
+    /// The inode with this number.
+    pub fn inode(&self, number: InodeNo) -> Result<Inode, Error> {
+        let item = Item::inode(number);
+        let value = self.view.get(self.mounted, item)?;
+        let value = value.ok_or(Error::NotFound)?;
+        Inode::parse(&value).map_err(|why| Error::damaged(item, Wrong::Inode(why)))
+    }
+
+    /// The directory with this number.
+    pub(super) fn directory(&self, number: InodeNo) -> Result<Inode, Error> {
+        let inode = self.inode(number)?;
+        match inode.is_directory() {
+            true => Ok(inode),
+            false => Err(Error::NotDirectory),
+        }
+    }
+}
+
+impl<'n, M: Machine> Change<'n, M> {
+    pub(super) fn begin(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
+        Ok(Change {
+            files,
+            txn: files.mounted.begin()?,
+            inodes: Vec::new(),
+            now,
+        })
+    }
+
+    fn loaded(&mut self, number: InodeNo) -> Result<&mut Loaded, Error> {
+        let known = self.inodes.iter().position(|l| l.number == number);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let inode = self.files.inode(number)?;
+                self.hold(number, inode, false)?
+            }
+        };
+        self.inodes.get_mut(at).ok_or(Error::NotFound)
+    }
+
+    fn hold(&mut self, number: InodeNo, inode: Inode, changed: bool) -> Result<usize, Error> {
+        let at = self.inodes.len();
+        self.inodes.push(Loaded {
+            number,
+            inode,
+            changed,
+        })?;
+        Ok(at)
+    }
+
+    /// An inode as it is after this.
+    pub(super) fn inode(&mut self, number: InodeNo) -> Result<&Inode, Error> {
+        Ok(&self.loaded(number)?.inode)
+    }
+
+    /// An inode, to change.
+    pub(super) fn inode_mut(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
+        let loaded = self.loaded(number)?;
+        loaded.changed = true;
+        Ok(&mut loaded.inode)
+    }
+
+    /// An inode that an item names, so that it must be there.
+    pub(super) fn named(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
+        self.inode_mut(number).map_err(|why| match why {
+            Error::NotFound => Error::damaged(Item::inode(number), Wrong::Missing),
+            why => why,
+        })
+    }
+
+    /// A directory that takes new names.
+    pub(super) fn open_directory(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
+        let inode = self.inode_mut(number)?;
+        if !inode.is_directory() {
+            return Err(Error::NotDirectory);
+        }
+        if inode.nlink == 0 {
+            return Err(Error::NotFound);
+        }
+        Ok(inode)
+    }
+
+    /// A new inode.
+    pub(super) fn add_inode(&mut self, number: InodeNo, inode: Inode) -> Result<(), Error> {
+        self.hold(number, inode, true).map(|_| ())
+    }
+
+    /// An inode is not there any more, nor any item of it.
+    pub(super) fn erase(&mut self, number: InodeNo) -> Result<(), Error> {
+        self.inodes.retain(|l| l.number != number);
+        if self.files.view.is_alone() {
+            let range = Item::all(number);
+            return Ok(self.txn.remove_range(NAMES, range)?);
+        }
+        // What this version has of it goes. What ancestors have is hidden behind the inode.
+        let view = self.files.view;
+        let mut scan = self.files.mounted.scan(NAMES, Item::all(number));
+        while let Some(scan) = &mut scan {
+            let Some((key, _)) = scan.next().map_err(Fault::from)? else {
+                break;
+            };
+            if Item::of(key).1 == view.current() {
+                self.txn.remove(NAMES, key)?;
+            }
+        }
+        self.remove(Item::inode(number))
+    }
+
+    /// An item's value as it is after this.
+    pub(super) fn get(&self, item: Item) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.files.view.get_in(&self.txn, item)?)
+    }
+
+    /// Gives an item a value.
+    pub(super) fn set(&mut self, item: Item, value: &[u8]) -> Result<(), Error> {
+        let key = item.at(self.files.view.current());
+        Ok(self.txn.set(NAMES, key, value)?)
+    }
+
+    /// Removes an item.
+    pub(super) fn remove(&mut self, item: Item) -> Result<(), Error> {
+        let view = self.files.view;
+        let key = item.at(view.current());
+        match view.inherited(self.files.mounted, item)? {
+            Some(_) => self.txn.set(NAMES, key, GONE)?,
+            None => self.txn.remove(NAMES, key)?,
+        }
+        Ok(())
+    }
+
+    /// Sets an item that is of no snapshot.
+    pub(super) fn set_common(&mut self, item: Item, value: &[u8]) -> Result<(), Error> {
+        let key = item.at(crate::units::SnapshotId::NONE);
+        Ok(self.txn.set(NAMES, key, value)?)
+    }
+
+    /// Makes it happen.
+    pub(super) fn commit<T>(mut self, what: T) -> Result<Done<T>, Error> {
+        for loaded in core::mem::take(&mut self.inodes) {
+            if loaded.changed {
+                self.set(Item::inode(loaded.number), &loaded.inode.encode()?)?;
+            }
+        }
+        let group = self.txn.commit()?;
+        Ok(Done { what, group })
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why something could not be done with names. Each variant is one error number of Linux.
+
+use crate::error::NoMem;
+use crate::format::inode::BadInode;
+use crate::names::item::Item;
+use crate::units::InodeNo;
+use crate::volume::mounted::Fault;
+use core::fmt;
+
+/// Why something could not be done with names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// There is no such name or file (ENOENT).
+    NotFound,
+    /// There is such a name already (EEXIST).
+    Exists,
+    /// Only a directory will do (ENOTDIR).
+    NotDirectory,
+    /// Anything but a directory will do (EISDIR).
+    IsDirectory,
+    /// There are names in the directory (ENOTEMPTY).
+    NotEmpty,
+    /// The name is too long (ENAMETOOLONG).
+    NameTooLong,
+    /// It makes no sense: a directory into itself, an empty name (EINVAL).
+    Invalid,
+    /// Nobody may: a second name for a directory (EPERM).
+    NotPermitted,
+    /// The file has as many names as there can be (EMLINK).
+    TooManyLinks,
+    /// There is no place for it (ENOSPC).
+    NoSpace,
+    /// An item is damaged (EFSCORRUPTED).
+    Corrupted(Damage),
+    /// The volume failed.
+    Fault(Fault),
+}
+
+/// An item that is damaged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// The item; it says whose.
+    pub item: Item,
+    /// What is wrong with it.
+    pub wrong: Wrong,
+}
+
+/// What is wrong with an item.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wrong {
+    /// It is not there, though others name it.
+    Missing,
+    /// It is no inode.
+    Inode(BadInode),
+    /// It makes no sense.
+    Senseless,
+    /// It does not agree with what others say: a count, a type, a name.
+    Disagrees,
+    /// A directory is its own ancestor.
+    Circle,
+}
+
+impl Damage {
+    /// Whose item it is.
+    pub fn inode(&self) -> InodeNo {
+        self.item.owner()
+    }
+}
+
+impl Error {
+    /// This is wrong with this item.
+    pub(super) fn damaged(item: Item, wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Inode(BadInode::NoMemory) => Error::Fault(Fault::NoMemory),
+            wrong => Error::Corrupted(Damage { item, wrong }),
+        }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(why: Fault) -> Self {
+        match why {
+            Fault::NoSpace => Error::NoSpace,
+            why => Error::Fault(why),
+        }
+    }
+}
+
+impl From<NoMem> for Error {
+    fn from(_: NoMem) -> Self {
+        Error::Fault(Fault::NoMemory)
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wrong::Missing => f.write_str("it is missing"),
+            Wrong::Inode(why) => why.fmt(f),
+            Wrong::Senseless => f.write_str("it makes no sense"),
+            Wrong::Disagrees => f.write_str("it disagrees with other items"),
+            Wrong::Circle => f.write_str("the directory is its own ancestor"),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NotFound => f.write_str("no such file or directory"),
+            Error::Exists => f.write_str("the name exists"),
+            Error::NotDirectory => f.write_str("not a directory"),
+            Error::IsDirectory => f.write_str("a directory"),
+            Error::NotEmpty => f.write_str("the directory is not empty"),
+            Error::NameTooLong => f.write_str("the name is too long"),
+            Error::Invalid => f.write_str("this makes no sense"),
+            Error::NotPermitted => f.write_str("not permitted"),
+            Error::TooManyLinks => f.write_str("too many names for one file"),
+            Error::NoSpace => f.write_str("no space left"),
+            Error::Corrupted(damage) => write!(
+                f,
+                "inode {}: item {:#x}:{:#x}: {}; run fsck.embrfs",
+                damage.inode(),
+                damage.item.kind().0,
+                damage.item.sub(),
+                damage.wrong
+            ),
+            Error::Fault(why) => why.fmt(f),
+        }
+    }
+}

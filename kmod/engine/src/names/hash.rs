@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where names lie: a hash of volume, directory and name. The volume's random identity is in it, so nobody can prepare names that
+//! collide everywhere.
+
+use crate::env::Hasher;
+use crate::format::name::Name;
+use crate::names::item::MAX_SUB;
+use crate::units::InodeNo;
+use crate::units::Uuid;
+
+/// Domain separation: no other hash in the format begins so.
+const CONTEXT: &[u8; 16] = b"embrfs name v1\0\0";
+/// Bits of a place that number names with the same hash.
+pub(super) const PROBE_BITS: u32 = 8;
+/// The highest such number.
+pub(super) const MAX_PROBE: u64 = (1 << PROBE_BITS) - 1;
+
+/// How many bits of hashes count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HashWidth {
+    /// As the format says.
+    Full,
+    /// Eight, so that names collide all the time: for tests only. Nothing on disk says so.
+    Narrow,
+}
+
+/// The hash of a name in a directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct NameHash(u64);
+
+impl NameHash {
+    pub(super) fn new(
+        hasher: &impl Hasher,
+        width: HashWidth,
+        volume: Uuid,
+        directory: InodeNo,
+        name: Name<'_>,
+    ) -> Self {
+        let hash = hasher.hash(&[CONTEXT, &volume.0, &directory.0.to_le_bytes(), name.bytes()]);
+        let first = hash.0.first_chunk().copied().unwrap_or_default();
+        NameHash(match width {
+            HashWidth::Full => u64::from_le_bytes(first) & MAX_SUB,
+            HashWidth::Narrow => u64::from_le_bytes(first) & 0xff,
+        })
+    }
+
+    /// Where the name is first looked for in its directory.
+    pub(super) fn first_probe(self) -> u64 {
+        self.0.wrapping_shl(PROBE_BITS) & MAX_SUB
+    }
+
+    /// Where the file keeps this parent.
+    pub(super) fn parent(self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::Scalar;
+
+    /// Computed as docs/FORMAT.md says, so that no change of the format goes unnoticed.
+    #[test]
+    fn the_hash_is_the_one_of_the_format() {
+        let mut reference = blake3::Hasher::new();
+        reference.update(b"embrfs name v1\0\0");
+        reference.update(&[7; 16]);
+        reference.update(&[5, 0, 0, 0, 0, 0, 0, 0]);
+        reference.update(b"some name");
+        let hash = *reference.finalize().as_bytes();
+        let number = |n: usize| {
+            let mut bytes = [0; 8];
+            bytes[..n].copy_from_slice(&hash[..n]);
+            u64::from_le_bytes(bytes)
+        };
+        let name = Name::new(b"some name").unwrap();
+        let of = |width| NameHash::new(&Scalar, width, Uuid([7; 16]), InodeNo(5), name);
+        assert_eq!(of(HashWidth::Full).first_probe(), number(6) << 8);
+        assert_eq!(of(HashWidth::Full).parent(), number(7));
+        assert_eq!(of(HashWidth::Narrow).first_probe(), number(1) << 8);
+        assert_eq!(of(HashWidth::Narrow).parent(), number(1));
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Keys of the tree of names: inode, kind and place among its kind, version. Nothing here reads or writes.
+
+use crate::tree::Key;
+use crate::tree::Range;
+use crate::units::InodeNo;
+use crate::units::SnapshotId;
+
+/// Bits of a place.
+const SUB_BITS: u32 = 56;
+/// The highest place.
+pub const MAX_SUB: u64 = (1 << SUB_BITS) - 1;
+
+/// What an item is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Kind(pub u8);
+
+impl Kind {
+    /// The inode itself.
+    pub const INODE: Kind = Kind(0x01);
+    /// Directories that the file is in, by a hash of directory and name.
+    pub const PARENT: Kind = Kind(0x02);
+    /// An entry of a directory, by a hash of its name.
+    pub const ENTRY: Kind = Kind(0x10);
+    /// An extended attribute.
+    pub const ATTRIBUTE: Kind = Kind(0x20);
+    /// Blocks that lie in the tree.
+    pub const INLINE: Kind = Kind(0x30);
+    /// The extents of a window of the file.
+    pub const EXTENTS: Kind = Kind(0x40);
+    /// Under no inode: an inode without a name.
+    pub const ORPHAN: Kind = Kind(0xf0);
+    /// Under no inode: an operation that goes on.
+    pub const INTENT: Kind = Kind(0xf1);
+    /// Under no inode and of no snapshot: the lowest number that no inode ever had.
+    pub const NUMBERS: Kind = Kind(0xf2);
+}
+
+/// An item, whatever its version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Item {
+    inode: InodeNo,
+    /// Kind above, place below.
+    place: u64,
+}
+
+impl Item {
+    /// The item of an inode with this kind and place.
+    pub fn new(inode: InodeNo, kind: Kind, sub: u64) -> Self {
+        let kind = u64::from(kind.0).wrapping_shl(SUB_BITS);
+        Item {
+            inode,
+            place: kind | (sub & MAX_SUB),
+        }
+    }
+
+    /// The inode's own item.
+    pub fn inode(inode: InodeNo) -> Self {
+        Item::new(inode, Kind::INODE, 0)
+    }
+
+    /// Whose it is.
+    pub fn owner(self) -> InodeNo {
+        self.inode
+    }
+
+    /// What it is about.
+    pub fn kind(self) -> Kind {
+        Kind((self.place.wrapping_shr(SUB_BITS) & 0xff) as u8)
+    }
+
+    /// Its place among its kind.
+    pub fn sub(self) -> u64 {
+        self.place & MAX_SUB
+    }
+
+    /// The key of a version: the newest comes first.
+    pub fn at(self, version: SnapshotId) -> Key {
+        Key([self.inode.0, self.place, !version.0])
+    }
+
+    /// Which version of which item a key is.
+    pub fn of(key: Key) -> (Item, SnapshotId) {
+        let Key([inode, place, version]) = key;
+        let item = Item {
+            inode: InodeNo(inode),
+            place,
+        };
+        (item, SnapshotId(!version))
+    }
+
+    /// All versions of the items from this one to `last`.
+    pub fn to(self, last: Item) -> Range {
+        Range {
+            first: self.at(SnapshotId(u64::MAX)),
+            last: last.at(SnapshotId::NONE),
+        }
+    }
+
+    /// All versions of every item of an inode.
+    pub fn all(inode: InodeNo) -> Range {
+        Item { inode, place: 0 }.to(Item {
+            inode,
+            place: u64::MAX,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_versions_come_first() {
+        let item = Item::new(InodeNo(9), Kind::ENTRY, MAX_SUB);
+        assert_eq!(item.at(SnapshotId(1)), Key([9, 0x10ff_ffff_ffff_ffff, !1]));
+        assert!(item.at(SnapshotId(2)) < item.at(SnapshotId(1)));
+        assert!(item.at(SnapshotId(1)) < Item::new(InodeNo(9), Kind(0x11), 0).at(SnapshotId(9)));
+        assert_eq!(Item::of(item.at(SnapshotId(7))), (item, SnapshotId(7)));
+        assert_eq!((item.kind(), item.sub()), (Kind::ENTRY, MAX_SUB));
+        assert!(Item::all(InodeNo(9)).has(item.at(SnapshotId(3))));
+    }
+}

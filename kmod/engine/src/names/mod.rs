@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names: inodes, directories, links. Every operation is one transaction on the tree of names, so after a crash it happened or
+//! it did not, and link counts, parents and numbers of entries agree at every moment.
+//!
+//! Nothing here locks files. Callers lock the inodes that an operation names exclusively, in the order that Linux has for it:
+//! for a rename first the volume's rename lock, where directories differ; then directories, an ancestor before what is below it;
+//! then files by their numbers. `readdir` and `lookup` are content with a shared lock of the directory. The one lock here,
+//! on the numbers for new inodes, is taken with those held and before any of [`Mounted`]'s.
+//!
+//! Nothing here reads or writes what files hold.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+mod attributes;
+mod change;
+mod create;
+mod directory;
+mod error;
+mod hash;
+mod item;
+mod link;
+mod number;
+mod orphan;
+mod parent;
+mod rename;
+mod view;
+
+pub use attributes::Attributes;
+pub use create::Created;
+pub use create::New;
+pub use create::What;
+pub use directory::Batch;
+pub use directory::Cookie;
+pub use directory::Entry;
+pub use error::Damage;
+pub use error::Error;
+pub use error::Wrong;
+pub use hash::HashWidth;
+pub use item::Item;
+pub use item::Kind;
+pub use link::Removed;
+pub use link::Users;
+pub use parent::Parent;
+pub use rename::Mode;
+pub use rename::Renamed;
+pub use view::Items;
+pub use view::View;
+
+use crate::error::NoMem;
+use crate::units::Sequence;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use embr_rt::lock_class;
+use embr_rt::Mutex;
+use number::Numbers;
+
+/// What the names of a mounted volume share, whichever snapshot they are of.
+pub struct Names {
+    width: HashWidth,
+    numbers: Mutex<Numbers>,
+}
+
+impl Names {
+    /// The names of a volume that was just mounted.
+    pub fn try_new(width: HashWidth) -> Result<Self, NoMem> {
+        Ok(Names {
+            width,
+            numbers: Mutex::try_new(Numbers::default(), lock_class!("inode numbers"))?,
+        })
+    }
+
+    /// All files as a snapshot has them, to work on.
+    pub fn of<'n, M: Machine>(&'n self, mounted: &'n Mounted<M>, view: &'n View) -> Files<'n, M> {
+        Files {
+            mounted,
+            names: self,
+            view,
+        }
+    }
+}
+
+/// All files as a snapshot has them: the front door for everything that is done with names.
+pub struct Files<'n, M> {
+    mounted: &'n Mounted<M>,
+    names: &'n Names,
+    view: &'n View,
+}
+
+impl<M> Clone for Files<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Files<'_, M> {}
+
+/// What an operation came to.
+#[derive(Debug)]
+pub struct Done<T> {
+    /// What the caller asked for.
+    pub what: T,
+    /// It is durable once this group of the journal is.
+    pub group: Sequence,
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files without a name that somebody still uses. The list of them is how a mount after a crash finds what nobody uses any more.
+
+use crate::format::name::encode_number;
+use crate::format::name::parse_number;
+use crate::names::change::Change;
+use crate::names::error::Error;
+use crate::names::error::Wrong;
+use crate::names::item::Item;
+use crate::names::item::Kind;
+use crate::names::item::MAX_SUB;
+use crate::names::Done;
+use crate::names::Files;
+use crate::units::InodeNo;
+use crate::units::Timestamp;
+use crate::volume::mounted::Machine;
+use embr_rt::Vec;
+
+fn orphan(sub: u64) -> Item {
+    Item::new(InodeNo::NONE, Kind::ORPHAN, sub)
+}
+
+impl<M: Machine> Files<'_, M> {
+    /// At most so many files without a name, from this number on.
+    pub fn orphans(&self, from: InodeNo, most: usize) -> Result<Vec<InodeNo>, Error> {
+        let mut found = Vec::new();
+        if from.0 > MAX_SUB {
+            return Ok(found);
+        }
+        let mut items = self
+            .view
+            .items(self.mounted, orphan(from.0), orphan(MAX_SUB));
+        while found.len() < most {
+            let Some((item, value)) = items.next()? else {
+                break;
+            };
+            let number = parse_number(&value).ok_or(Error::damaged(item, Wrong::Senseless))?;
+            if number.0 & MAX_SUB != item.sub() {
+                return Err(Error::damaged(item, Wrong::Disagrees));
+            }
+            found.push(number)?;
+        }
+        Ok(found)
+    }
+
+    /// Removes a file without a name, which nobody uses any more.
+    pub fn forget(&self, number: InodeNo) -> Result<Done<()>, Error> {
+        let mut change = Change::begin(*self, Timestamp::default())?;
+        if change.inode(number)?.nlink != 0 {
+            return Err(Error::Invalid);
+        }
+        change.remove_orphan(number)?;
+        change.erase(number)?;
+        change.commit(())
+    }
+
+    /// Removes all files without a name, which nobody uses after a mount. Says how many they were.
+    pub fn forget_orphans(&self) -> Result<u64, Error> {
+        let mut count = 0u64;
+        let mut from = InodeNo::NONE;
+        loop {
+            let some = self.orphans(from, 64)?;
+            let Some(last) = some.last() else {
+                return Ok(count);
+            };
+            from = InodeNo(last.0.saturating_add(1));
+            for number in some.iter() {
+                self.forget(*number).map_err(|why| match why {
+                    Error::NotFound => Error::damaged(Item::inode(*number), Wrong::Missing),
+                    Error::Invalid => Error::damaged(orphan(number.0), Wrong::Disagrees),
+                    why => why,
+                })?;
+                count = count.saturating_add(1);
+            }
+        }
+    }
+}
+
+impl<M: Machine> Change<'_, M> {
+    pub(super) fn add_orphan(&mut self, number: InodeNo) -> Result<(), Error> {
+        self.set(orphan(number.0), &encode_number(number))
+    }
+
+    pub(super) fn remove_orphan(&mut self, number: InodeNo) -> Result<(), Error> {
+        let item = orphan(number.0);
+        match self.get(item)? {
+            Some(value) if parse_number(&value) == Some(number) => self.remove(item),
+            Some(_) => Err(Error::damaged(item, Wrong::Disagrees)),
+            None => Err(Error::damaged(item, Wrong::Missing)),
+        }
+    }
+}

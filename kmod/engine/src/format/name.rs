@@ -172,7 +172,11 @@ pub fn encode_number(number: InodeNo) -> [u8; NUMBER_SIZE] {
         version: VERSION,
         number: number.0.into(),
     };
-    zerocopy::transmute!(raw)
+    let mut bytes = [0; NUMBER_SIZE];
+    for (to, from) in bytes.iter_mut().zip(raw.as_bytes()) {
+        *to = *from;
+    }
+    bytes
 }
 
 /// What the item of a number says; none where it makes no sense.

@@ -2,7 +2,15 @@
 
 //! Tales of transactions, cut short by crashes of every kind: what was acknowledged is there, and nothing is there in part.
 
+use embr_engine::format::geometry::Geometry;
+use embr_engine::tree::Key;
+use embr_engine::units::Blocks;
+use embr_engine::units::Bytes;
+use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::Fault;
 use embrfs_sim::campaign;
+use embrfs_sim::fleet::Fleet;
+use embrfs_sim::machine;
 use embrfs_sim::states::Kind;
 use std::time::SystemTime;
 
@@ -41,4 +49,38 @@ fn crashes_leave_a_prefix() {
         assert!(report.states.of(kind) > 0, "{kind:?} was never reached");
     }
     assert!(report.again > 0 && report.gone_on > 0);
+}
+
+/// What a transaction had no room to take is free again, and so is all the rest once it is dropped.
+#[test]
+fn a_transaction_that_is_too_large_gives_back() {
+    let fleet = Fleet::new(1, &[Bytes(32 << 20)]);
+    machine::make(1, &fleet, Geometry::new(1, 0).expect("a geometry")).expect("a volume");
+    let mounted = machine::mount(1, &fleet, machine::READ_WRITE).expect("mounts");
+    let slot = mounted.parts()[0].slot;
+    let before = mounted.room(slot);
+    let mut txn = mounted.begin().expect("writable");
+    for n in 0.. {
+        match txn.set(NAMES, Key([n, 0, 0]), &[1; 100]) {
+            Ok(()) => {}
+            Err(why) => {
+                assert_eq!(why, Fault::TooLarge);
+                break;
+            }
+        }
+    }
+    let mut taken = 0;
+    loop {
+        let extent = mounted.allocate(slot, Blocks(1), Blocks(1)).expect("space");
+        match txn.take(extent) {
+            Ok(()) => taken += 1,
+            Err(why) => {
+                assert_eq!(why, Fault::TooLarge);
+                break;
+            }
+        }
+    }
+    assert_eq!(mounted.room(slot).free.0, before.free.0 - taken);
+    drop(txn);
+    assert_eq!(mounted.room(slot), before);
 }

@@ -120,11 +120,14 @@ impl<'m, M: Machine> Transaction<'m, M> {
         Ok(self.changes.push(Change::RangeGone(tree, range))?)
     }
 
-    /// Takes blocks that were [given out](Mounted::allocate); they go back if this never commits. What they hold is made durable
-    /// before this is.
+    /// Takes blocks that were [given out](Mounted::allocate); they go back if this fails or never commits. What they hold is made
+    /// durable before this is.
     pub fn take(&mut self, extent: Extent) -> Result<(), Fault> {
-        self.taken.try_reserve(1)?;
-        self.record(Record::Take(extent))?;
+        let room = self.taken.try_reserve(1).map_err(Fault::from);
+        if let Err(why) = room.and_then(|()| self.record(Record::Take(extent))) {
+            self.mounted.space.give_back(extent);
+            return Err(why);
+        }
         self.named = self.named.with(extent.device);
         Ok(self.taken.push(extent)?)
     }

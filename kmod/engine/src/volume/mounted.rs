@@ -357,7 +357,7 @@ impl<M: Machine> Mounted<M> {
         self.checkpoints.lock().generation()
     }
 
-    /// How many copies there are of what must outlive m devices: on m + 1 of them, and in two places without redundancy.
+    /// How many copies there are of what must outlive m devices: one on each of m + 1.
     pub(super) fn copies_for(parity: u8, present: usize) -> usize {
         usize::from(parity)
             .saturating_add(1)

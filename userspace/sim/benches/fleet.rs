@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many crash states are derived each second. Nothing is asserted of the time: `cargo test --release -p embrfs_sim --test
-//! fleet_speed -- --ignored --nocapture` prints it.
+//! How many crash states are derived each second: `scripts/in-root cargo bench -p embrfs_sim --bench fleet` prints it.
 
 use embr_engine::env::Devices;
 use embr_engine::env::Write;
@@ -55,9 +54,7 @@ fn measure(between_flushes: usize) {
     );
 }
 
-#[test]
-#[ignore = "a measurement"]
-fn states_each_second() {
+fn main() {
     for between_flushes in [10, 100, 1001] {
         measure(between_flushes);
     }

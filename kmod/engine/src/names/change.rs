@@ -15,6 +15,7 @@ use crate::units::Timestamp;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::NAMES;
+use embr_rt::MutexGuard;
 use embr_rt::Vec;
 
 struct Loaded {
@@ -30,6 +31,8 @@ pub(super) struct Change<'n, M: Machine> {
     inodes: Vec<Loaded>,
     /// When it happens.
     pub(super) now: Timestamp,
+    /// Nobody else changes items meanwhile.
+    _alone: MutexGuard<'n, ()>,
 }
 
 impl<M: Machine> Files<'_, M> {
@@ -55,6 +58,7 @@ impl<'n, M: Machine> Change<'n, M> {
     pub(super) fn begin(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
         Ok(Change {
             files,
+            _alone: files.names.changing.lock(),
             txn: files.mounted.begin()?,
             inodes: Vec::new(),
             now,

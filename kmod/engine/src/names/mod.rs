@@ -5,8 +5,9 @@
 //!
 //! Nothing here locks files. Callers lock the inodes that an operation names exclusively, in the order that Linux has for it:
 //! for a rename first the volume's rename lock, where directories differ; then directories, an ancestor before what is below it;
-//! then files by their numbers. `readdir` and `lookup` are content with a shared lock of the directory. The one lock here,
-//! on the numbers for new inodes, is taken with those held and before any of [`Mounted`]'s.
+//! then files by their numbers. `readdir` and `lookup` are content with a shared lock of the directory. What hosts do without such
+//! locks (writing back times and sizes) is kept apart here: a change holds the lock on changes from its first look at an inode
+//! until it has committed. That lock, then the one on the numbers for new inodes, come before any of [`Mounted`]'s.
 //!
 //! Nothing here reads or writes what files hold.
 
@@ -58,6 +59,8 @@ use number::Numbers;
 /// What the names of a mounted volume share, whichever snapshot they are of.
 pub struct Names {
     width: HashWidth,
+    /// Whoever changes items from what they were holds it: an inode's is changed by those who lock the inode and by those who do not.
+    changing: Mutex<()>,
     numbers: Mutex<Numbers>,
 }
 
@@ -66,6 +69,7 @@ impl Names {
     pub fn try_new(width: HashWidth) -> Result<Self, NoMem> {
         Ok(Names {
             width,
+            changing: Mutex::try_new((), lock_class!("changes of names"))?,
             numbers: Mutex::try_new(Numbers::default(), lock_class!("inode numbers"))?,
         })
     }

@@ -5,6 +5,7 @@
 use crate::{
     info,
     mount,
+    names,
     options::{
         Name,
         Options, //
@@ -15,7 +16,6 @@ use crate::{
 use embr_engine::units::BLOCK_SIZE;
 use embr_vfs::{
     bdev::DeviceNumber,
-    dir::Emitter,
     file::Command,
     file_system::{
         FileSystem,
@@ -23,10 +23,7 @@ use embr_vfs::{
         Key,
         StatFs, //
     },
-    inode::{
-        Inode,
-        InodeRef, //
-    },
+    inode::Inode,
     log::Log,
     params::{
         Parameters,
@@ -56,6 +53,11 @@ impl FileSystem for Embrfs {
     type Options = Options;
     type Parameter = Name;
     type Volume = Volume;
+    type InodeState = ();
+
+    fn new_inode_state() -> Result {
+        Ok(())
+    }
 
     fn parameters() -> Parameters<Name> {
         Options::parameters()
@@ -103,14 +105,15 @@ impl FileSystem for Embrfs {
     fn statfs(volume: &Volume) -> Result<StatFs> {
         volume.check()?;
         let capacity = volume.engine.capacity().0;
+        let free = volume.free_blocks();
         let [a, b, c, d, e, f, g, h, rest @ ..] = volume.engine.uuid().0;
         let id = u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(rest);
         Ok(StatFs {
             magic: uapi::SUPER_MAGIC,
             block_size: BLOCK_SIZE as u32,
             blocks: capacity,
-            free: capacity,
-            available: capacity,
+            free,
+            available: free,
             // Inodes come from the same space as everything else.
             files: 0,
             files_free: 0,
@@ -120,12 +123,42 @@ impl FileSystem for Embrfs {
     }
 
     fn show_options(volume: &Volume, out: &OptionWriter<'_>) {
-        for member in &volume.members {
+        for member in &volume.host().members {
             out.text(c"device", &member.path);
         }
         if volume.degraded {
             out.flag(c"degraded");
         }
+    }
+
+    fn sync(volume: &Volume, wait: bool) -> Result {
+        if wait {
+            volume.sync()
+        } else {
+            volume.begin_sync();
+            Ok(())
+        }
+    }
+
+    fn sync_file(inode: &Inode<Self>, _data_only: bool) -> Result {
+        // The order of everything is one: what happened to other files before goes with it.
+        inode.volume().sync()
+    }
+
+    fn unmount(volume: &Volume) {
+        volume.close();
+    }
+
+    fn write_attributes(inode: &Inode<Self>) -> Result {
+        names::write_attributes(inode)
+    }
+
+    fn write_times(inode: &Inode<Self>) -> Result {
+        names::write_times(inode)
+    }
+
+    fn forget(inode: &Inode<Self>) {
+        names::forget(inode);
     }
 
     fn device_gone(volume: &Volume, device: DeviceNumber) -> Result {
@@ -138,15 +171,6 @@ impl FileSystem for Embrfs {
 
     fn may_get_attributes(inode: &Inode<Self>) -> Result {
         inode.volume().check()
-    }
-
-    fn look_up<'a>(directory: &'a Inode<Self>, _name: &[u8]) -> Result<Option<InodeRef<'a, Self>>> {
-        directory.volume().check()?;
-        Ok(None)
-    }
-
-    fn list(directory: &Inode<Self>, _emitter: &mut Emitter<'_>) -> Result {
-        directory.volume().check()
     }
 
     fn ioctl(inode: &Inode<Self>, command: Command) -> Result<isize> {

@@ -3,7 +3,12 @@
 //! From the engine's errors to errno, and from errno to words.
 
 use core::fmt;
-use embr_engine::error::Kind;
+use embr_engine::{
+    error::Kind,
+    names,
+    tree::TreeError,
+    volume::mounted::Fault, //
+};
 use kernel::prelude::*;
 
 /// The errno for a kind of error. The reason itself is in the log.
@@ -17,6 +22,43 @@ pub(crate) fn errno(kind: Kind) -> Error {
         Kind::Corrupted => EUCLEAN,
         Kind::Missing => ENXIO,
         Kind::Conflict => EINVAL,
+    }
+}
+
+/// The errno for what went wrong with a file.
+pub(crate) fn file_errno(why: &names::Error) -> Error {
+    match why {
+        names::Error::NotFound => ENOENT,
+        names::Error::Exists => EEXIST,
+        names::Error::NotDirectory => ENOTDIR,
+        names::Error::IsDirectory => EISDIR,
+        names::Error::NotEmpty => ENOTEMPTY,
+        names::Error::NameTooLong => ENAMETOOLONG,
+        names::Error::Invalid => EINVAL,
+        names::Error::NotPermitted => EPERM,
+        names::Error::TooManyLinks => EMLINK,
+        names::Error::NoSpace => ENOSPC,
+        names::Error::Corrupted(_) => EUCLEAN,
+        names::Error::Fault(why) => fault_errno(why),
+    }
+}
+
+/// The errno for what went wrong with a volume.
+pub(crate) fn fault_errno(why: &Fault) -> Error {
+    match why {
+        Fault::NoMemory => ENOMEM,
+        Fault::NoSpace => ENOSPC,
+        Fault::ReadOnly => EROFS,
+        Fault::Stopped => EIO,
+        Fault::TooLarge => EFBIG,
+        Fault::Degraded => EROFS,
+        Fault::Tree(TreeError::Io(..) | TreeError::Write(..)) => EIO,
+        Fault::NoRoot
+        | Fault::Tree(_)
+        | Fault::Space(_)
+        | Fault::SpaceItem(_)
+        | Fault::JournalLost(_)
+        | Fault::JournalRecord(_) => EUCLEAN,
     }
 }
 

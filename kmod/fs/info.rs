@@ -8,7 +8,6 @@ use crate::{
         self,
         Info, //
     },
-    volume::Volume, //
 };
 use embr_engine::{
     format::layout,
@@ -28,7 +27,7 @@ use kernel::prelude::*;
 pub(crate) fn ioctl(inode: &Inode<Embrfs>, command: Command) -> Result<isize> {
     match command.number {
         uapi::IOC_INFO => info(inode, command),
-        SHUTDOWN => shut_down(inode.volume(), command),
+        SHUTDOWN => shut_down(inode, command),
         _ => Err(ENOTTY),
     }
 }
@@ -61,7 +60,7 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
     if absent > 0 {
         flags |= uapi::INFO_DEGRADED;
     }
-    if volume.is_shut_down() {
+    if volume.host().is_shut_down() {
         flags |= uapi::INFO_SHUT_DOWN;
     }
     let mut label = [0; uapi::LABEL_ROOM];
@@ -76,7 +75,7 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
         epoch_number: engine.epoch().number,
         generation: engine.generation().0,
         capacity,
-        free: capacity,
+        free: volume.free_blocks(),
         block_size: BLOCK_SIZE as u32,
         data: engine.geometry().data(),
         parity: engine.geometry().parity(),
@@ -89,7 +88,8 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
     }
 }
 
-fn shut_down(volume: &Volume, command: Command) -> Result<isize> {
+fn shut_down(inode: &Inode<Embrfs>, command: Command) -> Result<isize> {
+    let volume = inode.volume();
     if !may_administer() {
         return Err(EPERM);
     }
@@ -97,10 +97,14 @@ fn shut_down(volume: &Volume, command: Command) -> Result<isize> {
     command.memory(mode.len()).reader().read_slice(&mut mode)?;
     match ShutdownMode::from_raw(u32::from_ne_bytes(mode)) {
         None => Err(EINVAL),
-        // Nothing is ever dirty yet, so there is nothing to flush first.
-        Some(ShutdownMode::Default | ShutdownMode::LogFlush | ShutdownMode::NoLogFlush) => {
+        Some(mode) => {
+            let flushed = match mode {
+                ShutdownMode::Default => inode.super_block().sync_all(),
+                ShutdownMode::LogFlush => volume.sync(),
+                ShutdownMode::NoLogFlush => Ok(()),
+            };
             volume.shut_down("by request");
-            Ok(0)
+            flushed.map(|()| 0)
         }
     }
 }

@@ -2,13 +2,17 @@
 
 //! The embrfs module: the engine on one side, the VFS on the other, and nothing but glue between them.
 
+mod complaints;
+mod data;
 mod embrfs;
 mod errors;
 mod hash_bench;
 mod hashing;
 mod host;
 mod info;
+mod keeper;
 mod mount;
+mod names;
 mod options;
 mod uapi;
 mod volume;

@@ -7,39 +7,45 @@ use crate::{
     errors::{
         can_be_left_out,
         errno,
+        fault_errno,
         Escaped,
         OpenFailure, //
     },
     hashing::Hasher,
-    host::Device,
+    host::{
+        Device,
+        Host,
+        Member, //
+    },
+    names::read_inode,
     options::Options,
     uapi,
-    volume::{
-        Member,
-        Volume, //
-    },
+    volume::Volume, //
 };
 use embr_engine::{
+    format::inode::MAX_LINKS,
     units::{
+        Bytes,
         InodeNo,
         BLOCK_SHIFT, //
     },
     volume::{
         assemble,
+        mounted::Mounted,
         probe,
+        recover,
         Member as Said,
         Volume as Assembled, //
     },
 };
 use embr_vfs::{
-    bdev::BlockDevice,
-    file_system::Key,
-    inode::{
-        Attributes as InodeAttributes,
-        Found,
-        Time, //
+    bdev::{
+        Access,
+        BlockDevice, //
     },
+    file_system::Key,
     log::Log,
+    nofs::NoFs,
     superblock::{
         Attributes,
         Filled,
@@ -109,6 +115,7 @@ pub(crate) fn identify(source: Option<&CStr>, log: &Log<'_>) -> Result<Key> {
 
 /// What each device that was named says, and the devices themselves, in the same order.
 struct Gathered {
+    access: Access,
     said: embr_rt::Vec<Said>,
     members: KVec<Member>,
     /// Paths that led to nothing of use.
@@ -126,7 +133,7 @@ impl Gathered {
         hasher: &Hasher,
         log: &Log<'_>,
     ) -> Result {
-        let device = match sb.claim(path) {
+        let device = match sb.claim(path, self.access) {
             Ok(device) => device,
             Err(error) if OpenFailure(error).can_be_the_disk() => {
                 log.warn(format_args!(
@@ -189,13 +196,19 @@ fn gather(
     log: &Log<'_>,
 ) -> Result<Gathered> {
     let hasher = Hasher::current();
+    let access = if sb.is_read_only() {
+        Access::ReadOnly
+    } else {
+        Access::ReadWrite
+    };
     let mut all = Gathered {
+        access,
         said: embr_rt::Vec::new(),
         members: KVec::new(),
         left_out: KVec::new(),
     };
     let source = source_of(source, log)?;
-    let device = open(source, |path| sb.claim(path), log)?;
+    let device = open(source, |path| sb.claim(path, access), log)?;
     if let Err(error) = all.read(source, device, &hasher)? {
         return Err(refuse(source, error, log));
     }
@@ -226,25 +239,58 @@ fn decide(all: &Gathered, log: &Log<'_>) -> Result<KBox<Assembled>> {
     }
 }
 
+/// Bytes of nodes that a volume keeps in memory.
+const CACHE: Bytes = Bytes(32 << 20);
+/// Bytes of changes in memory at which they go to disk.
+const DIRTY: Bytes = Bytes(16 << 20);
+
+/// Brings the volume to its last commit.
+#[inline(never)]
+fn recover(
+    all: Gathered,
+    volume: &Assembled,
+    read_only: bool,
+    log: &Log<'_>,
+) -> Result<Mounted<Host>> {
+    let options = recover::Options {
+        read_only,
+        cache: CACHE,
+        dirty: DIRTY,
+    };
+    let host = Host::new(volume, all.members)?;
+    let _scope = NoFs::new();
+    Mounted::open(host, volume, &all.said, options).map_err(|why| {
+        log.error(format_args!("volume {}: {why}", volume.uuid()));
+        fault_errno(&why)
+    })
+}
+
 /// Claims every device that was named, lets the engine make a volume of them, and sets up superblock and root.
 pub(crate) fn fill<'sb>(
     sb: SuperBlock<'sb, Embrfs, New>,
-    options: &Options,
+    options: &mut Options,
     source: Option<&CStr>,
     log: &Log<'_>,
 ) -> Result<SuperBlock<'sb, Embrfs, Live>> {
-    let all = gather(&sb, options, source, log)?;
+    let mut all = gather(&sb, options, source, log)?;
     let volume = decide(&all, log)?;
     let uuid = volume.uuid();
     let name = all.members.first().ok_or(ENODEV)?.device.name();
+    let complete = volume.current() == volume.seats().len();
+    let read_only = sb.is_read_only() || !complete;
     if volume.missing().any() {
         log.warn(format_args!(
             "{name}: mounting without members: {}",
             volume.missing()
         ));
     }
+    let why = match (sb.is_read_only(), complete) {
+        (_, true) => "",
+        (true, false) => "",
+        (false, false) => "; read-only, for this version writes only while every member is here",
+    };
     log.info(format_args!(
-        "{name}: volume {uuid}, bundle {}, {} of {} members, generation {}; this version mounts read-only",
+        "{name}: volume {uuid}, bundle {}, {} of {} members, generation {}{why}",
         volume.geometry(),
         volume.current(),
         volume.seats().len(),
@@ -255,35 +301,42 @@ pub(crate) fn fill<'sb>(
         block_shift: BLOCK_SHIFT as u8,
         uuid: &uuid.0,
         id: name.as_bytes(),
-        links_max: u32::MAX,
-        read_only: true,
+        links_max: MAX_LINKS,
+        read_only,
     };
-    set_root(sb.fill(
-        &attributes,
-        Volume::new(volume, all.members, all.left_out, options.degraded),
-    )?)
+    let left_out = core::mem::take(&mut all.left_out);
+    let mounted = recover(all, &volume, read_only, log)?;
+    let volume = Volume::new(volume, mounted, left_out, options.degraded)?;
+    if !read_only {
+        forget_orphans(&volume, log)?;
+    }
+    set_root(sb.fill(&attributes, volume)?, log)
+}
+
+/// Files that had no name any more when the volume was last used, and that nobody uses now.
+#[inline(never)]
+fn forget_orphans(volume: &Volume, log: &Log<'_>) -> Result {
+    match volume.with(|files| files.forget_orphans())? {
+        0 => {}
+        n => log.info(format_args!(
+            "removed {n} files that had no name any more when the volume was last used"
+        )),
+    }
+    Ok(())
 }
 
 #[inline(never)]
-fn set_root(sb: SuperBlock<'_, Embrfs, Filled>) -> Result<SuperBlock<'_, Embrfs, Live>> {
-    let created = sb.volume().engine.created();
-    let time = Time {
-        seconds: created.seconds,
-        nanos: created.nanos,
-    };
-    let root = match sb.inode(InodeNo::ROOT.0)? {
-        Found::Cached(root) => root,
-        Found::New(new) => new.finish_directory(&InodeAttributes {
-            permissions: 0o755,
-            uid: 0,
-            gid: 0,
-            links: 2,
-            size: 0,
-            accessed: time,
-            changed: time,
-            modified: time,
-        }),
-    };
+fn set_root<'sb>(
+    sb: SuperBlock<'sb, Embrfs, Filled>,
+    log: &Log<'_>,
+) -> Result<SuperBlock<'sb, Embrfs, Live>> {
+    let root = read_inode(&sb, InodeNo::ROOT, None).inspect_err(|error| {
+        if *error == ENOENT {
+            log.error(format_args!(
+                "the volume has no root directory: it was made by an older mkfs.embrfs, before there were files: make it anew"
+            ));
+        }
+    })?;
     sb.set_root(root)
 }
 
@@ -305,6 +358,7 @@ pub(crate) fn share(
         }
         let device = open(path, BlockDevice::open, log)?;
         if !volume
+            .host()
             .members
             .iter()
             .any(|m| m.device.number() == device.number())
@@ -327,15 +381,15 @@ pub(crate) fn reconfigure(
     read_only: bool,
     log: &Log<'_>,
 ) -> Result {
-    if !read_only {
+    if !read_only && volume.mounted().is_read_only() {
         log.error(format_args!(
-            "this version mounts read-only: it cannot be remounted read-write"
+            "mounted so that nothing is ever written, or without all members: unmount, and mount again to write"
         ));
         return Err(EROFS);
     }
     // mount(8) repeats the options that it finds in /proc.
     for path in &options.devices {
-        let named = volume.members.iter().any(|m| *m.path == **path);
+        let named = volume.host().members.iter().any(|m| *m.path == **path);
         if !named && !volume.was_left_out(path) {
             log.error(format_args!(
                 "{}: a remount cannot add a device; unmount, and mount with it",
@@ -343,6 +397,10 @@ pub(crate) fn reconfigure(
             ));
             return Err(EINVAL);
         }
+    }
+    if read_only {
+        // The VFS has written back what was dirty; from here on nothing new comes.
+        volume.sync()?;
     }
     Ok(())
 }

@@ -1,113 +1,197 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A mounted volume: what the engine made of its devices, the devices themselves, and whether it may still be touched.
+//! A mounted volume: what the engine made of its devices, its files, and whether it may still be touched.
 
-use crate::errors::Escaped;
-use core::fmt;
-use embr_engine::volume::{
-    self,
-    assemble::Standing, //
+use crate::{
+    complaints::Complaints,
+    errors::file_errno,
+    host::{
+        Host,
+        Shown, //
+    },
+    keeper::Keeper, //
 };
-use embr_vfs::bdev::{
-    BlockDevice,
-    DeviceNumber, //
+use embr_engine::{
+    names::{
+        self,
+        Files,
+        HashWidth,
+        Names,
+        View, //
+    },
+    volume::{
+        assemble::Standing,
+        mounted::{
+            Fault,
+            Mounted, //
+        },
+        Volume as Assembled, //
+    },
+};
+use embr_rt::Arc;
+use embr_vfs::{
+    bdev::DeviceNumber,
+    nofs::NoFs, //
 };
 use kernel::{
     prelude::*,
-    str::CString,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Full,
-        Relaxed,
-        Release, //
-    },
+    str::CString, //
 };
-
-/// A device of a volume that is here, claimed for its superblock.
-pub(crate) struct Member {
-    /// As it was given to mount.
-    pub(crate) path: CString,
-    pub(crate) device: BlockDevice,
-    /// It vanished since.
-    gone: Atomic<bool>,
-}
-
-impl Member {
-    pub(crate) fn new(path: CString, device: BlockDevice) -> Self {
-        Member {
-            path,
-            device,
-            gone: Atomic::new(false),
-        }
-    }
-}
-
-/// Printed, a member is its path.
-impl fmt::Display for Member {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Escaped(self.path.to_bytes()).fmt(f)
-    }
-}
 
 /// A mounted volume.
 pub(crate) struct Volume {
-    pub(crate) engine: KBox<volume::Volume>,
-    pub(crate) members: KVec<Member>,
+    pub(crate) engine: KBox<Assembled>,
+    mounted: Arc<Mounted<Host>>,
+    names: Names,
+    view: View,
+    /// Makes durable what happened, every few seconds. None where nothing is ever written.
+    keeper: Option<Keeper>,
     /// Paths that the mount named, but that led to nothing of use.
     pub(crate) left_out: KVec<CString>,
     /// It was mounted with `degraded`.
     pub(crate) degraded: bool,
-    shut_down: Atomic<bool>,
+    complaints: Complaints,
 }
 
 impl Volume {
     pub(crate) fn new(
-        engine: KBox<volume::Volume>,
-        members: KVec<Member>,
+        engine: KBox<Assembled>,
+        mounted: Mounted<Host>,
         left_out: KVec<CString>,
         degraded: bool,
-    ) -> Self {
-        Volume {
+    ) -> Result<Self> {
+        let mounted = Arc::try_new(mounted).map_err(|_| ENOMEM)?;
+        let keeper = if mounted.is_read_only() {
+            None
+        } else {
+            Some(Keeper::new(mounted.clone())?)
+        };
+        Ok(Volume {
             engine,
-            members,
+            mounted,
+            names: Names::try_new(HashWidth::Full).map_err(|_| ENOMEM)?,
+            view: View::first(),
+            keeper,
             left_out,
             degraded,
-            shut_down: Atomic::new(false),
-        }
+            complaints: Complaints::new(),
+        })
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        self.mounted.machine()
+    }
+
+    pub(crate) fn mounted(&self) -> &Mounted<Host> {
+        &self.mounted
     }
 
     /// Every operation that may touch a device asks this first.
     pub(crate) fn check(&self) -> Result {
-        if self.is_shut_down() {
+        if self.host().is_shut_down() {
             Err(EIO)
         } else {
             Ok(())
         }
     }
 
-    pub(crate) fn is_shut_down(&self) -> bool {
-        self.shut_down.load(Acquire)
+    /// Does something with files. Memory that it needs is never had by way of file systems.
+    pub(crate) fn with<R>(
+        &self,
+        what: impl FnOnce(Files<'_, Host>) -> Result<R, names::Error>,
+    ) -> Result<R> {
+        self.check()?;
+        let _scope = NoFs::new();
+        what(self.names.of(&self.mounted, &self.view)).map_err(|why| self.explain(why))
+    }
+
+    /// The errno for what went wrong; what users cannot help is told in the log as well.
+    fn explain(&self, why: names::Error) -> Error {
+        match &why {
+            names::Error::Corrupted(_)
+            | names::Error::Fault(
+                Fault::Tree(_)
+                | Fault::Space(_)
+                | Fault::SpaceItem(_)
+                | Fault::Stopped
+                | Fault::JournalLost(_)
+                | Fault::JournalRecord(_),
+            ) => {
+                if self.may_complain() {
+                    pr_err!("volume {}: {}\n", Shown(self.engine.uuid()), Shown(&why));
+                }
+            }
+            _ => {}
+        }
+        file_errno(&why)
+    }
+
+    /// Whether one more line about it may go to the log.
+    pub(crate) fn may_complain(&self) -> bool {
+        self.complaints.may_log()
+    }
+
+    /// Makes durable all that happened before.
+    pub(crate) fn sync(&self) -> Result {
+        if self.keeper.is_none() {
+            return Ok(());
+        }
+        self.check()?;
+        let _scope = NoFs::new();
+        self.mounted.sync().map_err(|why| self.explain(why.into()))
+    }
+
+    /// Lets the keeper make durable what happened, without waiting for it.
+    pub(crate) fn begin_sync(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.hurry();
+        }
+    }
+
+    /// Writes a last root, so that the next mount finds nothing to do.
+    pub(crate) fn close(&self) {
+        let Some(keeper) = &self.keeper else {
+            return;
+        };
+        keeper.stop();
+        if self.host().is_shut_down() {
+            return;
+        }
+        let _scope = NoFs::new();
+        let uuid = Shown(self.engine.uuid());
+        if let Err(why) = self.mounted.checkpoint() {
+            pr_warn!("volume {uuid}: no last root could be written: {}; what was made durable is in the journal\n", Shown(why));
+            if let Err(why) = self.mounted.sync() {
+                pr_err!("volume {uuid}: what happened last is lost: {}\n", Shown(why));
+            }
+        }
     }
 
     pub(crate) fn shut_down(&self, why: &str) {
-        if !self.shut_down.xchg(true, Full) {
+        if self.host().shut_down() {
             pr_warn!(
                 "volume {}: shut down {why}; everything gives EIO until it is unmounted\n",
-                Uuid(self)
+                Shown(self.engine.uuid())
             );
         }
     }
 
+    /// Blocks that users may still fill, whatever each file needs beside its bytes.
+    pub(crate) fn free_blocks(&self) -> u64 {
+        let parts = self.mounted.parts().iter();
+        let unused: u64 = parts.map(|p| self.mounted.room(p.slot).unused.0).sum();
+        let copies = u64::from(self.engine.geometry().parity()) + 1;
+        (unused / copies).min(self.engine.capacity().0)
+    }
+
     /// Members that were missing or stale at the mount, or vanished since; each counts once.
     pub(crate) fn absent(&self) -> usize {
+        let members = &self.host().members;
         let seats = self.engine.seats().iter();
         seats
             .filter(|seat| match seat.standing {
                 // The engine's number of a device is its place among our members.
-                Standing::Current(index) => {
-                    self.members.get(index).is_none_or(|m| m.gone.load(Relaxed))
-                }
+                Standing::Current(index) => members.get(index).is_none_or(|m| m.is_gone()),
                 Standing::Stale(_) | Standing::Missing => true,
             })
             .count()
@@ -120,37 +204,20 @@ impl Volume {
 
     /// A device vanished: can the volume go on?
     pub(crate) fn lose(&self, number: DeviceNumber) -> Result {
-        let Some(member) = self.members.iter().find(|m| m.device.number() == number) else {
+        let Some(member) = self.host().lose(number) else {
             return Ok(());
         };
-        member.gone.store(true, Release);
         let absent = self.absent();
         let tolerated = usize::from(self.engine.geometry().parity());
         pr_warn!(
             "volume {}: device {} vanished; {absent} members are absent, {tolerated} may be\n",
-            Uuid(self),
-            Path(member)
+            Shown(self.engine.uuid()),
+            Shown(member)
         );
         if absent > tolerated {
             Err(EIO)
         } else {
             Ok(())
         }
-    }
-}
-
-struct Uuid<'a>(&'a Volume);
-
-impl kernel::fmt::Display for Uuid<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0.engine.uuid(), f)
-    }
-}
-
-struct Path<'a>(&'a Member);
-
-impl kernel::fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)
     }
 }

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Block devices: looked at, or claimed for a superblock; read synchronously, any range of bytes into any memory.
+//! Block devices: looked at, or claimed for a superblock; read and written, any range of bytes from and to any memory.
 
-use crate::bindings;
+use crate::{
+    bindings,
+    transfer,
+    transfer::Piece, //
+};
 use core::{
     fmt,
     ptr::NonNull, //
@@ -51,9 +55,9 @@ impl fmt::Display for DeviceName {
     }
 }
 
-/// Why a device could not be read.
+/// Why a device could not be read or written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum ReadError {
+pub enum IoError {
     /// The range lies beyond the device's end.
     BeyondEnd,
     /// No memory.
@@ -62,9 +66,18 @@ pub enum ReadError {
     Failed,
 }
 
+/// What a device is claimed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It is never written.
+    ReadOnly,
+    /// It may be written.
+    ReadWrite,
+}
+
 /// An open block device.
 pub struct BlockDevice {
-    /// Invariant: a block device's file, open for reading, whose reference is ours.
+    /// Invariant: a block device's file, open for reading and, if it was claimed so, for writing, whose reference is ours.
     file: NonNull<kb::file>,
     /// The superblock that it is claimed for. The claim keeps the superblock's memory.
     claimed_for: Option<NonNull<kb::super_block>>,
@@ -72,7 +85,7 @@ pub struct BlockDevice {
 
 // SAFETY: A file reference may be used and released by any thread.
 unsafe impl Send for BlockDevice {}
-// SAFETY: Reading submits requests, which any number of threads may do at once.
+// SAFETY: Reading and writing submit requests, which any number of threads may do at once.
 unsafe impl Sync for BlockDevice {}
 
 impl BlockDevice {
@@ -93,12 +106,22 @@ impl BlockDevice {
     /// # Safety
     ///
     /// `sb` is valid, and made by sget_fc.
-    pub(crate) unsafe fn claim(path: &CStr, sb: *mut kb::super_block) -> Result<Self> {
+    pub(crate) unsafe fn claim(
+        path: &CStr,
+        access: Access,
+        sb: *mut kb::super_block,
+    ) -> Result<Self> {
+        let write = match access {
+            Access::ReadOnly => 0,
+            Access::ReadWrite => bindings::EMBR_CONST_BLK_OPEN_WRITE,
+        };
         // SAFETY: The path is terminated; the superblock is its own holder.
         let file = from_err_ptr(unsafe {
             kb::fs_bdev_file_open_by_path(
                 path.as_char_ptr(),
-                bindings::EMBR_CONST_BLK_OPEN_READ | bindings::EMBR_CONST_BLK_OPEN_RESTRICT_WRITES,
+                bindings::EMBR_CONST_BLK_OPEN_READ
+                    | bindings::EMBR_CONST_BLK_OPEN_RESTRICT_WRITES
+                    | write,
                 sb.cast(),
                 sb,
             )
@@ -113,7 +136,7 @@ impl BlockDevice {
         })
     }
 
-    fn raw(&self) -> *mut kb::block_device {
+    pub(crate) fn raw(&self) -> *mut kb::block_device {
         // SAFETY: By the type's invariant.
         unsafe { kb::file_bdev(self.file.as_ptr()) }
     }
@@ -122,6 +145,12 @@ impl BlockDevice {
     pub fn size(&self) -> u64 {
         // SAFETY: The device is open.
         unsafe { bindings::embr_bdev_size(self.raw()) }
+    }
+
+    /// The least that it reads or writes.
+    pub(crate) fn logical_block_size(&self) -> u64 {
+        // SAFETY: The device is open.
+        u64::from(unsafe { bindings::embr_bdev_logical_block_size(self.raw()) }).max(SECTOR)
     }
 
     /// Its number.
@@ -139,33 +168,54 @@ impl BlockDevice {
     }
 
     /// Fills `into` from the bytes at `at`.
-    pub fn read(&self, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let end = at
-            .checked_add(into.len() as u64)
-            .ok_or(ReadError::BeyondEnd)?;
-        if end > self.size() {
-            return Err(ReadError::BeyondEnd);
+    pub fn read(&self, at: u64, into: &mut [u8]) -> Result<(), IoError> {
+        if let Some(piece) = Piece::read(self, at, into) {
+            let mut pieces = [Some(piece)];
+            // SAFETY: Made by `Piece::read`.
+            unsafe { transfer::read_all(&mut pieces) };
+            let failed = pieces.iter().flatten().any(Piece::failed);
+            return if failed { Err(IoError::Failed) } else { Ok(()) };
         }
-        // SAFETY: The device is open.
-        let block = (unsafe { bindings::embr_bdev_logical_block_size(self.raw()) } as usize)
-            .max(SECTOR as usize);
-        let mut bounce = Bounce::new(into.len(), block)?;
-        let mut at = at;
+        let mut parts = Parts::new(self, at, into.len())?;
         let mut rest = into;
-        while !rest.is_empty() {
-            let skip = (at % block as u64) as usize;
-            let take = rest.len().min(bounce.len() - skip);
-            let whole = (skip + take).next_multiple_of(block);
-            let first = at - skip as u64;
-            // The last block may stick out beyond a device whose size is not a multiple of it.
-            let bytes = bounce.fill(self, first, whole)?;
-            let from = bytes.get(skip..skip + take).ok_or(ReadError::Failed)?;
-            let (now, later) = rest.split_at_mut(take);
-            now.copy_from_slice(from);
+        while let Some(part) = parts.next(rest.len()) {
+            let from = parts.bounce.read(self, part.at, part.whole)?;
+            let from = from.get(part.skip..part.skip + part.take);
+            let (now, later) = rest.split_at_mut(part.take);
+            now.copy_from_slice(from.ok_or(IoError::Failed)?);
             rest = later;
-            at += take as u64;
         }
         Ok(())
+    }
+
+    /// Writes `from` at `at`, whole blocks of the device. Many writes at once go by [`transfer::write_all`].
+    pub fn write(&self, at: u64, from: &[u8]) -> Result<(), IoError> {
+        if let Some(piece) = Piece::write(self, at, from) {
+            let mut pieces = [Some(piece)];
+            transfer::write_all(&mut pieces);
+            let failed = pieces.iter().flatten().any(Piece::failed);
+            return if failed { Err(IoError::Failed) } else { Ok(()) };
+        }
+        let mut parts = Parts::new(self, at, from.len())?;
+        let mut rest = from;
+        while let Some(part) = parts.next(rest.len()) {
+            if part.skip != 0 || part.whole != part.take {
+                return Err(IoError::Failed);
+            }
+            let (now, later) = rest.split_at(part.take);
+            parts.bounce.write(self, part.at, now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Returns once all that was written before is durable.
+    pub fn flush(&self) -> Result<(), IoError> {
+        // SAFETY: The device is open.
+        match unsafe { kb::blkdev_issue_flush(self.raw()) } {
+            0 => Ok(()),
+            _ => Err(IoError::Failed),
+        }
     }
 }
 
@@ -180,12 +230,59 @@ impl Drop for BlockDevice {
     }
 }
 
-/// Memory that a device can read into: physically contiguous, aligned to its own size.
+/// A range of bytes in parts that a bounce buffer takes.
+struct Parts {
+    bounce: Bounce,
+    block: u64,
+    at: u64,
+}
+
+/// One part: `take` bytes behind the first `skip` of the `whole` that are moved.
+struct Part {
+    at: u64,
+    skip: usize,
+    take: usize,
+    whole: usize,
+}
+
+impl Parts {
+    fn new(device: &BlockDevice, at: u64, len: usize) -> Result<Self, IoError> {
+        let end = at.checked_add(len as u64).ok_or(IoError::BeyondEnd)?;
+        if end > device.size() {
+            return Err(IoError::BeyondEnd);
+        }
+        let block = device.logical_block_size();
+        Ok(Parts {
+            bounce: Bounce::new(len, block as usize)?,
+            block,
+            at,
+        })
+    }
+
+    fn next(&mut self, rest: usize) -> Option<Part> {
+        if rest == 0 {
+            return None;
+        }
+        let skip = (self.at % self.block) as usize;
+        let take = rest.min(self.bounce.0.len() - skip);
+        let part = Part {
+            at: self.at - skip as u64,
+            skip,
+            take,
+            // The last block may stick out beyond a device whose size is not a multiple of it.
+            whole: (skip + take).next_multiple_of(self.block as usize),
+        };
+        self.at += take as u64;
+        Some(part)
+    }
+}
+
+/// Memory that a device can read into and write from: physically contiguous, aligned to its own size.
 struct Bounce(KVec<u8>);
 
 impl Bounce {
     /// Memory for reading `wanted` bytes in blocks of `block`, or for a part of them.
-    fn new(wanted: usize, block: usize) -> Result<Self, ReadError> {
+    fn new(wanted: usize, block: usize) -> Result<Self, IoError> {
         let least = PAGE_SIZE.max(block);
         // One block more than asked: the range may begin in the middle of one.
         let most = wanted
@@ -198,31 +295,45 @@ impl Bounce {
                 return Ok(Bounce(memory));
             }
         }
-        Err(ReadError::NoMemory)
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
+        Err(IoError::NoMemory)
     }
 
     /// Reads whole blocks, at most as much as there is room for.
-    fn fill(&mut self, device: &BlockDevice, at: u64, len: usize) -> Result<&[u8], ReadError> {
-        let into = self.0.get_mut(..len).ok_or(ReadError::Failed)?;
-        // SAFETY: The device is open. The memory is kmalloc's, not vmalloc's, and exclusively borrowed until the read is
-        // done; kmalloc aligns a power of two to itself.
+    fn read(&mut self, device: &BlockDevice, at: u64, len: usize) -> Result<&[u8], IoError> {
+        self.go(device, at, len, kb::req_op_REQ_OP_READ)?;
+        self.0.get(..len).ok_or(IoError::Failed)
+    }
+
+    /// Writes whole blocks, at most as much as there is room for.
+    fn write(&mut self, device: &BlockDevice, at: u64, from: &[u8]) -> Result<(), IoError> {
+        let into = self.0.get_mut(..from.len()).ok_or(IoError::Failed)?;
+        into.copy_from_slice(from);
+        self.go(device, at, from.len(), kb::req_op_REQ_OP_WRITE)
+    }
+
+    fn go(
+        &mut self,
+        device: &BlockDevice,
+        at: u64,
+        len: usize,
+        operation: kb::req_op,
+    ) -> Result<(), IoError> {
+        let memory = self.0.get_mut(..len).ok_or(IoError::Failed)?;
+        // SAFETY: The device is open. The memory is kmalloc's, not vmalloc's, and exclusively borrowed until it is done;
+        // kmalloc aligns a power of two to itself.
         let done = unsafe {
             kb::bdev_rw_virt(
                 device.raw(),
                 at / SECTOR,
-                into.as_mut_ptr().cast(),
+                memory.as_mut_ptr().cast(),
                 len,
-                kb::req_op_REQ_OP_READ,
+                operation,
             )
         };
         match done {
-            0 => Ok(into),
-            e if e == ENOMEM.to_errno() => Err(ReadError::NoMemory),
-            _ => Err(ReadError::Failed),
+            0 => Ok(()),
+            e if e == ENOMEM.to_errno() => Err(IoError::NoMemory),
+            _ => Err(IoError::Failed),
         }
     }
 }

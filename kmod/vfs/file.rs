@@ -9,6 +9,10 @@ use crate::{
 };
 use kernel::{
     bindings as kb,
+    error::{
+        from_result,
+        to_result, //
+    },
     prelude::*,
     uaccess::{
         UserPtr,
@@ -72,4 +76,26 @@ pub(crate) unsafe extern "C" fn ioctl<T: FileSystem>(
         Ok(done) => done,
         Err(error) => error.to_errno() as c_long,
     }
+}
+
+/// # Safety
+///
+/// Called by the VFS.
+pub(crate) unsafe extern "C" fn sync<T: FileSystem>(
+    file: *mut kb::file,
+    from: kb::loff_t,
+    to: kb::loff_t,
+    data_only: c_int,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: An open file holds a reference to its inode.
+        unsafe {
+            let inode = (*file).f_inode;
+            to_result(kb::file_write_and_wait_range(file, from, to))?;
+            // Times and the like; they join what is made durable below.
+            to_result(kb::sync_inode_metadata(inode, 1))?;
+            T::sync_file(Inode::from_raw(inode), data_only != 0)?;
+        }
+        Ok(0)
+    })
 }

@@ -4,12 +4,8 @@
 
 use crate::{
     bdev::DeviceNumber,
-    dir::Emitter,
     file::Command,
-    inode::{
-        Inode,
-        InodeRef, //
-    },
+    inode::Inode,
     log::Log,
     params::{
         Parameters,
@@ -82,6 +78,11 @@ pub trait FileSystem: Sized + 'static {
     type Parameter: Copy + 'static;
     /// A mounted volume.
     type Volume: Send + Sync;
+    /// What is kept with each inode in memory. It is dropped where nothing may sleep.
+    type InodeState: Send + Sync;
+
+    /// What an inode begins with.
+    fn new_inode_state() -> Result<Self::InodeState>;
 
     /// The mount options.
     fn parameters() -> Parameters<Self::Parameter>;
@@ -130,6 +131,24 @@ pub trait FileSystem: Sized + 'static {
     /// Writes mount options for /proc/mounts.
     fn show_options(volume: &Self::Volume, out: &OptionWriter<'_>);
 
+    /// Makes durable all that happened before. Where nobody waits for it, it is enough to begin.
+    fn sync(volume: &Self::Volume, wait: bool) -> Result;
+
+    /// Makes durable all that happened to a file before, and whatever happened before that.
+    fn sync_file(inode: &Inode<Self>, data_only: bool) -> Result;
+
+    /// The last mount is gone, and with it every inode: what is not on disk yet goes there now.
+    fn unmount(volume: &Self::Volume);
+
+    /// Keeps the attributes that an inode has in memory, all but its size. The inode is locked.
+    fn write_attributes(inode: &Inode<Self>) -> Result;
+
+    /// Keeps the times that an inode has in memory. The inode need not be locked.
+    fn write_times(inode: &Inode<Self>) -> Result;
+
+    /// An inode without a name goes: so does its file.
+    fn forget(inode: &Inode<Self>);
+
     /// A device vanished. An error means that the volume cannot go on without it; [`Self::shut_down`] follows.
     fn device_gone(volume: &Self::Volume, device: DeviceNumber) -> Result;
 
@@ -138,12 +157,6 @@ pub trait FileSystem: Sized + 'static {
 
     /// Called before an inode's attributes are reported.
     fn may_get_attributes(inode: &Inode<Self>) -> Result;
-
-    /// The inode of that name in a directory, if there is one.
-    fn look_up<'a>(directory: &'a Inode<Self>, name: &[u8]) -> Result<Option<InodeRef<'a, Self>>>;
-
-    /// Lists what is in a directory beside `.` and `..`.
-    fn list(directory: &Inode<Self>, emitter: &mut Emitter<'_>) -> Result;
 
     /// ioctl(2) on a file or directory. ENOTTY for what is unknown.
     fn ioctl(inode: &Inode<Self>, command: Command) -> Result<isize>;

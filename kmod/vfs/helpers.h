@@ -12,6 +12,8 @@ struct file;
 struct file_operations;
 struct fs_parameter;
 struct inode;
+struct kmem_cache;
+struct kstat;
 struct seq_file;
 struct super_block;
 struct timespec64;
@@ -23,9 +25,25 @@ bool embr_inode_is_new(struct inode *inode);
 void embr_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
 void embr_inode_set_times(struct inode *inode, const struct timespec64 *access, const struct timespec64 *change,
 			  const struct timespec64 *modification);
+void embr_inode_times(struct inode *inode, struct timespec64 *access, struct timespec64 *change,
+		      struct timespec64 *modification);
+void embr_inode_set_ctime(struct inode *inode, const struct timespec64 *time);
+void embr_inode_set_mtime(struct inode *inode, const struct timespec64 *time);
+u32 embr_inode_uid(struct inode *inode);
+u32 embr_inode_gid(struct inode *inode);
+u32 embr_inode_links(struct inode *inode);
+s64 embr_inode_size(struct inode *inode);
+void embr_inode_set_size(struct inode *inode, s64 size);
+void embr_inode_set_link(struct inode *inode, char *link);
+void embr_inode_init_special(struct inode *inode, u32 major, u32 minor);
+void embr_stat_set_born(struct kstat *stat, const struct timespec64 *time);
+struct kmem_cache *embr_inode_cache(const char *name, u32 size, u32 align, void (*ctor)(void *));
+void *embr_inode_alloc(struct kmem_cache *cache, struct super_block *sb);
+int embr_finish_open(struct file *file);
 void embr_inode_set_fop(struct inode *inode, const struct file_operations *fop);
 
 void embr_super_set_uuid(struct super_block *sb, const u8 *uuid);
+int embr_super_sync(struct super_block *sb);
 const u8 *embr_dentry_name(const struct dentry *dentry, size_t *len);
 struct dentry *embr_dget(struct dentry *dentry);
 

@@ -6,20 +6,25 @@
 //! to them when is in the types: a superblock is [`superblock::New`], then [`superblock::Filled`], then
 //! [`superblock::Live`]; an inode that nobody else may see yet is an [`inode::NewInode`].
 
+mod attributes;
 mod bindings;
+mod inode_cache;
 mod layout;
 
 pub mod bdev;
 pub mod blake3;
+pub mod chance;
 mod context;
 pub mod cred;
-pub mod dir;
+pub mod data;
 pub mod file;
 pub mod file_system;
 pub mod inode;
 pub mod log;
+pub mod names;
 pub mod nofs;
 pub mod params;
 pub mod registration;
 pub mod super_ops;
 pub mod superblock;
+pub mod transfer;

@@ -3,9 +3,14 @@
 //! What the VFS asks of a superblock.
 
 use crate::{
+    attributes::{
+        evict_inode,
+        write_inode, //
+    },
     bdev::DeviceNumber,
     bindings,
     file_system::FileSystem,
+    inode_cache::InodeTable,
     superblock::{
         Live,
         Mounted,
@@ -46,6 +51,11 @@ pub(crate) struct SuperTable<T>(PhantomData<T>);
 
 impl<T: FileSystem> SuperTable<T> {
     const OPERATIONS: kb::super_operations = kb::super_operations {
+        alloc_inode: Some(InodeTable::<T>::alloc),
+        free_inode: Some(InodeTable::<T>::free),
+        write_inode: Some(write_inode::<T>),
+        evict_inode: Some(evict_inode::<T>),
+        sync_fs: Some(Self::sync_fs),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
         put_super: Some(Self::put_super),
@@ -107,8 +117,18 @@ impl<T: FileSystem> SuperTable<T> {
 
     /// # Safety
     ///
+    /// Called by the VFS for a live superblock.
+    unsafe extern "C" fn sync_fs(sb: *mut kb::super_block, wait: c_int) -> c_int {
+        // SAFETY: As the caller says.
+        from_result(|| T::sync(unsafe { Self::volume(sb) }, wait != 0).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
     /// Called by the VFS once, after the last inode is gone.
     unsafe extern "C" fn put_super(sb: *mut kb::super_block) {
+        // SAFETY: Still there, and nobody else uses it.
+        T::unmount(unsafe { Self::volume(sb) });
         // The devices must be free before the superblock counts as dead: who mounts the volume again waits for just that.
         // SAFETY: No inode and no mount is left to use the volume.
         unsafe { Mounted::<T>::clear((*sb).s_fs_info) };

@@ -5,7 +5,10 @@
 //! or live, and good for neither of the steps from one to the other.
 
 use crate::{
-    bdev::BlockDevice,
+    bdev::{
+        Access,
+        BlockDevice, //
+    },
     bindings,
     file_system::{
         FileSystem,
@@ -141,9 +144,9 @@ impl<'sb, T: FileSystem, State> SuperBlock<'sb, T, State> {
 
 impl<'sb, T: FileSystem> SuperBlock<'sb, T, New> {
     /// Opens a block device for this superblock alone: nobody else can claim it, and its removal is told to the file system.
-    pub fn claim(&self, path: &CStr) -> Result<BlockDevice> {
+    pub fn claim(&self, path: &CStr, access: Access) -> Result<BlockDevice> {
         // SAFETY: By the type's invariant.
-        unsafe { BlockDevice::claim(path, self.raw) }
+        unsafe { BlockDevice::claim(path, access, self.raw) }
     }
 
     /// Gives the superblock its volume.
@@ -198,6 +201,12 @@ impl<'sb, T: FileSystem, State: HasVolume> SuperBlock<'sb, T, State> {
             // SAFETY: By the type's invariant.
             None => unsafe { core::hint::unreachable_unchecked() },
         }
+    }
+
+    /// Writes all that is dirty, and waits until it is durable. Called with no lock of the VFS held.
+    pub fn sync_all(&self) -> Result {
+        // SAFETY: By the type's invariant.
+        to_result(unsafe { bindings::embr_super_sync(self.raw) })
     }
 
     /// The inode with that number: one in memory, or a new one that is locked until it is finished.

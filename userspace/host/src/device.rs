@@ -9,16 +9,18 @@ use embr_engine::env::WritableDevice;
 use embr_engine::units::Bytes;
 use rustix::fs::Advice;
 use rustix::fs::OFlags;
-use std::cell::Cell;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Seek;
 use std::io::SeekFrom;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering;
 
 /// A device or image file that is only read.
 #[derive(Debug)]
@@ -27,7 +29,8 @@ pub struct FileDevice {
     path: PathBuf,
     identity: Identity,
     size: Bytes,
-    last_errno: Cell<Option<i32>>,
+    /// What the system said of the last failure; zero where it said nothing.
+    last_errno: AtomicI32,
 }
 
 /// A device or image file that is written. While a block device is held so, nobody else can mount or claim it.
@@ -74,7 +77,7 @@ impl FileDevice {
             path: path.to_owned(),
             identity,
             size,
-            last_errno: Cell::new(None),
+            last_errno: AtomicI32::new(0),
         };
         device.forget_cached();
         Ok(device)
@@ -111,20 +114,29 @@ impl FileDevice {
         Ok(have)
     }
 
+    /// Says that these bytes will be read soon, so that devices can fetch them side by side.
+    pub fn will_read(&self, at: Bytes, length: Bytes) {
+        // Only advice: where it is not taken, reading works all the same. A length of zero would mean everything.
+        if let Some(length) = NonZeroU64::new(length.0) {
+            let _ = rustix::fs::fadvise(&self.file, at.0, Some(length), Advice::WillNeed);
+        }
+    }
+
     /// Puts the path before the engine's error, and behind it what the system said of the last failure.
     pub fn explain(&self, error: &dyn std::fmt::Display) -> String {
-        match self.last_errno.take() {
-            Some(errno) => format!(
+        match self.last_errno.swap(0, Ordering::Relaxed) {
+            0 => format!("{}: {error}", self.path.display()),
+            errno => format!(
                 "{}: {error} ({})",
                 self.path.display(),
                 io::Error::from_raw_os_error(errno)
             ),
-            None => format!("{}: {error}", self.path.display()),
         }
     }
 
     fn failed(&self, error: &io::Error) -> DeviceError {
-        self.last_errno.set(error.raw_os_error());
+        self.last_errno
+            .store(error.raw_os_error().unwrap_or(0), Ordering::Relaxed);
         match error.kind() {
             io::ErrorKind::OutOfMemory => DeviceError::NoMemory,
             io::ErrorKind::UnexpectedEof => DeviceError::BeyondEnd,
@@ -193,7 +205,7 @@ impl WritableDevice for WritableFileDevice {
     fn flush(&self) -> Result<(), DeviceError> {
         self.0
             .file
-            .sync_all()
+            .sync_data()
             .map_err(|error| self.0.failed(&error))
     }
 }

@@ -5,8 +5,9 @@
 use crate::simd::Simd;
 use embr_engine::env::Environment;
 use embr_engine::units::Timestamp;
-use std::cell::Cell;
 use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -15,7 +16,7 @@ pub struct Host {
     hasher: Simd,
     /// From the kernel, once: what the engine draws is derived from it, so that drawing cannot fail half-way.
     seed: [u8; 32],
-    drawn: Cell<u64>,
+    drawn: AtomicU64,
 }
 
 impl Host {
@@ -33,7 +34,7 @@ impl Host {
         Ok(Host {
             hasher: Simd::new(),
             seed,
-            drawn: Cell::new(0),
+            drawn: AtomicU64::new(0),
         })
     }
 }
@@ -57,8 +58,7 @@ impl Environment for Host {
     }
 
     fn random(&self) -> [u8; 16] {
-        let number = self.drawn.get();
-        self.drawn.set(number.wrapping_add(1));
+        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
         let mut out = [0u8; 16];
         blake3::Hasher::new_keyed(&self.seed)
             .update(&number.to_le_bytes())

@@ -12,7 +12,7 @@ use embrfs_host::Host;
 
 /// Superblock copies of a device above 1 GiB.
 const COPIES: [u64; 3] = [64 << 10, (8 << 20) + (64 << 10), (1 << 30) + (64 << 10)];
-/// The rings of roots; the first root is in slot 1.
+/// The rings of roots; a new volume has roots in slots 1 to 3.
 const RINGS: [u64; 2] = [128 << 10, (8 << 20) + (128 << 10)];
 
 fn volume(dir: &Dir, bundle: &str, mib: u64) -> Vec<String> {
@@ -185,7 +185,7 @@ fn what_cannot_be_mended_is_left() {
     let dir = Dir::new();
     let devices = volume(&dir, "2+1", 32);
     for ring in RINGS {
-        write_at(&devices[0], ring + 4096, &[0; 4096]);
+        write_at(&devices[0], ring + 4096, &[0; 3 * 4096]);
     }
     let done = fsck(&["-y"], &devices).expect(4);
     assert!(

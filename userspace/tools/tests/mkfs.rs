@@ -5,6 +5,22 @@
 mod common;
 
 use common::*;
+use embr_engine::env::Environment;
+use embr_engine::format::inode::Inode;
+use embr_engine::names::HashWidth;
+use embr_engine::names::Names;
+use embr_engine::names::View;
+use embr_engine::units::Bytes;
+use embr_engine::units::InodeNo;
+use embr_engine::volume::assemble;
+use embr_engine::volume::probe;
+use embr_engine::volume::recover::Options;
+use embr_engine::volume::Mounted;
+use embrfs_host::device::Claim;
+use embrfs_host::machine::Process;
+use embrfs_host::machine::Slots;
+use embrfs_host::FileDevice;
+use embrfs_host::Host;
 use proptest::prelude::*;
 
 #[test]
@@ -40,6 +56,51 @@ fn every_width_is_made_found_and_clean() {
         assert_eq!(listed["volumes"][0]["label"], "Grüße");
         assert_eq!(listed["volumes"][0]["state"], "complete");
     }
+}
+
+/// The root directory, of which every copy of every node is sound.
+fn root_directory(devices: &[String]) -> Inode {
+    let host = Host::new().unwrap();
+    let devices: Vec<FileDevice> = devices
+        .iter()
+        .map(|path| FileDevice::open(path.as_ref(), Claim::Shared).unwrap())
+        .collect();
+    let members: Vec<_> = devices
+        .iter()
+        .map(|device| probe(device, host.hasher()).unwrap())
+        .collect();
+    let volume = assemble(&members).unwrap();
+    let process = Process::new(Slots::of_volume(&volume, &devices), &host, |event| {
+        panic!("{event:?}")
+    });
+    let options = Options {
+        read_only: true,
+        cache: Bytes(1 << 20),
+        dirty: Bytes(1 << 20),
+    };
+    let mounted = Mounted::open(process, &volume, &members, options).unwrap();
+    assert_eq!(mounted.bases().count(), 2);
+    let names = Names::try_new(HashWidth::Full).unwrap();
+    let view = View::first();
+    let files = names.of(&mounted, &view);
+    files.inode(InodeNo::ROOT).unwrap()
+}
+
+#[test]
+fn a_new_volume_has_a_root_directory() {
+    for (count, options, owner) in [
+        (1, &[][..], (0, 0)),
+        (3, &["--root-owner", "1000:100"], (1000, 100)),
+    ] {
+        let dir = Dir::new();
+        let devices = dir.images(count, 32);
+        mkfs(options, &devices).expect(0);
+        let root = root_directory(&devices);
+        assert!(root.is_directory());
+        assert_eq!((root.permissions, root.nlink, root.entries), (0o755, 2, 0));
+        assert_eq!((root.uid, root.gid), owner);
+    }
+    mkfs(&["--root-owner", "root"], &["nothing".to_owned()]).expect(2);
 }
 
 #[test]

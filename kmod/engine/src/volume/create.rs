@@ -27,7 +27,9 @@ use crate::units::Generation;
 use crate::units::Timestamp;
 use crate::units::Uuid;
 use crate::units::BLOCK_SIZE;
+use crate::volume::probe::Member;
 use core::fmt;
+use embr_rt::Box;
 use embr_rt::Vec;
 
 /// What the maker of a volume chooses.
@@ -232,8 +234,8 @@ impl Plan {
         device.flush().map_err(Error::Flush)
     }
 
-    /// Second step, on every device once all are wiped: the first root and the superblock. Durable on return.
-    pub fn write(
+    /// Second step, on every device once all are wiped: the first root, which names no tree. Durable on return.
+    pub fn write_root(
         &self,
         index: usize,
         env: &impl Environment,
@@ -251,8 +253,48 @@ impl Plan {
                 .write(at, &buffer)
                 .map_err(|why| Error::writing(at, why))?;
         }
-        device.flush().map_err(Error::Flush)?;
-        super::mend::write_superblock(env.hasher(), device, &self.superblock(entry)?)
+        device.flush().map_err(Error::Flush)
+    }
+
+    /// What a device will say of itself. With it the volume can be mounted, and given its root directory, between the second
+    /// step and the last, while nobody else can take it for one.
+    pub fn member(&self, index: usize, size: Bytes) -> Result<Option<Member>, Error> {
+        let Some(entry) = self.members.get(index) else {
+            return Ok(None);
+        };
+        Ok(Some(Member {
+            superblock: Box::try_new(self.superblock(entry)?)?,
+            root: self.root(entry),
+            copies: Vec::new(),
+            bad_roots: Vec::new(),
+            size,
+        }))
+    }
+
+    /// Last step, on every device once all have their root: the superblocks. Durable on return.
+    pub fn write_superblocks(
+        &self,
+        index: usize,
+        env: &impl Environment,
+        device: &impl WritableDevice,
+    ) -> Result<(), Error> {
+        match self.members.get(index) {
+            Some(entry) => {
+                super::mend::write_superblock(env.hasher(), device, &self.superblock(entry)?)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The second step and the last at once, for a volume without a root directory.
+    pub fn write(
+        &self,
+        index: usize,
+        env: &impl Environment,
+        device: &impl WritableDevice,
+    ) -> Result<(), Error> {
+        self.write_root(index, env, device)?;
+        self.write_superblocks(index, env, device)
     }
 }
 

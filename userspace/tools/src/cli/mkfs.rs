@@ -66,6 +66,10 @@ pub struct Args {
     #[arg(long, value_name = "BITS", default_value = "64")]
     pub block_hash: BlockHashBits,
 
+    /// Owner and group of the root directory, as numbers
+    #[arg(long, value_name = "UID:GID", value_parser = owner, default_value = "0:0")]
+    pub root_owner: Owner,
+
     /// Make image files that do not exist, and grow smaller ones, to this size (as in 512M or 4G); no block devices
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub size: Option<Bytes>,
@@ -100,6 +104,27 @@ pub enum BlockHashBits {
     /// 256 bits.
     #[value(name = "256")]
     Full,
+}
+
+/// Whose a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+fn owner(text: &str) -> Result<Owner, String> {
+    // The highest number means "nobody's" in system calls.
+    let number = |text: &str| text.parse().ok().filter(|n| *n != u32::MAX);
+    let parsed = text.split_once(':').and_then(|(uid, gid)| {
+        Some(Owner {
+            uid: number(uid)?,
+            gid: number(gid)?,
+        })
+    });
+    parsed.ok_or_else(|| "two numbers joined by a colon, as in 1000:1000".to_owned())
 }
 
 fn bundle(text: &str) -> Result<(u8, u8), String> {
@@ -159,6 +184,20 @@ mod tests {
         assert_eq!(bundle("4+2"), Ok((4, 2)));
         for bad in ["", "4", "4+", "+2", "4+2+1", "-1+2", "300+2", "4x2"] {
             assert!(bundle(bad).is_err(), "{bad}");
+        }
+        let whose = Owner { uid: 0, gid: 1000 };
+        assert_eq!(owner("0:1000"), Ok(whose));
+        for bad in [
+            "",
+            "0",
+            ":",
+            "0:",
+            "root:root",
+            "4294967295:0",
+            "-1:0",
+            "0:0:0",
+        ] {
+            assert!(owner(bad).is_err(), "{bad}");
         }
         assert_eq!(size("64M"), Ok(Bytes(64 << 20)));
         assert_eq!(size("2GiB"), Ok(Bytes(2 << 30)));

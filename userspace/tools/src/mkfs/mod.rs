@@ -5,9 +5,11 @@
 mod candidates;
 mod geometry;
 mod report;
+mod tree;
 
 use crate::cli::mkfs::Args;
 use crate::cli::mkfs::BlockHashBits;
+use crate::cli::mkfs::Owner;
 use crate::failure::Failure;
 use crate::output;
 use crate::program;
@@ -73,7 +75,7 @@ fn run(args: Args) -> Result<u8, Failure> {
         return Ok(0);
     }
     let devices = candidates::open(&args, candidates.iter())?;
-    make(&host, &plan, &devices)?;
+    make(&host, &plan, &devices, args.root_owner)?;
     verify(&host, &plan, &devices)?;
     finish(&args, &report, false);
     Ok(0)
@@ -87,8 +89,9 @@ fn finish(args: &Args, report: &report::Report<'_>, dry: bool) {
     }
 }
 
-/// First all devices are wiped, so that no half-made volume mixes with what was there; then all are written.
-fn make(host: &Host, plan: &Plan, devices: &Opened) -> Result<(), Failure> {
+/// First all devices are wiped, so that no half-made volume mixes with what was there; then all get roots, and the volume its root
+/// directory; only with the superblocks it is one.
+fn make(host: &Host, plan: &Plan, devices: &Opened, owner: Owner) -> Result<(), Failure> {
     for (index, device) in devices.iter().enumerate() {
         plan.wipe(index, device).map_err(|error| {
             failed_writing(
@@ -98,14 +101,21 @@ fn make(host: &Host, plan: &Plan, devices: &Opened) -> Result<(), Failure> {
             )
         })?;
     }
+    let unmade = |device: &WritableFileDevice, error| {
+        failed_writing(
+            device,
+            &error,
+            "no whole volume was made; replace the device and run mkfs.embrfs again",
+        )
+    };
     for (index, device) in devices.iter().enumerate() {
-        plan.write(index, host, device).map_err(|error| {
-            failed_writing(
-                device,
-                &error,
-                "no whole volume was made; replace the device and run mkfs.embrfs again",
-            )
-        })?;
+        plan.write_root(index, host, device)
+            .map_err(|error| unmade(device, error))?;
+    }
+    tree::plant(host, plan, devices, owner)?;
+    for (index, device) in devices.iter().enumerate() {
+        plan.write_superblocks(index, host, device)
+            .map_err(|error| unmade(device, error))?;
     }
     Ok(())
 }

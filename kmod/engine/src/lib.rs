@@ -28,6 +28,7 @@ extern crate std;
 
 pub mod env;
 pub mod error;
+pub mod file;
 pub mod format;
 pub mod hash;
 pub mod journal;

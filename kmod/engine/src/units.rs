@@ -49,6 +49,11 @@ number!(
     u64
 );
 number!(
+    /// A block's place in a file: from its first byte on, 4096 bytes each.
+    FileBlock,
+    u64
+);
+number!(
     /// The number of a journal group in the order of all.
     Sequence,
     u64

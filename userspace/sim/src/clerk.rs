@@ -213,7 +213,8 @@ impl<'c> Clerk<'c> {
             }
             46..=60 => self.remove(files, model, now),
             61..=84 => self.rename(files, model, now),
-            85..=92 => self.set_attributes(files, model, now),
+            85..=90 => self.set_attributes(files, model, now),
+            91..=92 => self.truncate(files, model, now),
             93..=95 => {
                 let mut some = model.orphans();
                 some.push(self.file(model));
@@ -436,6 +437,30 @@ impl<'c> Clerk<'c> {
         }
     }
 
+    fn truncate(
+        &mut self,
+        files: Files<'_, Simulated>,
+        model: &mut Model,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let number = self.file(model);
+        let size = Bytes(self.chance.next() >> (1 + self.chance.below(50)));
+        let same = match model.files.get(&number).map(|f| f.kind) {
+            None => Err(Refused::NotFound),
+            Some(FileType::Directory) => Err(Refused::IsDirectory),
+            Some(FileType::Regular) => Ok(()),
+            Some(_) => Err(Refused::Invalid),
+        };
+        let done = files.truncate(InodeNo(number), size, now);
+        if self.note("truncate", done, same)?.is_some() {
+            let file = model.files.get_mut(&number).ok_or("no such file")?;
+            file.size = size.0;
+            file.times[1] = now;
+            file.times[2] = now;
+        }
+        Ok(())
+    }
+
     fn set_attributes(
         &mut self,
         files: Files<'_, Simulated>,
@@ -450,7 +475,6 @@ impl<'c> Clerk<'c> {
             permissions: or_not(chance.next() as u32 & 0o7777).map(|n| n as u16),
             uid: or_not(chance.next() as u32),
             gid: or_not(chance.next() as u32),
-            size: (chance.below(4) == 0).then(|| Bytes(chance.next() >> chance.below(50))),
             flags: or_not(chance.next() as u32),
             project: or_not(chance.next() as u32),
             accessed: or_not(5).map(|n| at(self.clock * 3 + i64::from(n))),
@@ -459,13 +483,7 @@ impl<'c> Clerk<'c> {
                 ..t
             }),
         };
-        let same = match (kind, to.size) {
-            (None, _) => Err(Refused::NotFound),
-            (Some(FileType::Directory), Some(_)) => Err(Refused::IsDirectory),
-            (Some(FileType::Regular), Some(Bytes(n))) if n < 1 << 63 => Ok(()),
-            (_, Some(_)) => Err(Refused::Invalid),
-            _ => Ok(()),
-        };
+        let same = kind.map(|_| ()).ok_or(Refused::NotFound);
         let done = files.set_attributes(InodeNo(number), &to, now);
         let Some(done) = self.note("setattr", done, same)? else {
             return Ok(());
@@ -476,7 +494,6 @@ impl<'c> Clerk<'c> {
             to.uid.unwrap_or(file.owner.0),
             to.gid.unwrap_or(file.owner.1),
         );
-        file.size = to.size.map_or(file.size, |n| n.0);
         file.flags = (
             to.flags.unwrap_or(file.flags.0),
             to.project.unwrap_or(file.flags.1),

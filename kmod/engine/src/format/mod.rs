@@ -10,6 +10,7 @@
 pub mod epoch;
 pub mod features;
 pub mod geometry;
+pub mod inline;
 pub mod inode;
 pub mod journal;
 pub mod layout;

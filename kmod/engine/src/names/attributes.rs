@@ -2,14 +2,12 @@
 
 //! What stat(2) tells of a file, and changing it.
 
-use crate::format::inode::FileType;
 use crate::format::inode::Inode;
 use crate::format::inode::PERMISSIONS;
 use crate::names::change::Change;
 use crate::names::error::Error;
 use crate::names::Done;
 use crate::names::Files;
-use crate::units::Bytes;
 use crate::units::InodeNo;
 use crate::units::Timestamp;
 use crate::volume::mounted::Machine;
@@ -23,8 +21,6 @@ pub struct Attributes {
     pub uid: Option<u32>,
     /// Its group.
     pub gid: Option<u32>,
-    /// Bytes of a regular file. What it holds is the business of others.
-    pub size: Option<Bytes>,
     /// Its flags.
     pub flags: Option<u32>,
     /// Its project.
@@ -42,7 +38,7 @@ fn put<T>(place: &mut T, value: Option<T>) {
 }
 
 impl<M: Machine> Files<'_, M> {
-    /// Changes what is known of a file. Returns all of it.
+    /// Changes what is known of a file, but not its [size](Files::truncate). Returns all of it.
     pub fn set_attributes(
         &self,
         number: InodeNo,
@@ -51,15 +47,6 @@ impl<M: Machine> Files<'_, M> {
     ) -> Result<Done<Inode>, Error> {
         let mut change = Change::begin(*self, now)?;
         let inode = change.inode_mut(number)?;
-        if let Some(size) = to.size {
-            if inode.is_directory() {
-                return Err(Error::IsDirectory);
-            }
-            if inode.kind != FileType::Regular || size.0 > i64::MAX as u64 {
-                return Err(Error::Invalid);
-            }
-            inode.size = size;
-        }
         let times = [to.accessed, to.modified, Some(now)];
         if times.iter().flatten().any(|t| t.nanos >= 1_000_000_000) {
             return Err(Error::Invalid);

@@ -25,12 +25,12 @@ struct Loaded {
 }
 
 /// A change of names in the making.
-pub(super) struct Change<'n, M: Machine> {
-    pub(super) files: Files<'n, M>,
+pub(crate) struct Change<'n, M: Machine> {
+    pub(crate) files: Files<'n, M>,
     txn: Transaction<'n, M>,
     inodes: Vec<Loaded>,
     /// When it happens.
-    pub(super) now: Timestamp,
+    pub(crate) now: Timestamp,
     /// Nobody else changes items meanwhile.
     _alone: MutexGuard<'n, ()>,
 }
@@ -45,7 +45,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// The directory with this number.
-    pub(super) fn directory(&self, number: InodeNo) -> Result<Inode, Error> {
+    pub(crate) fn directory(&self, number: InodeNo) -> Result<Inode, Error> {
         let inode = self.inode(number)?;
         match inode.is_directory() {
             true => Ok(inode),
@@ -55,7 +55,7 @@ impl<M: Machine> Files<'_, M> {
 }
 
 impl<'n, M: Machine> Change<'n, M> {
-    pub(super) fn begin(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
+    pub(crate) fn begin(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
         Ok(Change {
             files,
             _alone: files.names.changing.lock(),
@@ -88,19 +88,19 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// An inode as it is after this.
-    pub(super) fn inode(&mut self, number: InodeNo) -> Result<&Inode, Error> {
+    pub(crate) fn inode(&mut self, number: InodeNo) -> Result<&Inode, Error> {
         Ok(&self.loaded(number)?.inode)
     }
 
     /// An inode, to change.
-    pub(super) fn inode_mut(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
+    pub(crate) fn inode_mut(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
         let loaded = self.loaded(number)?;
         loaded.changed = true;
         Ok(&mut loaded.inode)
     }
 
     /// An inode that an item names, so that it must be there.
-    pub(super) fn named(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
+    pub(crate) fn named(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
         self.inode_mut(number).map_err(|why| match why {
             Error::NotFound => Error::damaged(Item::inode(number), Wrong::Missing),
             why => why,
@@ -108,7 +108,7 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// A directory that takes new names.
-    pub(super) fn open_directory(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
+    pub(crate) fn open_directory(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
         let inode = self.inode_mut(number)?;
         if !inode.is_directory() {
             return Err(Error::NotDirectory);
@@ -120,12 +120,12 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// A new inode.
-    pub(super) fn add_inode(&mut self, number: InodeNo, inode: Inode) -> Result<(), Error> {
+    pub(crate) fn add_inode(&mut self, number: InodeNo, inode: Inode) -> Result<(), Error> {
         self.hold(number, inode, true).map(|_| ())
     }
 
     /// An inode is not there any more, nor any item of it.
-    pub(super) fn erase(&mut self, number: InodeNo) -> Result<(), Error> {
+    pub(crate) fn erase(&mut self, number: InodeNo) -> Result<(), Error> {
         self.inodes.retain(|l| l.number != number);
         if self.files.view.is_alone() {
             let range = Item::all(number);
@@ -146,18 +146,18 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// An item's value as it is after this.
-    pub(super) fn get(&self, item: Item) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn get(&self, item: Item) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.files.view.get_in(&self.txn, item)?)
     }
 
     /// Gives an item a value.
-    pub(super) fn set(&mut self, item: Item, value: &[u8]) -> Result<(), Error> {
+    pub(crate) fn set(&mut self, item: Item, value: &[u8]) -> Result<(), Error> {
         let key = item.at(self.files.view.current());
         Ok(self.txn.set(NAMES, key, value)?)
     }
 
     /// Removes an item.
-    pub(super) fn remove(&mut self, item: Item) -> Result<(), Error> {
+    pub(crate) fn remove(&mut self, item: Item) -> Result<(), Error> {
         let view = self.files.view;
         let key = item.at(view.current());
         match view.inherited(self.files.mounted, item)? {
@@ -168,13 +168,18 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// Sets an item that is of no snapshot.
-    pub(super) fn set_common(&mut self, item: Item, value: &[u8]) -> Result<(), Error> {
+    pub(crate) fn set_common(&mut self, item: Item, value: &[u8]) -> Result<(), Error> {
         let key = item.at(crate::units::SnapshotId::NONE);
         Ok(self.txn.set(NAMES, key, value)?)
     }
 
+    /// What it came to so far, without the inodes.
+    pub(crate) fn txn(&mut self) -> &mut Transaction<'n, M> {
+        &mut self.txn
+    }
+
     /// Makes it happen.
-    pub(super) fn commit<T>(mut self, what: T) -> Result<Done<T>, Error> {
+    pub(crate) fn commit<T>(mut self, what: T) -> Result<Done<T>, Error> {
         for loaded in core::mem::take(&mut self.inodes) {
             if loaded.changed {
                 self.set(Item::inode(loaded.number), &loaded.inode.encode()?)?;

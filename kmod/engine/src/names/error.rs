@@ -5,6 +5,7 @@
 use crate::error::NoMem;
 use crate::format::inode::BadInode;
 use crate::names::item::Item;
+use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::volume::mounted::Fault;
 use core::fmt;
@@ -32,6 +33,12 @@ pub enum Error {
     TooManyLinks,
     /// There is no place for it (ENOSPC).
     NoSpace,
+    /// Beyond the largest size that a file can have (EFBIG).
+    TooBig,
+    /// No copy of this block of the file is sound (EIO).
+    Lost(InodeNo, FileBlock),
+    /// The file holds something that this version does not understand (EOPNOTSUPP).
+    NotUnderstood(Item),
     /// An item is damaged (EFSCORRUPTED).
     Corrupted(Damage),
     /// The volume failed.
@@ -71,7 +78,7 @@ impl Damage {
 
 impl Error {
     /// This is wrong with this item.
-    pub(super) fn damaged(item: Item, wrong: Wrong) -> Self {
+    pub(crate) fn damaged(item: Item, wrong: Wrong) -> Self {
         match wrong {
             Wrong::Inode(BadInode::NoMemory) => Error::Fault(Fault::NoMemory),
             wrong => Error::Corrupted(Damage { item, wrong }),
@@ -119,6 +126,18 @@ impl fmt::Display for Error {
             Error::NotPermitted => f.write_str("not permitted"),
             Error::TooManyLinks => f.write_str("too many names for one file"),
             Error::NoSpace => f.write_str("no space left"),
+            Error::TooBig => f.write_str("larger than a file can be"),
+            Error::Lost(inode, block) => write!(
+                f,
+                "inode {inode}: no copy of block {block} is sound: what it held is lost"
+            ),
+            Error::NotUnderstood(item) => write!(
+                f,
+                "inode {}: item {:#x}:{:#x} is of a kind that is not understood here: use a newer embrfs",
+                item.owner(),
+                item.kind().0,
+                item.sub()
+            ),
             Error::Corrupted(damage) => write!(
                 f,
                 "inode {}: item {:#x}:{:#x}: {}; run fsck.embrfs",

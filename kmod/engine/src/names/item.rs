@@ -10,7 +10,7 @@ use crate::units::SnapshotId;
 /// Bits of a place.
 const SUB_BITS: u32 = 56;
 /// The highest place.
-pub(super) const MAX_SUB: u64 = (1 << SUB_BITS) - 1;
+pub(crate) const MAX_SUB: u64 = (1 << SUB_BITS) - 1;
 
 /// What an item is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -9,23 +9,23 @@
 //! locks (writing back times and sizes) is kept apart here: a change holds the lock on changes from its first look at an inode
 //! until it has committed. That lock, then the one on the numbers for new inodes, come before any of [`Mounted`]'s.
 //!
-//! Nothing here reads or writes what files hold.
+//! Nothing here reads or writes what files hold: that is [`crate::file`]'s.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod attributes;
-mod change;
+pub(crate) mod change;
 mod create;
 mod directory;
-mod error;
+pub(crate) mod error;
 mod hash;
-mod item;
+pub(crate) mod item;
 mod link;
 mod number;
 mod orphan;
 mod parent;
 mod rename;
-mod view;
+pub(crate) mod view;
 
 pub use attributes::Attributes;
 pub use create::Created;
@@ -86,9 +86,9 @@ impl Names {
 
 /// All files as a snapshot has them: the front door for everything that is done with names.
 pub struct Files<'n, M> {
-    mounted: &'n Mounted<M>,
+    pub(crate) mounted: &'n Mounted<M>,
     names: &'n Names,
-    view: &'n View,
+    pub(crate) view: &'n View,
 }
 
 impl<M> Clone for Files<'_, M> {

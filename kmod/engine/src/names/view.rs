@@ -17,7 +17,7 @@ use embr_rt::NoMem;
 use embr_rt::Vec;
 
 /// The value of a version that says that the item is gone.
-pub(super) const GONE: &[u8] = &[];
+pub(crate) const GONE: &[u8] = &[];
 
 /// A snapshot, and those it grew from.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl View {
     }
 
     /// Whether there is nothing to be seen but its own versions.
-    pub(super) fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.ancestors.is_empty()
     }
 
@@ -97,7 +97,7 @@ impl View {
     }
 
     /// The item's value as the ancestors have it.
-    pub(super) fn inherited<M: Machine>(
+    pub(crate) fn inherited<M: Machine>(
         &self,
         mounted: &Mounted<M>,
         item: Item,

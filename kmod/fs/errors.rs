@@ -38,6 +38,9 @@ pub(crate) fn file_errno(why: &names::Error) -> Error {
         names::Error::NotPermitted => EPERM,
         names::Error::TooManyLinks => EMLINK,
         names::Error::NoSpace => ENOSPC,
+        names::Error::TooBig => EFBIG,
+        names::Error::Lost(..) => EIO,
+        names::Error::NotUnderstood(_) => EOPNOTSUPP,
         names::Error::Corrupted(_) => EUCLEAN,
         names::Error::Fault(why) => fault_errno(why),
     }

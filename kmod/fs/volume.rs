@@ -109,6 +109,8 @@ impl Volume {
     fn explain(&self, why: names::Error) -> Error {
         match &why {
             names::Error::Corrupted(_)
+            | names::Error::Lost(..)
+            | names::Error::NotUnderstood(_)
             | names::Error::Fault(
                 Fault::Tree(_)
                 | Fault::Space(_)

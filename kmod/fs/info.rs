@@ -73,7 +73,7 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
         uuid: engine.uuid().0,
         epoch: engine.epoch().id.0,
         epoch_number: engine.epoch().number,
-        generation: engine.generation().0,
+        generation: volume.mounted().generation().0,
         capacity,
         free: volume.free_blocks(),
         block_size: BLOCK_SIZE as u32,
@@ -97,6 +97,7 @@ fn shut_down(inode: &Inode<Embrfs>, command: Command) -> Result<isize> {
     command.memory(mode.len()).reader().read_slice(&mut mode)?;
     match ShutdownMode::from_raw(u32::from_ne_bytes(mode)) {
         None => Err(EINVAL),
+        Some(_) if volume.host().is_shut_down() => Ok(0),
         Some(mode) => {
             let flushed = match mode {
                 ShutdownMode::Default => inode.super_block().sync_all(),

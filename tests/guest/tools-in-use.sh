@@ -15,7 +15,7 @@ must cmp -n $((64 << 20)) "$DISK4" /dev/zero
 mustfail mkfs.embrfs -n -f "$DISK2"
 
 must embrfs-admin status "$MNT"
-expect_in "$OUT" 'mounted +/mnt/embrfs \(read-only\), complete'
+expect_in "$OUT" 'mounted +/mnt/embrfs \(read-write\), complete'
 expect_in "$OUT" 'members +3 of 3'
 must embrfs-admin status
 expect_in "$OUT" '"demo"'

@@ -3,9 +3,11 @@
 //! Volumes that are damaged or forged. A forged structure has a right seal, so that it reaches the code behind the seal.
 
 use crate::disk::Disk;
+use crate::fleet::Fleet;
 use crate::history::enter_epoch;
 use crate::host::Chance;
 use crate::host::Host;
+use crate::machine;
 use embr_engine::env::Device;
 use embr_engine::env::WritableDevice;
 use embr_engine::format::geometry::Geometry;
@@ -14,7 +16,14 @@ use embr_engine::format::seal;
 use embr_engine::format::superblock::BlockHash;
 use embr_engine::format::superblock::Label;
 use embr_engine::hash::Scalar;
+use embr_engine::names::HashWidth;
+use embr_engine::names::Names;
+use embr_engine::names::New;
+use embr_engine::names::View;
+use embr_engine::names::What;
 use embr_engine::units::Bytes;
+use embr_engine::units::Timestamp;
+use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::create::Options;
 use embr_engine::volume::create::Plan;
 use std::cell::RefCell;
@@ -132,9 +141,46 @@ fn template(data: u8, parity: u8, count: usize) -> Vec<Disk> {
     }
     MADE.with_borrow_mut(|made| {
         made.entry((data, parity))
-            .or_insert_with(|| volume(0, data, parity, &vec![layout::MIN_DEVICE; count]))
+            .or_insert_with(|| with_root(data, parity, count).expect("a volume that can be made"))
             .clone()
     })
+}
+
+/// A volume with its root directory.
+fn with_root(data: u8, parity: u8, count: usize) -> Result<Vec<Disk>, String> {
+    let geometry = Geometry::new(data, parity).map_err(|why| why.to_string())?;
+    let fleet = Fleet::new(0, &vec![layout::MIN_DEVICE; count]);
+    machine::make(0, &fleet, geometry)?;
+    let mounted = machine::mount(0, &fleet, machine::READ_WRITE)?;
+    let root = New {
+        what: What::Directory,
+        permissions: 0o755,
+        uid: 0,
+        gid: 0,
+        flags: 0,
+        project: 0,
+        now: Timestamp::default(),
+    };
+    Names::try_new(HashWidth::Full)
+        .map_err(|why| format!("{why:?}"))?
+        .of(&mounted, &View::first())
+        .format(&root)
+        .map_err(|why| why.to_string())?;
+    mounted.close().map_err(|why| why.to_string())?;
+    fleet.drives().iter().map(copy).collect()
+}
+
+/// What a drive holds, as a disk.
+fn copy(drive: &impl Device) -> Result<Disk, String> {
+    let disk = Disk::new(drive.size());
+    let mut block = vec![0; BLOCK_SIZE];
+    for at in (0..drive.size().0).step_by(BLOCK_SIZE).map(Bytes) {
+        drive.read(at, &mut block).map_err(|why| why.to_string())?;
+        if block.iter().any(|b| *b != 0) {
+            disk.write(at, &block).map_err(|why| why.to_string())?;
+        }
+    }
+    Ok(disk)
 }
 
 /// A mutated volume, and what was done to it.

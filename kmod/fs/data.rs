@@ -1,16 +1,174 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What files hold.
+//! What files hold: the page cache's questions, put to the engine.
 
 use crate::embrfs::Embrfs;
+use core::ops::Range;
+use embr_engine::{
+    file::{
+        self as engine,
+        Way, //
+    },
+    units::{
+        Bytes,
+        FileBlock,
+        InodeNo,
+        Timestamp,
+        BLOCK_SIZE, //
+    },
+};
 use embr_vfs::{
-    data::FileData,
-    inode::Inode, //
+    data::{
+        Allocation,
+        Dirty,
+        FileData,
+        GatherMemory,
+        Holds,
+        Written, //
+    },
+    inode::{
+        Inode,
+        Time, //
+    },
 };
 use kernel::prelude::*;
 
+/// What somebody waits for goes into the tree if it is no more than this.
+const SMALL: usize = 64 * 1024;
+/// Files of one block always do.
+const TINY: u64 = BLOCK_SIZE as u64;
+/// Ranges that go to the engine at once.
+const RANGES: usize = 16;
+
+fn number(file: &Inode<Embrfs>) -> InodeNo {
+    InodeNo(file.number())
+}
+
+fn timestamp(time: Time) -> Timestamp {
+    Timestamp {
+        seconds: time.seconds,
+        nanos: time.nanos,
+    }
+}
+
+fn now(file: &Inode<Embrfs>) -> Timestamp {
+    timestamp(file.attributes().changed)
+}
+
+fn block(at: u64) -> FileBlock {
+    FileBlock::of(Bytes(at))
+}
+
+/// How these blocks are best written.
+fn way(file: &Inode<Embrfs>, dirty: &[Dirty<'_>], written: &Written) -> Way {
+    let bytes: usize = dirty.iter().map(|d| d.bytes.len()).sum();
+    let tiny = file.attributes().size as u64 <= TINY;
+    match tiny || (written.at_once && bytes <= SMALL) {
+        true => Way::Inline,
+        false => Way::Sealed,
+    }
+}
+
 impl FileData for Embrfs {
-    fn resize(_file: &Inode<Self>, _size: i64) -> Result {
-        Err(EOPNOTSUPP)
+    fn may_use(file: &Inode<Self>) -> Result {
+        file.volume().check()
+    }
+
+    fn memory(volume: &Self::Volume) -> Option<&GatherMemory> {
+        volume.gather_memory()
+    }
+
+    fn read(file: &Inode<Self>, at: u64, into: &mut [u8]) -> Result {
+        let volume = file.volume();
+        volume.with(|files| files.read(number(file), block(at), into))
+    }
+
+    #[inline(never)]
+    fn write(file: &Inode<Self>, dirty: &[Dirty<'_>], written: &Written) -> Result {
+        let nothing = engine::Dirty {
+            at: FileBlock(0),
+            bytes: &[],
+        };
+        let mut blocks = [nothing; RANGES];
+        let blocks = blocks.get_mut(..dirty.len()).ok_or(EINVAL)?;
+        for (to, from) in blocks.iter_mut().zip(dirty) {
+            *to = engine::Dirty {
+                at: block(from.at),
+                bytes: from.bytes,
+            };
+        }
+        let noted = engine::Written {
+            size: written.size.map(Bytes),
+            modified: Some(timestamp(written.modified)),
+            changed: Some(timestamp(written.changed)),
+        };
+        let way = way(file, dirty, written);
+        let volume = file.volume();
+        let done = volume.with(|files| files.write(number(file), blocks, way, &noted));
+        volume.give_back(written.room);
+        done.map(|_| ())
+    }
+
+    fn truncate(file: &Inode<Self>, size: u64) -> Result {
+        let volume = file.volume();
+        volume
+            .with(|files| files.truncate(number(file), Bytes(size), now(file)))
+            .map(|_| ())
+    }
+
+    #[inline(never)]
+    fn allocate(
+        file: &Inode<Self>,
+        what: Allocation,
+        range: Range<u64>,
+        size: Option<u64>,
+    ) -> Result {
+        let (from, to) = (Bytes(range.start), Bytes(range.end));
+        let (first, end) = (block(range.start), block(range.end));
+        let (size, file_no, now) = (size.map(Bytes), number(file), now(file));
+        let volume = file.volume();
+        volume
+            .with(|files| match what {
+                Allocation::Reserve => files.preallocate(file_no, first, end, size, now),
+                Allocation::Punch => files.punch(file_no, from, to, now),
+                Allocation::Zero => files.zero(file_no, from, to, size, now),
+                Allocation::Collapse => files.collapse(file_no, first, end, now),
+                Allocation::Insert => files.insert(file_no, first, end.0 - first.0, now),
+            })
+            .map(|_| ())
+    }
+
+    fn holds(file: &Inode<Self>, at: u64, most: u64) -> Result<(Holds, u64)> {
+        let first = block(at);
+        let volume = file.volume();
+        let pieces =
+            volume.with(|files| files.pieces(number(file), first, first.plus(most), 1))?;
+        Ok(match pieces.first() {
+            None => (Holds::Nothing, most),
+            Some(piece) => {
+                let holds = match piece.holds {
+                    engine::Holds::Hole => Holds::Nothing,
+                    engine::Holds::Unwritten => Holds::Room,
+                    engine::Holds::Inline | engine::Holds::Raw => Holds::Bytes,
+                };
+                (holds, piece.blocks.0)
+            }
+        })
+    }
+
+    fn reserve(file: &Inode<Self>, blocks: u64) -> Result {
+        file.volume().reserve(blocks)
+    }
+
+    fn give_back(file: &Inode<Self>, blocks: u64) {
+        file.volume().give_back(blocks);
+    }
+
+    fn make_room(volume: &Self::Volume) -> Result {
+        volume.make_room()
+    }
+
+    fn sync_data(file: &Inode<Self>) -> Result {
+        file.volume().sync()
     }
 }

@@ -31,11 +31,16 @@ use embr_engine::{
 use embr_rt::Arc;
 use embr_vfs::{
     bdev::DeviceNumber,
+    data::GatherMemory,
     nofs::NoFs, //
 };
 use kernel::{
     prelude::*,
-    str::CString, //
+    str::CString,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 /// A mounted volume.
@@ -51,6 +56,10 @@ pub(crate) struct Volume {
     /// It was mounted with `degraded`.
     pub(crate) degraded: bool,
     complaints: Complaints,
+    /// For writeback. None where nothing is ever written.
+    gather_memory: Option<Pin<KBox<GatherMemory>>>,
+    /// Blocks for which room was set aside.
+    reserved: Atomic<u64>,
 }
 
 impl Volume {
@@ -66,6 +75,10 @@ impl Volume {
         } else {
             Some(Keeper::new(mounted.clone())?)
         };
+        let gather_memory = match keeper {
+            Some(_) => Some(GatherMemory::new()?),
+            None => None,
+        };
         Ok(Volume {
             engine,
             mounted,
@@ -75,6 +88,8 @@ impl Volume {
             left_out,
             degraded,
             complaints: Complaints::new(),
+            gather_memory,
+            reserved: Atomic::new(0),
         })
     }
 
@@ -176,6 +191,40 @@ impl Volume {
                 Shown(self.engine.uuid())
             );
         }
+    }
+
+    pub(crate) fn gather_memory(&self) -> Option<&GatherMemory> {
+        self.gather_memory.as_deref()
+    }
+
+    /// Sets aside room for blocks of files.
+    pub(crate) fn reserve(&self, blocks: u64) -> Result {
+        self.check()?;
+        // What belongs to the blocks needs some as well.
+        let free = self.free_blocks();
+        let usable = free.saturating_sub(free / 16);
+        let before = self.reserved.fetch_add(blocks, Relaxed);
+        if before.saturating_add(blocks) > usable {
+            self.reserved.fetch_sub(blocks, Relaxed);
+            return Err(ENOSPC);
+        }
+        Ok(())
+    }
+
+    /// Room that was set aside is used, or not needed.
+    pub(crate) fn give_back(&self, blocks: u64) {
+        self.reserved.fetch_sub(blocks, Relaxed);
+    }
+
+    /// Tries to get room that is freed but not yet to be used: two roots later it is.
+    pub(crate) fn make_room(&self) -> Result {
+        let _scope = NoFs::new();
+        for _ in 0..2 {
+            self.mounted
+                .checkpoint()
+                .map_err(|why| self.explain(why.into()))?;
+        }
+        Ok(())
     }
 
     /// Blocks that users may still fill, whatever each file needs beside its bytes.

@@ -4,7 +4,10 @@
 
 use crate::{
     bindings,
-    data::FileData,
+    data::{
+        self,
+        FileData, //
+    },
     file_system::FileSystem,
     inode::{
         Attributes,
@@ -59,7 +62,7 @@ pub(crate) unsafe extern "C" fn set_attributes<T: Names + FileData>(
             T::may_get_attributes(inode)?;
             to_result(kb::setattr_prepare(idmap, dentry, wanted))?;
             if (*wanted).ia_valid & kb::ATTR_SIZE != 0 && inode.is_regular() {
-                T::resize(inode, (*wanted).ia_size)?;
+                data::resize(inode, (*wanted).ia_size)?;
             }
             let before = inode.attributes();
             kb::setattr_copy(idmap, inode.as_ptr(), wanted);
@@ -110,6 +113,7 @@ pub(crate) unsafe extern "C" fn evict_inode<T: FileSystem>(inode: *mut kb::inode
     // SAFETY: As the caller says.
     unsafe {
         kb::truncate_inode_pages_final(&raw mut (*inode).i_data);
+        data::detach(inode);
         let file = Inode::<T>::from_raw(inode);
         // One that failed to come to life has a link count, whatever the file has.
         if file.links() == 0 {

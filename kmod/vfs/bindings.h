@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What bindgen reads. helpers.c and layout.c are compiled with the very same flags. */
 #include <linux/blkdev.h>
+#include <linux/falloc.h>
+#include <linux/fiemap.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/gfp.h>
+#include <linux/iomap.h>
+#include <linux/migrate.h>
 #include <linux/statfs.h>
 
+#include "data_helpers.h"
 #include "helpers.h"
 
 /* Values of macros that bindgen does not evaluate. */
@@ -21,3 +26,4 @@ const unsigned int EMBR_CONST_FS_IOC_SHUTDOWN = FS_IOC_SHUTDOWN;
 const blk_mode_t EMBR_CONST_BLK_OPEN_WRITE = BLK_OPEN_WRITE;
 const blk_opf_t EMBR_CONST_REQ_SYNC = REQ_SYNC;
 const gfp_t EMBR_CONST_GFP_NOIO = GFP_NOIO;
+const u64 EMBR_CONST_IOMAP_NULL_ADDR = IOMAP_NULL_ADDR;

@@ -384,7 +384,7 @@ unsafe fn become_file<T: Names + FileData>(raw: *mut kb::inode, identity: &Ident
                 bindings::embr_inode_set_fop(raw, DirectoryTable::<T>::file_operations());
             }
             Kind::Symlink(_) => (*raw).i_op = LinkTable::<T>::inode_operations(),
-            Kind::Regular => FileTable::<T>::put(raw),
+            Kind::Regular => FileTable::<T>::put(raw)?,
             _ => {
                 (*raw).i_op = SpecialTable::<T>::inode_operations();
                 bindings::embr_inode_init_special(raw, rdev.major, rdev.minor);
@@ -412,8 +412,8 @@ impl<'sb, T: Names + FileData> NewInode<'sb, T> {
         // SAFETY: The inode is new and ours alone.
         unsafe {
             (*raw).i_mode = attributes.permissions & 0o7777;
-            become_file::<T>(raw, identity)?;
             bindings::embr_inode_set_size(raw, attributes.size);
+            become_file::<T>(raw, identity)?;
             bindings::embr_inode_set_owner(raw, attributes.uid, attributes.gid);
             kb::set_nlink(raw, attributes.links);
             bindings::embr_inode_set_times(

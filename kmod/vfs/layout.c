@@ -59,5 +59,30 @@ int main(void)
 	SIZE(dir_context);
 	SIZE(kstatfs);
 	FIELD(kstatfs, f_namelen);
+
+	SIZE(address_space_operations);
+	FIELD(address_space_operations, writepages);
+	SIZE(vm_operations_struct);
+	FIELD(vm_operations_struct, page_mkwrite);
+	SIZE(vm_area_desc);
+	FIELD(vm_area_desc, vm_ops);
+	SIZE(kiocb);
+	FIELD(kiocb, ki_filp);
+	FIELD(kiocb, ki_pos);
+	SIZE(writeback_control);
+	FIELD(writeback_control, sync_mode);
+	SIZE(iomap);
+	FIELD(iomap, addr);
+	FIELD(iomap, type);
+	SIZE(iomap_iter);
+	FIELD(iomap_iter, private);
+	SIZE(iomap_ops);
+	SIZE(iomap_write_ops);
+	SIZE(iomap_read_ops);
+	SIZE(iomap_read_folio_ctx);
+	FIELD(iomap_read_folio_ctx, read_ctx);
+	SIZE(iomap_writepage_ctx);
+	FIELD(iomap_writepage_ctx, wb_ctx);
+	SIZE(iomap_writeback_ops);
 	return 0;
 }

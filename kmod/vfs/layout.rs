@@ -59,4 +59,17 @@ same! {
     kb::file { f_inode: file__f_inode }
     kb::dir_context {}
     bindings::kstatfs { f_namelen: kstatfs__f_namelen }
+    kb::address_space_operations { writepages: address_space_operations__writepages }
+    kb::vm_operations_struct { page_mkwrite: vm_operations_struct__page_mkwrite }
+    kb::vm_area_desc { vm_ops: vm_area_desc__vm_ops }
+    kb::kiocb { ki_filp: kiocb__ki_filp, ki_pos: kiocb__ki_pos }
+    kb::writeback_control { sync_mode: writeback_control__sync_mode }
+    bindings::iomap { addr: iomap__addr, type_: iomap__type }
+    bindings::iomap_iter { private: iomap_iter__private }
+    bindings::iomap_ops {}
+    bindings::iomap_write_ops {}
+    bindings::iomap_read_ops {}
+    bindings::iomap_read_folio_ctx { read_ctx: iomap_read_folio_ctx__read_ctx }
+    bindings::iomap_writepage_ctx { wb_ctx: iomap_writepage_ctx__wb_ctx }
+    bindings::iomap_writeback_ops {}
 }

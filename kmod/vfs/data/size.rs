@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The size of a file, and making what it holds durable.
+
+use super::{
+    state::{
+        Changing,
+        DataFile,
+        BLOCK, //
+    },
+    writeback::make_known,
+    FileData, //
+};
+use crate::{
+    bindings,
+    inode::Inode, //
+};
+use kernel::{
+    bindings as kb,
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
+    prelude::*, //
+};
+
+/// Fills with zeros what a mapping may have left between the file's end and its last block's, before that becomes a part of it.
+/// Whole pages behind the end hold zeros, for no mapping reaches them.
+///
+/// # Safety
+///
+/// The inode is locked, and this is its size.
+pub(super) unsafe fn clear_tail<T: FileData>(file: DataFile<'_, T>, size: u64) {
+    if size % BLOCK == 0 {
+        return;
+    }
+    // SAFETY: The inode is valid. The folio comes locked and referenced, or not at all.
+    unsafe {
+        let folio = bindings::embr_lock_cached_folio(file.mapping(), size as i64);
+        if from_err_ptr(folio).is_ok() {
+            let begin = bindings::embr_folio_pos(folio) as u64;
+            let end = size.next_multiple_of(BLOCK);
+            bindings::embr_folio_zero_segment(
+                folio,
+                (size - begin) as usize,
+                (end - begin) as usize,
+            );
+            bindings::embr_folio_put_locked(folio);
+        }
+    }
+}
+
+/// Holds off those who would fill the page cache.
+pub(super) struct Alone<'a> {
+    mapping: *mut kb::address_space,
+    _file: core::marker::PhantomData<&'a ()>,
+}
+
+impl<'a> Alone<'a> {
+    pub(super) fn new<T: FileData>(file: &DataFile<'a, T>) -> Self {
+        let mapping = file.mapping();
+        // SAFETY: The mapping is the inode's, which is valid.
+        unsafe { bindings::embr_invalidate_lock(mapping) };
+        Alone {
+            mapping,
+            _file: core::marker::PhantomData,
+        }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Taken by `new`.
+        unsafe { bindings::embr_invalidate_unlock(self.mapping) };
+    }
+}
+
+/// Gives a file another size. What lay behind it is gone; what is new reads as zeros.
+///
+/// # Safety
+///
+/// The inode is a regular file's, and locked.
+pub(crate) unsafe fn resize<T: FileData>(inode: &Inode<T>, size: i64) -> Result {
+    let file = DataFile(inode);
+    // SAFETY: As the caller says.
+    to_result(unsafe { kb::inode_newsize_ok(file.inode(), size) })?;
+    let alone = Alone::new(&file);
+    // SAFETY: As the caller says.
+    unsafe { set_size(file, size as u64, &alone) }
+}
+
+/// # Safety
+///
+/// The inode is locked, and so is its mapping: against those who would fill the page cache.
+pub(super) unsafe fn set_size<T: FileData>(
+    file: DataFile<'_, T>,
+    size: u64,
+    _alone: &Alone<'_>,
+) -> Result {
+    let old = file.size();
+    // What the volume does not know yet would be zeros there.
+    make_known(file, old.min(size))?;
+    // SAFETY: As the caller says.
+    unsafe {
+        if size > old {
+            clear_tail(file, old);
+        }
+        {
+            let _changing = Changing::new(&file);
+            let mut known = file.known();
+            if size != old {
+                bindings::embr_inode_touch(file.inode());
+            }
+            T::truncate(file.0, size)?;
+            known.size = size;
+            bindings::embr_i_size_write(file.inode(), size as i64);
+        }
+        if size < old {
+            kb::truncate_pagecache(file.inode(), size as i64);
+        } else {
+            kb::pagecache_isize_extended(file.inode(), old as i64, size as i64);
+        }
+    }
+    Ok(())
+}
+
+/// # Safety
+///
+/// Called by the VFS.
+pub(super) unsafe extern "C" fn sync<T: FileData>(
+    opened: *mut kb::file,
+    from: kb::loff_t,
+    to: kb::loff_t,
+    data_only: c_int,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: An open file holds a reference to its inode.
+        unsafe {
+            let file = DataFile::<T>::from_raw((*opened).f_inode);
+            let wanted = (to as u64).saturating_add(1).min(file.size());
+            // Bytes become known to the volume in their order.
+            let from = match file.known().size {
+                known if known < wanted => from.min(known as i64),
+                _ => from,
+            };
+            to_result(kb::file_write_and_wait_range(opened, from, to))?;
+            make_known(file, wanted)?;
+            if data_only == 0 && bindings::embr_inode_is_dirty(file.inode()) {
+                to_result(kb::sync_inode_metadata(file.inode(), 1))?;
+            }
+            T::sync_data(file.0)?;
+        }
+        Ok(0)
+    })
+}

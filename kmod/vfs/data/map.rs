@@ -30,6 +30,9 @@ use kernel::{
     prelude::*, //
 };
 
+/// iomap's word for a range that lies nowhere.
+const NO_ADDRESS: u64 = u64::MAX;
+
 pub(super) struct IoMap<T>(PhantomData<T>);
 
 impl<T: FileData> IoMap<T> {
@@ -190,7 +193,7 @@ unsafe fn put(map: *mut bindings::iomap, kind: u32, range: Range<u64>) {
     unsafe {
         (*map).type_ = kind as u16;
         (*map).flags = 0;
-        (*map).addr = bindings::EMBR_CONST_IOMAP_NULL_ADDR;
+        (*map).addr = NO_ADDRESS;
         (*map).offset = range.start as i64;
         (*map).length = range.end - range.start;
     }

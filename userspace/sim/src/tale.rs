@@ -377,7 +377,7 @@ pub fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left) -> Result
                 all.0 - room.unused.0
             ));
         }
-        if room.unused.0 - room.free.0 != room.pending.0 {
+        if room.unused.0 != room.free.0 + room.claimed.0 + room.pending.0 {
             return Err(format!(
                 "{:?}: blocks are neither free nor needed: {room:?}",
                 part.slot

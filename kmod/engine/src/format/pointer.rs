@@ -5,9 +5,11 @@
 
 use crate::format::layout;
 use crate::format::member::Slot;
+use crate::format::node::NODE_SIZE;
 use crate::units::Blocks;
 use crate::units::Generation;
 use crate::units::BLOCK_SHIFT;
+use crate::units::BLOCK_SIZE;
 use core::fmt;
 use zerocopy::little_endian::U64;
 use zerocopy_derive::FromBytes;
@@ -25,6 +27,8 @@ pub const HASH_SIZE: usize = 16;
 
 /// In a place: the bits of the block; the device's slot is in those above.
 const BLOCK_BITS: u32 = 56;
+/// Blocks of a node.
+const NODE_BLOCKS: u64 = (NODE_SIZE / BLOCK_SIZE) as u64;
 /// Block numbers are below this.
 const BLOCKS: u64 = layout::MAX_DEVICE.0 >> BLOCK_SHIFT;
 
@@ -67,8 +71,8 @@ impl Place {
     }
 }
 
-/// The places of a node's copies: at least one, each on a device of its own. Whether they lie within their devices and clear
-/// of the system areas is for those to check who know the devices.
+/// The places of a node's copies: at least one, none on another. Whether they lie within their devices and clear of the system
+/// areas, and on devices of their own where that is called for, is for those to check who know the devices.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Places([u64; COPIES]);
 
@@ -91,20 +95,21 @@ impl Places {
     }
 
     fn checked(packed: [u64; COPIES]) -> Option<Self> {
-        let mut devices = 0u64;
         let mut ended = false;
-        for place in packed {
+        for (index, place) in packed.into_iter().enumerate() {
             if place == 0 {
                 ended = true;
                 continue;
             }
-            let bit = 1u64.wrapping_shl(Place::unpacked(place)?.device.index() as u32);
-            if ended || devices & bit != 0 {
+            Place::unpacked(place)?;
+            // Places on different devices are further apart than any node is long.
+            let mut before = packed.iter().take(index);
+            if ended || before.any(|other| place.abs_diff(*other) < NODE_BLOCKS) {
                 return None;
             }
-            devices |= bit;
         }
-        (devices != 0).then_some(Places(packed))
+        let [first, ..] = packed;
+        (first != 0).then_some(Places(packed))
     }
 
     /// As they lie on disk.
@@ -198,6 +203,7 @@ mod tests {
         ];
         for n in 1..=COPIES {
             let places = Places::new(&all[..n]).unwrap();
+            assert!(Places::new(&[place(1, 5), place(1, 9)]).is_some());
             assert_eq!(places.iter().collect::<Vec<_>>(), &all[..n]);
             assert_eq!(places.count(), n);
             let pointer = Pointer {
@@ -216,7 +222,8 @@ mod tests {
     fn impossible_places_are_refused() {
         assert!(Places::new(&[]).is_none());
         assert!(Places::new(&[place(1, 1); 6]).is_none());
-        assert!(Places::new(&[place(1, 5), place(1, 9)]).is_none());
+        assert!(Places::new(&[place(1, 5), place(1, 8)]).is_none());
+        assert!(Places::new(&[place(1, 8), place(2, 8), place(1, 5)]).is_none());
         assert!(Places::new(&[place(1, 0)]).is_none());
         assert!(Places::new(&[place(1, BLOCKS)]).is_none());
         for bad in [

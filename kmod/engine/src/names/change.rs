@@ -65,6 +65,18 @@ impl<'n, M: Machine> Change<'n, M> {
         })
     }
 
+    /// As [`Self::begin`], for what frees more than it takes: it works on a full volume.
+    pub(super) fn begin_freeing(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
+        let mut change = Change::begin(files, now)?;
+        change.frees();
+        Ok(change)
+    }
+
+    /// It has turned out to free more than it takes.
+    pub(super) fn frees(&mut self) {
+        self.txn.frees();
+    }
+
     fn loaded(&mut self, number: InodeNo) -> Result<&mut Loaded, Error> {
         let known = self.inodes.iter().position(|l| l.number == number);
         let at = match known {

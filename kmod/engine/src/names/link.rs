@@ -113,7 +113,7 @@ impl<M: Machine> Files<'_, M> {
         allowed: impl FnOnce(FileType) -> Result<(), Error>,
     ) -> Result<Done<Removed>, Error> {
         let name = checked(name)?;
-        let mut change = Change::begin(*self, now)?;
+        let mut change = Change::begin_freeing(*self, now)?;
         if !change.inode(directory)?.is_directory() {
             return Err(Error::NotDirectory);
         }

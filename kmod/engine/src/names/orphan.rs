@@ -46,7 +46,7 @@ impl<M: Machine> Files<'_, M> {
 
     /// Removes a file without a name, which nobody uses any more.
     pub fn forget(&self, number: InodeNo) -> Result<Done<()>, Error> {
-        let mut change = Change::begin(*self, Timestamp::default())?;
+        let mut change = Change::begin_freeing(*self, Timestamp::default())?;
         if change.inode(number)?.nlink != 0 {
             return Err(Error::Invalid);
         }

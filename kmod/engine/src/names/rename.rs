@@ -175,6 +175,7 @@ impl<M: Machine> Change<'_, M> {
             (false, true) => return Err(Error::IsDirectory),
             _ => {}
         }
+        self.frees();
         let removed = self.lose_name(other, to.directory, to.name, users)?;
         self.set_entry(item, to.name, target)?;
         self.touch(to.directory)?;

@@ -6,6 +6,28 @@ use crate::error::NoMem;
 use embr_rt::Vec;
 
 const WORD: u64 = 64;
+/// Blocks of a slot: as many as a node takes, and it begins at a multiple of them.
+pub const SLOT: u64 = 4;
+const SLOT_MASK: u64 = SLOT - 1;
+const WORD_MASK: u64 = WORD - 1;
+/// The lowest bit of every slot of a word.
+const LOWEST: u64 = 0x1111_1111_1111_1111;
+
+/// Which blocks a search passes over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Search {
+    /// Those that are set.
+    Anywhere,
+    /// Those too that lie in a slot of which none is set.
+    InBrokenSlots,
+}
+
+/// The lowest bit of each slot in which no bit is set.
+fn whole(word: u64) -> u64 {
+    let pairs = word | word.wrapping_shr(1);
+    let any = pairs | pairs.wrapping_shr(2);
+    !any & LOWEST
+}
 
 /// So many bits.
 #[derive(Debug)]
@@ -74,6 +96,26 @@ impl Bits {
         changed
     }
 
+    /// Sets every bit that is set in `other`, which is as long.
+    pub fn set_as(&mut self, other: &Bits) {
+        for (word, more) in self.words.iter_mut().zip(other.words.iter()) {
+            *word |= *more;
+        }
+    }
+
+    /// Clears those bits of a range that are not set in `other`, which is as long; says how many were set before.
+    pub fn clear_unless(&mut self, other: &Bits, from: u64, count: u64) -> u64 {
+        let mut changed = 0u64;
+        let mut words = other.words.iter().skip((from / WORD) as usize);
+        self.each(from, count, |word, mask| {
+            let kept = words.next().copied().unwrap_or(u64::MAX);
+            let gone = *word & mask & !kept;
+            changed = changed.saturating_add(u64::from(gone.count_ones()));
+            *word &= !gone;
+        });
+        changed
+    }
+
     /// Whether a bit is set; those beyond the end are.
     pub fn is_set(&self, at: u64) -> bool {
         match self.words.get((at / WORD) as usize) {
@@ -89,15 +131,63 @@ impl Bits {
             .fold(0, |n: u64, w| n.saturating_add(u64::from(w.count_ones())))
     }
 
+    /// A word, with the bits behind the end set.
+    fn word(&self, index: u64) -> Option<u64> {
+        let word = self.words.get(usize::try_from(index).ok()?)?;
+        let left = self.length.saturating_sub(index.saturating_mul(WORD));
+        Some(*word | !mask(0, left))
+    }
+
+    /// How many of the slots that the range touches have no bit set.
+    pub fn slots_at(&self, from: u64, count: u64) -> u64 {
+        let end = from.saturating_add(count).saturating_add(SLOT_MASK) & !SLOT_MASK;
+        let mut found = 0u64;
+        let mut at = from & !SLOT_MASK;
+        while at < end {
+            let base = at & !WORD_MASK;
+            let Some(word) = self.word(at / WORD) else {
+                break;
+            };
+            let to = end.min(base.saturating_add(WORD));
+            let here = mask(at.saturating_sub(base), to.saturating_sub(base));
+            found = found.saturating_add(u64::from((whole(word) & here).count_ones()));
+            at = to;
+        }
+        found
+    }
+
+    /// The first slot from `from` on in which no bit is set.
+    pub fn slot(&self, from: u64) -> Option<u64> {
+        let mut at = from.checked_add(SLOT_MASK)? & !SLOT_MASK;
+        while at < self.length {
+            let base = at & !WORD_MASK;
+            let rest = whole(self.word(at / WORD)?)
+                & u64::MAX.wrapping_shl(at.saturating_sub(base) as u32);
+            if rest != 0 {
+                return Some(base.saturating_add(u64::from(rest.trailing_zeros())));
+            }
+            at = base.saturating_add(WORD);
+        }
+        None
+    }
+
     /// The first bit from `from` on that is set, or is not; the length where there is none.
-    fn first(&self, from: u64, set: bool) -> u64 {
+    fn first(&self, from: u64, set: bool, search: Search) -> u64 {
         let mut at = from;
         while at < self.length {
             let base = (at / WORD).saturating_mul(WORD);
             let Some(word) = self.words.get((at / WORD) as usize) else {
                 break;
             };
-            let wanted = if set { *word } else { !*word };
+            let word = match search {
+                Search::Anywhere => *word,
+                Search::InBrokenSlots => {
+                    let whole = whole(self.word(at / WORD).unwrap_or(u64::MAX));
+                    // Each slot's lowest bit is spread over the slot.
+                    *word | whole.wrapping_mul(0xf)
+                }
+            };
+            let wanted = if set { word } else { !word };
             let rest = wanted & u64::MAX.wrapping_shl(at.saturating_sub(base) as u32);
             if rest != 0 {
                 let found = base.saturating_add(u64::from(rest.trailing_zeros()));
@@ -109,15 +199,15 @@ impl Bits {
     }
 
     /// The first run of clear bits from `from` on, as its begin and length: at least `least` long, cut at `most`.
-    pub fn run(&self, from: u64, least: u64, most: u64) -> Option<(u64, u64)> {
-        let mut at = self.first(from, false);
+    pub fn run(&self, search: Search, from: u64, least: u64, most: u64) -> Option<(u64, u64)> {
+        let mut at = self.first(from, false, search);
         while at < self.length {
-            let end = self.first(at, true);
+            let end = self.first(at, true, search);
             let length = end.saturating_sub(at);
             if length >= least {
                 return Some((at, length.min(most)));
             }
-            at = self.first(end, false);
+            at = self.first(end, false, search);
         }
         None
     }
@@ -126,8 +216,8 @@ impl Bits {
     pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut at = 0;
         core::iter::from_fn(move || {
-            let begin = self.first(at, true);
-            let end = self.first(begin, false);
+            let begin = self.first(at, true, Search::Anywhere);
+            let end = self.first(begin, false, Search::Anywhere);
             at = end;
             (begin < self.length).then_some((begin, end.saturating_sub(begin)))
         })
@@ -179,7 +269,21 @@ mod tests {
                     let n = (at..=length).find(|e| !free(*e)).unwrap() - at;
                     (n >= least).then_some((at, n.min(most)))
                 });
-            prop_assert_eq!(bits.run(from, least, most), expected);
+            prop_assert_eq!(bits.run(Search::Anywhere, from, least, most), expected);
+            let is_whole = |slot: u64| slot % SLOT == 0 && (slot..slot + SLOT).all(free);
+            for count in [0, least, most * 5] {
+                let touched = (0..length + SLOT).filter(|s| s % SLOT == 0 && s + SLOT > from && *s < from + count);
+                prop_assert_eq!(bits.slots_at(from, count), touched.filter(|s| is_whole(*s)).count() as u64);
+            }
+            prop_assert_eq!(bits.slot(from), (from..length).find(|s| is_whole(*s)));
+            let free = |at: u64| free(at) && !is_whole(at / SLOT * SLOT);
+            let expected = (from..length)
+                .filter(|at| free(*at) && (*at == from || !free(*at - 1)))
+                .find_map(|at| {
+                    let n = (at..=length).find(|e| !free(*e)).unwrap() - at;
+                    (n >= least).then_some((at, n.min(most)))
+                });
+            prop_assert_eq!(bits.run(Search::InBrokenSlots, from, least, most), expected);
         }
     }
 }

@@ -1,25 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which blocks of which device are free. The tree of free space holds what transactions made of it; in memory there are also the
-//! blocks that must not be given out although they are free: those promised to a transaction that has not committed, and those
-//! freed so lately that a root which may still be mounted needs them.
+//! Which blocks of which device are free, and who was promised what of them. The tree of free space holds what transactions made of
+//! it; in memory there are also the blocks that must not be given out although they are free: those given to a transaction that
+//! has not committed, and those freed so lately that a root which may still be mounted needs them.
+//!
+//! Nobody is given what another was promised. It never forces a root to get space back: its callers do.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod bits;
+mod claims;
+mod device;
+pub mod promise;
+pub mod reserve;
+mod share;
 
 use crate::error::NoMem;
 use crate::format::journal::Extent;
 use crate::format::member::Members;
 use crate::format::member::Slot;
+use crate::format::pointer::COPIES;
 use crate::tree::delta::Delta;
 use crate::tree::Key;
 use crate::units::Blocks;
 use crate::units::Generation;
 use bits::Bits;
+use bits::SLOT;
+pub use claims::Granted;
+use device::Device;
 use embr_rt::lock_class;
 use embr_rt::Mutex;
 use embr_rt::Vec;
+use reserve::Reserve;
+use share::Copies;
 
 /// Blocks of a device that one item of the tree describes.
 pub const GROUP: u64 = 32768;
@@ -63,34 +76,14 @@ impl From<NoMem> for SpaceError {
 /// How much room a device has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Room {
-    /// Blocks that can be given out now.
+    /// Blocks that can be given out now, to whoever comes.
     pub free: Blocks,
+    /// Blocks that can be given out now, but only to those that they were promised to.
+    pub claimed: Blocks,
     /// Blocks that no transaction which committed holds.
     pub unused: Blocks,
     /// Blocks that are not used, but that a root which may still be mounted needs.
     pub pending: Blocks,
-}
-
-#[derive(Debug)]
-struct Group {
-    /// What the tree says, with all transactions that committed.
-    used: Bits,
-    /// Used, or not to be given out.
-    busy: Bits,
-    /// Whether `used` differs from what the tree was given last.
-    dirty: bool,
-}
-
-#[derive(Debug)]
-struct Device {
-    slot: Slot,
-    groups: Vec<Group>,
-    /// Where the last allocation ended.
-    cursor: u64,
-    /// Blocks that can be given out.
-    free: u64,
-    /// Blocks that are not used.
-    unused: u64,
 }
 
 #[derive(Debug)]
@@ -100,12 +93,76 @@ struct Pending {
     extent: Extent,
 }
 
+impl Pending {
+    /// The first block, and the one behind the last.
+    fn bounds(&self) -> (u64, u64) {
+        let start = self.extent.start.0;
+        (start, start.saturating_add(self.extent.blocks.0))
+    }
+}
+
 #[derive(Debug)]
 struct State {
     devices: Vec<Device>,
     pending: Vec<Pending>,
+    /// Frees that were announced: there is room in `pending` for them.
+    announced: usize,
     /// The generation of the next root.
     next: Generation,
+    claims: Claims,
+}
+
+/// Nodes and blocks that are promised. How many that is on each device, the devices know.
+#[derive(Debug)]
+struct Claims {
+    /// Copies of a node.
+    nodes: Copies,
+    /// Copies of a block of data.
+    data: Copies,
+    reserve: Reserve,
+    /// Nodes in the reserve.
+    kept: u64,
+    /// Nodes that the transactions which committed since the last freeze may need.
+    active: u64,
+    /// The same of those before it, whose checkpoint has not come about.
+    frozen: u64,
+    /// Nodes that the checkpoint has taken so far: of those, and of the reserve.
+    built: (u64, u64),
+    /// Blocks that are promised to data, each once.
+    blocks: u64,
+}
+
+/// Who wants space for nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// It takes space: the reserve is not for it.
+    Taking,
+    /// It frees space, or its data were promised room: it may use the reserve.
+    Freeing,
+}
+
+/// What would bring space back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remedy {
+    /// A root with everything in it.
+    Checkpoint,
+    /// Any root.
+    Root,
+    /// Readers of old nodes have to end.
+    Wait,
+    /// Nothing: the volume is full.
+    Nothing,
+}
+
+/// How much room a volume has for data, in blocks as a file has them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// What fits on it when it is empty.
+    pub total: Blocks,
+    /// What is not used.
+    pub free: Blocks,
+    /// What can still be written, without what is promised.
+    pub available: Blocks,
 }
 
 /// The free space of a mounted volume.
@@ -113,133 +170,222 @@ pub struct Space {
     state: Mutex<State>,
 }
 
-impl Device {
-    /// Calls `f` with the groups that the blocks lie in, and where in them; no blocks beyond the end.
-    fn each(
-        &mut self,
-        start: u64,
-        count: u64,
-        mut f: impl FnMut(&mut Group, u64, u64) -> u64,
-    ) -> Option<u64> {
-        let end = start.checked_add(count)?;
-        let mut changed = 0u64;
-        let mut at = start;
-        while at < end {
-            let within = at % GROUP;
-            let n = end.saturating_sub(at).min(GROUP.saturating_sub(within));
-            let group = self.groups.get_mut(usize::try_from(at / GROUP).ok()?)?;
-            if within.saturating_add(n) > group.used.length() {
-                return None;
-            }
-            changed = changed.saturating_add(f(group, within, n));
-            at = at.saturating_add(n);
-        }
-        Some(changed)
-    }
-
-    fn allocate(&mut self, least: u64, most: u64) -> Option<(u64, u64)> {
-        if self.free < least {
-            return None;
-        }
-        let count = self.groups.len();
-        let first = usize::try_from(self.cursor / GROUP).ok()?;
-        // The group of the cursor comes twice: from the cursor on, and at last its begin.
-        for n in 0..=count {
-            let index = first.saturating_add(n).checked_rem(count)?;
-            let from = if n == 0 { self.cursor % GROUP } else { 0 };
-            let Some(group) = self.groups.get_mut(index) else {
-                continue;
-            };
-            if let Some((begin, length)) = group.busy.run(from, least, most) {
-                group.busy.set(begin, length);
-                let start = (index as u64).saturating_mul(GROUP).saturating_add(begin);
-                self.cursor = start.saturating_add(length);
-                self.free = self.free.saturating_sub(length);
-                return Some((start, length));
-            }
-        }
-        None
-    }
-}
-
 impl State {
     fn device(&mut self, slot: Slot) -> Option<&mut Device> {
         self.devices.iter_mut().find(|d| d.slot == slot)
     }
 
-    fn take(&mut self, e: Extent) -> Option<()> {
+    /// Says how many of the blocks were not busy.
+    fn take(&mut self, e: Extent) -> Option<u64> {
         let device = self.device(e.device)?;
         let used = device.each(e.start.0, e.blocks.0, |g, at, n| {
             g.dirty = true;
             g.used.set(at, n)
         })?;
-        let busy = device.each(e.start.0, e.blocks.0, |g, at, n| g.busy.set(at, n))?;
-        device.free = device.free.saturating_sub(busy);
+        let fresh = device.occupy(e.start.0, e.blocks.0)?;
         device.unused = device.unused.saturating_sub(used);
-        (used == e.blocks.0).then_some(())
+        (used == e.blocks.0).then_some(fresh)
     }
 
-    fn free(&mut self, e: Extent, generation: Generation) -> Option<()> {
+    /// These blocks are used again: they do not become free with what else was freed when they were.
+    fn forget_pending(&mut self, e: Extent) -> Result<(), NoMem> {
+        let end = e.start.0.saturating_add(e.blocks.0);
+        let mut behind: Vec<Pending> = Vec::new();
+        for pending in self.pending.iter_mut() {
+            let (from, to) = pending.bounds();
+            if pending.extent.device != e.device || end <= from || to <= e.start.0 {
+                continue;
+            }
+            pending.extent.blocks = Blocks(e.start.0.saturating_sub(from));
+            if end < to {
+                behind.push(Pending {
+                    generation: pending.generation,
+                    extent: Extent {
+                        device: e.device,
+                        start: Blocks(end),
+                        blocks: Blocks(to.saturating_sub(end)),
+                    },
+                })?;
+            }
+        }
+        self.pending.retain(|p| p.extent.blocks.0 != 0);
+        for pending in behind {
+            self.pending.push(pending)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, e: Extent) -> Option<()> {
         let device = self.device(e.device)?;
         let freed = device.each(e.start.0, e.blocks.0, |g, at, n| {
             g.dirty = true;
             g.used.clear(at, n)
         })?;
         device.unused = device.unused.saturating_add(freed);
-        if freed != e.blocks.0 {
-            return None;
+        (freed == e.blocks.0).then_some(())
+    }
+
+    fn free(&mut self, e: Extent, generation: Generation) -> Option<()> {
+        self.clear(e)?;
+        self.announced = self.announced.saturating_sub(1);
+        let extent = e;
+        self.pending.push(Pending { generation, extent }).ok()
+    }
+
+    fn give_back(&mut self, e: Extent) {
+        if let Some(device) = self.device(e.device) {
+            device.vacate(e.start.0, e.blocks.0);
         }
-        self.pending
-            .push(Pending {
-                generation,
-                extent: e,
-            })
-            .ok()
+    }
+
+    /// Fills the reserve as far as there is room.
+    fn fill_reserve(&mut self) -> bool {
+        let claims = &mut self.claims;
+        let missing = claims.reserve.full.saturating_sub(claims.kept);
+        if missing != 0 {
+            let nodes = share::claimable_nodes(&self.devices, claims.nodes, missing);
+            if share::claim_nodes(&mut self.devices, claims.nodes, nodes) {
+                claims.kept = claims.kept.saturating_add(nodes);
+            }
+        }
+        claims.kept >= claims.reserve.full
+    }
+
+    /// Takes so many nodes from what nobody has and, where `purpose` allows it, from the reserve.
+    fn claim(&mut self, nodes: u64, purpose: Purpose) -> bool {
+        let is_full = self.fill_reserve();
+        let claims = &mut self.claims;
+        match purpose {
+            Purpose::Taking => {
+                is_full && share::claim_nodes(&mut self.devices, claims.nodes, nodes)
+            }
+            Purpose::Freeing => {
+                let found = share::claimable_nodes(&self.devices, claims.nodes, nodes);
+                let rest = nodes.saturating_sub(found);
+                let left = claims.kept.checked_sub(rest);
+                if rest != 0 && left.is_none_or(|left| left < claims.reserve.floor) {
+                    return false;
+                }
+                claims.kept = left.unwrap_or(0);
+                share::claim_nodes(&mut self.devices, claims.nodes, found)
+            }
+        }
+    }
+
+    fn release(&mut self, nodes: u64) {
+        share::release_nodes(&mut self.devices, self.claims.nodes, nodes);
+        self.fill_reserve();
+    }
+
+    /// A place for each copy of a node, on the devices that were promised the most nodes.
+    fn place(&mut self, out: &mut Vec<Extent>) -> Option<()> {
+        let Copies { count, apart } = self.claims.nodes;
+        let mut chosen = Members::default();
+        for _ in 0..count {
+            let fresh = |d: &&mut Device| d.slots != 0 && !chosen.has(d.slot);
+            let best = self
+                .devices
+                .iter_mut()
+                .filter(fresh)
+                .max_by_key(|d| d.slots);
+            let (device, far) = match best {
+                Some(device) => (device, None),
+                None if apart => return None,
+                None => {
+                    let best = self.devices.iter_mut().filter(|d| d.slots != 0);
+                    let device = best.max_by_key(|d| d.slots)?;
+                    let before = out.iter().rev().find(|e| e.device == device.slot);
+                    (device, before.map(|e| e.start.0))
+                }
+            };
+            let start = device.allocate_slot(far)?;
+            device.slots = device.slots.saturating_sub(1);
+            chosen = chosen.with(device.slot);
+            let place = Extent {
+                device: device.slot,
+                start: Blocks(start),
+                blocks: Blocks(SLOT),
+            };
+            out.push_within_capacity(place).ok()?;
+        }
+        Some(())
+    }
+
+    fn unplace(&mut self, extent: Extent) {
+        self.give_back(extent);
+        if let Some(device) = self.device(extent.device) {
+            device.slots = device.slots.saturating_add(extent.blocks.0 / SLOT);
+        }
+    }
+}
+
+/// How many copies of nodes and of data there are on so many devices of which so many may be lost: one more than that. Nodes have
+/// two where none may be lost, on one device if need be.
+fn copies(parity: u8, present: usize) -> (Copies, Copies) {
+    let count = usize::from(parity).saturating_add(1).min(COPIES);
+    let count = count.min(present).max(1) as u64;
+    let data = Copies { count, apart: true };
+    match count {
+        1 => (
+            Copies {
+                count: 2,
+                apart: false,
+            },
+            data,
+        ),
+        _ => (data, data),
     }
 }
 
 impl Space {
-    /// All of these devices free, but for what is fixed. `next` is the generation of the next root.
-    pub fn try_new(devices: &[Managed<'_>], next: Generation) -> Result<Self, SpaceError> {
+    /// All of these devices free, but for what is fixed, on a volume that survives the loss of `parity` of them and has so many
+    /// trees besides the one of free space. `next` is the generation of the next root.
+    pub fn try_new(
+        devices: &[Managed<'_>],
+        next: Generation,
+        parity: u8,
+        trees: usize,
+    ) -> Result<Self, SpaceError> {
         let mut all = Vec::new();
+        let mut groups = 0usize;
         for managed in devices {
-            let mut groups = Vec::new();
-            for start in (0..managed.blocks.0).step_by(GROUP as usize) {
-                let length = managed.blocks.0.saturating_sub(start).min(GROUP);
-                groups.push(Group {
-                    used: Bits::try_new(length)?,
-                    busy: Bits::try_new(length)?,
-                    dirty: false,
-                })?;
-            }
-            let mut device = Device {
-                slot: managed.slot,
-                groups,
-                cursor: 0,
-                free: managed.blocks.0,
-                unused: managed.blocks.0,
-            };
+            let mut device = Device::try_new(managed.slot, managed.blocks.0)?;
             for (start, blocks) in managed.fixed {
-                let fixed = device.each(start.0, blocks.0, |g, at, n| {
-                    g.used.set(at, n);
-                    g.busy.set(at, n)
+                let fixed = device.each(start.0, blocks.0, |g, at, n| g.used.set(at, n));
+                let fixed = fixed.and_then(|fixed| {
+                    device.unused = device.unused.saturating_sub(fixed);
+                    device.occupy(start.0, blocks.0)
                 });
-                let fixed = fixed.ok_or(SpaceError::Extent(Extent {
+                fixed.ok_or(SpaceError::Extent(Extent {
                     device: managed.slot,
                     start: *start,
                     blocks: *blocks,
                 }))?;
-                device.free = device.free.saturating_sub(fixed);
-                device.unused = device.free;
             }
+            device.managed = device.free;
+            groups = groups.saturating_add(device.groups.len());
             all.push(device)?;
         }
+        let (nodes, data) = copies(parity, devices.len());
+        let most = share::claimable_nodes(&all, nodes, u64::MAX / 8);
+        let claims = Claims {
+            nodes,
+            data,
+            reserve: Reserve::new(most, groups as u64, trees as u64),
+            kept: 0,
+            active: 0,
+            frozen: 0,
+            built: (0, 0),
+            blocks: 0,
+        };
         Ok(Space {
             state: Mutex::try_new(
                 State {
                     devices: all,
                     pending: Vec::new(),
+                    announced: 0,
                     next,
+                    claims,
                 },
                 lock_class!("free space"),
             )?,
@@ -261,7 +407,7 @@ impl Space {
         if zero != 0 {
             return Err(bad);
         }
-        let before = group.busy.count();
+        let before = group.used.count();
         match *kind {
             BITMAP if rest.len() as u64 == group.used.length().div_ceil(8) => {
                 for (n, byte) in rest.iter().enumerate() {
@@ -269,7 +415,6 @@ impl Space {
                         if byte.wrapping_shr(bit as u32) & 1 != 0 {
                             let at = (n as u64).saturating_mul(8).saturating_add(bit);
                             group.used.set(at, 1);
-                            group.busy.set(at, 1);
                         }
                     }
                 }
@@ -283,21 +428,23 @@ impl Space {
                         return Err(bad);
                     }
                     group.used.set(begin, length);
-                    group.busy.set(begin, length);
                 }
             }
             _ => return Err(bad),
         }
-        let more = group.busy.count().saturating_sub(before);
-        device.free = device.free.saturating_sub(more);
+        let more = group.used.count().saturating_sub(before);
         device.unused = device.unused.saturating_sub(more);
+        device.occupy_used(index);
         Ok(())
     }
 
     /// Gives out from `least` to `most` blocks that lie together on one device. Whoever gets them commits or gives them back.
     pub fn allocate(&self, device: Slot, least: Blocks, most: Blocks) -> Option<Extent> {
         let mut state = self.state.lock();
-        let (start, blocks) = state.device(device)?.allocate(least.0, most.0)?;
+        if !state.fill_reserve() {
+            return None;
+        }
+        let (start, blocks) = state.device(device)?.allocate(least.0, most.0, 0)?;
         Some(Extent {
             device,
             start: Blocks(start),
@@ -305,53 +452,24 @@ impl Space {
         })
     }
 
-    /// Gives out so many blocks on each of `copies` devices out of `among`, those with the most room first; all or none.
-    pub fn allocate_copies(
-        &self,
-        among: Members,
-        copies: usize,
-        blocks: Blocks,
-        out: &mut Vec<Extent>,
-    ) -> Result<bool, NoMem> {
-        out.try_reserve(copies)?;
-        let mut state = self.state.lock();
-        let mut chosen = Members::default();
-        let first = out.len();
-        while out.len().saturating_sub(first) < copies {
-            let best = state
-                .devices
-                .iter_mut()
-                .filter(|d| among.has(d.slot) && !chosen.has(d.slot))
-                .max_by_key(|d| d.free);
-            let Some(device) = best else { break };
-            chosen = chosen.with(device.slot);
-            let slot = device.slot;
-            if let Some((start, length)) = device.allocate(blocks.0, blocks.0) {
-                out.push(Extent {
-                    device: slot,
-                    start: Blocks(start),
-                    blocks: Blocks(length),
-                })?;
-            }
-        }
-        if out.len().saturating_sub(first) == copies {
-            return Ok(true);
-        }
-        for extent in out.iter().skip(first) {
-            give_back(&mut state, *extent);
-        }
-        out.truncate(first);
-        Ok(false)
-    }
-
     /// Takes back what was given out and never committed.
     pub fn give_back(&self, extent: Extent) {
-        give_back(&mut self.state.lock(), extent);
+        self.state.lock().give_back(extent);
     }
 
     /// Makes room to remember so many frees more: they will not fail.
-    pub fn reserve(&self, frees: usize) -> Result<(), NoMem> {
-        self.state.lock().pending.try_reserve(frees)
+    pub fn announce(&self, frees: usize) -> Result<(), NoMem> {
+        let mut state = self.state.lock();
+        let announced = state.announced.saturating_add(frees);
+        state.pending.try_reserve(announced)?;
+        state.announced = announced;
+        Ok(())
+    }
+
+    /// So many frees that were announced do not come.
+    pub fn renounce(&self, frees: usize) {
+        let mut state = self.state.lock();
+        state.announced = state.announced.saturating_sub(frees);
     }
 
     /// A transaction that takes these blocks commits.
@@ -359,16 +477,35 @@ impl Space {
         self.state
             .lock()
             .take(extent)
+            .map(|_| ())
             .ok_or(SpaceError::Extent(extent))
     }
 
-    /// A transaction that frees these blocks commits; room must be [reserved](Self::reserve).
+    /// As [`Self::take`], while mounting: the blocks may have been freed after the root that is mounted, and given out again.
+    pub fn take_again(&self, extent: Extent) -> Result<(), SpaceError> {
+        let mut state = self.state.lock();
+        let fresh = state.take(extent).ok_or(SpaceError::Extent(extent))?;
+        if fresh != extent.blocks.0 {
+            state.forget_pending(extent)?;
+        }
+        Ok(())
+    }
+
+    /// A transaction that frees these blocks commits; it must be [announced](Self::announce).
     pub fn free(&self, extent: Extent) -> Result<(), SpaceError> {
         let mut state = self.state.lock();
         let generation = state.next;
         state
             .free(extent, generation)
             .ok_or(SpaceError::Extent(extent))
+    }
+
+    /// Blocks that no root which may be mounted needs are not used any more.
+    pub fn free_at_once(&self, extent: Extent) -> Result<(), SpaceError> {
+        let mut state = self.state.lock();
+        let freed = state.clear(extent).ok_or(SpaceError::Extent(extent));
+        state.give_back(extent);
+        freed
     }
 
     /// As [`Self::free`], for what the root of `generation` is the first not to need.
@@ -404,23 +541,21 @@ impl Space {
             }
         }
         state.next = Generation(next.0.saturating_add(1));
+        let claims = &mut state.claims;
+        claims.frozen = claims.frozen.saturating_add(claims.active);
+        claims.active = 0;
         Ok(delta)
     }
 
-    /// The checkpoint for which [`Self::freeze`] was called did not come about: what it gave out is to be given out again.
-    pub fn thaw(&self, next: Generation, frozen: &Delta) {
-        use crate::tree::Changes as _;
+    /// A root of `generation` comes without a freeze: what was freed since the last one belongs to the root after it.
+    pub fn skip(&self, generation: Generation) {
         let mut state = self.state.lock();
+        let next = Generation(generation.0.saturating_add(1));
         state.next = next;
-        let mut from = Some(Key::MIN);
-        while let Some((key, _)) = from.and_then(|k| frozen.at_or_after(k)) {
-            let [slot, index, _] = key.0;
-            let slot = usize::try_from(slot).ok().and_then(Slot::new);
-            let device = slot.and_then(|s| state.device(s));
-            if let Some(group) = device.and_then(|d| d.groups.get_mut(index as usize)) {
-                group.dirty = true;
+        for pending in state.pending.iter_mut() {
+            if pending.generation == generation {
+                pending.generation = next;
             }
-            from = key.next();
         }
     }
 
@@ -435,13 +570,11 @@ impl Space {
                 return true;
             }
             if let Some(device) = devices.iter_mut().find(|d| d.slot == p.extent.device) {
-                let freed = device.each(p.extent.start.0, p.extent.blocks.0, |g, at, n| {
-                    g.busy.clear(at, n)
-                });
-                device.free = device.free.saturating_add(freed.unwrap_or(0));
+                device.vacate(p.extent.start.0, p.extent.blocks.0);
             }
             false
         });
+        state.fill_reserve();
     }
 
     /// How much room a device has.
@@ -450,7 +583,8 @@ impl Space {
         let of_device = state.pending.iter().filter(|p| p.extent.device == device);
         let pending = of_device.fold(0u64, |n, p| n.saturating_add(p.extent.blocks.0));
         state.device(device).map_or_else(Room::default, |d| Room {
-            free: Blocks(d.free),
+            free: Blocks(d.unclaimed()),
+            claimed: Blocks(d.free.saturating_sub(d.unclaimed())),
             unused: Blocks(d.unused),
             pending: Blocks(pending),
         })
@@ -472,13 +606,6 @@ impl Space {
             .device(device)
             .and_then(|d| d.groups.get((block.0 / GROUP) as usize));
         group.is_none_or(|g| g.used.is_set(block.0 % GROUP))
-    }
-}
-
-fn give_back(state: &mut State, e: Extent) {
-    if let Some(device) = state.device(e.device) {
-        let freed = device.each(e.start.0, e.blocks.0, |g, at, n| g.busy.clear(at, n));
-        device.free = device.free.saturating_add(freed.unwrap_or(0));
     }
 }
 

@@ -10,6 +10,9 @@ use crate::format::journal::Record;
 use crate::format::member::Members;
 use crate::format::node::MAX_VALUE;
 use crate::journal::Journal;
+use crate::space::promise::Promise;
+use crate::space::reserve;
+use crate::space::Purpose;
 use crate::tree::Key;
 use crate::tree::Range;
 use crate::units::Sequence;
@@ -44,12 +47,17 @@ pub struct Transaction<'m, M: Machine> {
     count: u32,
     /// Devices that hold data which this names.
     named: Members,
+    purpose: Purpose,
+    /// What it makes a checkpoint write.
+    change: reserve::Change,
 }
 
 impl<'m, M: Machine> Transaction<'m, M> {
-    pub(crate) fn new(mounted: &'m Mounted<M>) -> Self {
+    pub(crate) fn new(mounted: &'m Mounted<M>, purpose: Purpose) -> Self {
         Transaction {
             mounted,
+            purpose,
+            change: reserve::Change::default(),
             changes: Vec::new(),
             taken: Vec::new(),
             freed: Vec::new(),
@@ -82,6 +90,17 @@ impl<'m, M: Machine> Transaction<'m, M> {
             .map_or(0, |j| j.max_records() / 2)
     }
 
+    /// It turns out to free space, as if [begun so](Mounted::begin_freeing).
+    pub fn frees(&mut self) {
+        self.purpose = Purpose::Freeing;
+    }
+
+    /// Whether it is so large that nothing more should be added: beyond this, one that frees space or takes what was promised may not
+    /// find room on a full volume.
+    pub fn is_large(&self) -> bool {
+        self.change.nodes() >= self.mounted.space.reserve().largest
+    }
+
     fn record(&mut self, record: Record<'_>) -> Result<(), Fault> {
         if self.records.len().saturating_add(record.size()) > self.limit() {
             return Err(Fault::TooLarge);
@@ -92,6 +111,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
             return Err(why.into());
         }
         self.count = self.count.saturating_add(1);
+        self.change = self.change.and(reserve::Change::of(&record));
         Ok(())
     }
 
@@ -161,6 +181,25 @@ impl<'m, M: Machine> Transaction<'m, M> {
 
     /// Makes it happen. It is durable once the group that this returns is.
     pub fn commit(mut self) -> Result<Sequence, Fault> {
+        self.commit_with(None)
+    }
+
+    /// As [`Self::commit`], with what was promised: all that it takes was given out of this promise, and the nodes that come of it are
+    /// covered by it. If it fails, all of that is promised again.
+    pub fn commit_under(mut self, promise: &mut Promise) -> Result<Sequence, Fault> {
+        self.purpose = Purpose::Freeing;
+        let done = self.commit_with(Some(&mut *promise));
+        if done.is_err() {
+            let copies = self.mounted.space.copies();
+            let taken = core::mem::take(&mut self.taken);
+            for run in taken.chunks(copies) {
+                self.mounted.space.give_back_to(promise, run);
+            }
+        }
+        done
+    }
+
+    fn commit_with(&mut self, mut promise: Option<&mut Promise>) -> Result<Sequence, Fault> {
         let mounted = self.mounted;
         let Some(journal) = &mounted.journal else {
             return Err(Fault::ReadOnly);
@@ -168,6 +207,8 @@ impl<'m, M: Machine> Transaction<'m, M> {
         if self.is_empty() {
             return Ok(journal.newest());
         }
+        let nodes = self.change.nodes();
+        let mut waited = 0;
         loop {
             mounted.make_room(self.records.len())?;
             let order = mounted.order.lock();
@@ -179,7 +220,21 @@ impl<'m, M: Machine> Transaction<'m, M> {
             if mounted.is_short_of_journal(self.records.len()) {
                 continue;
             }
-            let group = self.prepare(journal)?;
+            let space = &mounted.space;
+            let Some(granted) = space.grant(nodes, self.purpose, promise.as_deref_mut()) else {
+                drop(order);
+                if mounted.relieve(&mut waited)? {
+                    continue;
+                }
+                return Err(Fault::NoSpace);
+            };
+            let group = match self.prepare(journal) {
+                Ok(group) => group,
+                Err(why) => {
+                    space.revoke(granted, promise);
+                    return Err(why);
+                }
+            };
             if let Err(why) = self.apply() {
                 journal.stop();
                 return Err(why);
@@ -202,8 +257,12 @@ impl<'m, M: Machine> Transaction<'m, M> {
                 tree.reserve(changes, ranges)?;
             }
         }
-        mounted.space.reserve(self.freed.len())?;
-        Ok(journal.append(&self.records, self.count, self.named)?)
+        mounted.space.announce(self.freed.len())?;
+        let appended = journal.append(&self.records, self.count, self.named);
+        if appended.is_err() {
+            mounted.space.renounce(self.freed.len());
+        }
+        Ok(appended?)
     }
 
     /// With the order of commits still held: lets the effects be seen. There is room, so this fails only where what is in memory

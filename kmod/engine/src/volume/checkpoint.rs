@@ -22,6 +22,7 @@ use crate::format::pointer::Pointer;
 use crate::format::pointer::COPIES;
 use crate::format::root::Root;
 use crate::journal::Journal;
+use crate::space::Remedy;
 use crate::tree::delta::Delta;
 use crate::tree::merge;
 use crate::tree::merge::Edition;
@@ -31,24 +32,27 @@ use crate::tree::TreeError;
 use crate::units::Blocks;
 use crate::units::Bytes;
 use crate::units::Generation;
-use crate::units::Sequence;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::SPACE;
+use embr_rt::time::Duration;
 use embr_rt::Arc;
 use embr_rt::Vec;
 
 const NODE_BLOCKS: Blocks = Blocks((NODE_SIZE / BLOCK_SIZE) as u64);
+
+/// How many times to wait a moment for readers of old nodes before the volume counts as full.
+const PATIENCE: u32 = 100;
 
 /// What checkpoints know from one to the next.
 #[derive(Debug)]
 pub struct Checkpoints {
     /// The newest durable root.
     generation: Generation,
-    /// The first group that it needs.
-    first: Sequence,
+    /// Where the journal goes on behind it.
+    end: End,
     /// The changes of the next root are frozen as of here. It stays so until they are in a root, however often that fails.
     frozen: Option<End>,
     /// Bases that were replaced, by the generation of their successor. Readers may still hold them.
@@ -56,11 +60,11 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Of a volume whose newest root is of this generation, and needs the journal from this group on.
-    pub fn new(generation: Generation, first: Sequence) -> Self {
+    /// Of a volume whose newest root is of this generation, and behind which the journal goes on here.
+    pub fn new(generation: Generation, end: End) -> Self {
         Checkpoints {
             generation,
-            first,
+            end,
             frozen: None,
             retired: Vec::new(),
         }
@@ -73,9 +77,18 @@ impl Checkpoints {
 }
 
 impl<M: Machine> Mounted<M> {
-    /// Whether a checkpoint is due.
-    fn is_checkpoint_due(&self, journal: &Journal) -> bool {
-        journal.is_filled(0, 1, 2) || self.dirty_bytes() > self.memory
+    /// Whether a worker in the background should make a [checkpoint](Self::checkpoint) now. Whoever commits makes one himself only
+    /// where it is put off for too long.
+    pub fn checkpoint_due(&self) -> bool {
+        self.is_checkpoint_due(4) || self.space.is_tight()
+    }
+
+    /// Whether so many eighths of a ring are taken, or as much more memory than planned.
+    fn is_checkpoint_due(&self, eighths: u64) -> bool {
+        let memory = (self.memory / 4).saturating_mul(eighths as usize);
+        self.journal
+            .as_ref()
+            .is_some_and(|j| j.is_filled(0, eighths, 8) || self.dirty_bytes() > memory)
     }
 
     /// Whether the journal has no room for so many bytes of records: the last part of it is for checkpoints alone.
@@ -87,31 +100,60 @@ impl<M: Machine> Mounted<M> {
 
     /// Sees to it that a transaction with so many bytes of records finds room. Called with no lock held.
     pub(crate) fn make_room(&self, bytes: usize) -> Result<(), Fault> {
-        let Some(journal) = &self.journal else {
-            return Err(Fault::ReadOnly);
-        };
         if self.is_short_of_journal(bytes) {
-            // Room comes back when the second root after is durable.
-            self.checkpoint()?;
+            let mut checkpoints = self.checkpoints.lock();
             if self.is_short_of_journal(bytes) {
-                self.checkpoint()?;
+                self.checkpoint_with(&mut checkpoints)?;
             }
-        } else if self.is_checkpoint_due(journal) && self.checkpoints.try_lock().is_some() {
-            match self.checkpoint() {
-                // It is tried again later; who needs the room hears of it.
-                Err(Fault::NoMemory | Fault::NoSpace) | Ok(()) => {}
-                Err(why) => return Err(why),
+            // Room comes back when the second root after is durable.
+            if self.is_short_of_journal(bytes) {
+                self.repeat_root(&mut checkpoints)?;
+            }
+        } else if self.is_checkpoint_due(5) {
+            if let Some(mut checkpoints) = self.checkpoints.try_lock() {
+                match self.checkpoint_with(&mut checkpoints) {
+                    // It is tried again later; who needs the room hears of it.
+                    Err(Fault::NoMemory) | Ok(()) => {}
+                    Err(why) => return Err(why),
+                }
             }
         }
         Ok(())
     }
 
+    /// Gets space back that is free and cannot be given out yet. Says whether asking for some again may help; `waited` counts how
+    /// often it was not up to us. Called with no lock held.
+    pub(crate) fn relieve(&self, waited: &mut u32) -> Result<bool, Fault> {
+        let before = self.generation();
+        let remedy = self.space.remedy(before);
+        if remedy == Remedy::Nothing || *waited > PATIENCE {
+            return Ok(false);
+        }
+        if remedy == Remedy::Wait {
+            *waited = waited.saturating_add(1);
+            embr_rt::time::sleep(Duration::from_millis(1));
+        }
+        let mut checkpoints = self.checkpoints.lock();
+        match remedy {
+            // Somebody else did it.
+            _ if checkpoints.generation != before => {}
+            Remedy::Checkpoint => self.checkpoint_with(&mut checkpoints)?,
+            Remedy::Root => self.repeat_root(&mut checkpoints)?,
+            Remedy::Wait => self.release_old(&mut checkpoints),
+            Remedy::Nothing => {}
+        }
+        Ok(true)
+    }
+
     /// Writes a root that has everything that committed before.
     pub fn checkpoint(&self) -> Result<(), Fault> {
+        self.checkpoint_with(&mut self.checkpoints.lock())
+    }
+
+    fn checkpoint_with(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
         let Some(journal) = &self.journal else {
             return Err(Fault::ReadOnly);
         };
-        let mut checkpoints = self.checkpoints.lock();
         let generation = Generation(checkpoints.generation.0.saturating_add(1));
         let end = match checkpoints.frozen {
             Some(end) => end,
@@ -129,8 +171,8 @@ impl<M: Machine> Mounted<M> {
             kept.push(new.unwrap_or(*tree.frozen().1))?;
         }
         let records = self.node_records(journal, generation, &building)?;
-        self.space.reserve(building.freed.len())?;
         let buffer = Vec::zeroed(layout::ROOT_SIZE)?;
+        self.space.announce(building.freed.len())?;
         let published = self
             .append_records(journal, &records, building.written)
             .and_then(|()| self.apply_nodes(generation, &mut building))
@@ -147,19 +189,63 @@ impl<M: Machine> Mounted<M> {
                 checkpoints.retired.push((generation, old))?;
             }
         }
-        let before = core::mem::replace(&mut checkpoints.first, end.next);
-        checkpoints.generation = generation;
         checkpoints.frozen = None;
+        self.space.settle();
+        self.rooted(checkpoints, journal, generation, end);
+        Ok(())
+    }
+
+    /// Writes the newest root once more, as the next one: so there are two that do not need what it does not. It needs no node and
+    /// no record, so it is possible however full the volume is.
+    fn repeat_root(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
+        let Some(journal) = &self.journal else {
+            return Err(Fault::ReadOnly);
+        };
+        if checkpoints.frozen.is_some() {
+            // What is frozen has the next generation.
+            return self.checkpoint_with(checkpoints);
+        }
+        let generation = Generation(checkpoints.generation.0.saturating_add(1));
+        let mut kept: Vec<Base> = Vec::try_with_capacity(self.trees.len())?;
+        for (_, tree) in self.trees.iter() {
+            kept.push(*tree.frozen().1)?;
+        }
+        let buffer = Vec::zeroed(layout::ROOT_SIZE)?;
+        let end = checkpoints.end;
+        self.space.skip(generation);
+        if let Err(why) = self.write_roots(generation, end, &kept, buffer) {
+            journal.stop();
+            return Err(why);
+        }
+        self.rooted(checkpoints, journal, generation, end);
+        Ok(())
+    }
+
+    /// A root is durable.
+    fn rooted(
+        &self,
+        checkpoints: &mut Checkpoints,
+        journal: &Journal,
+        generation: Generation,
+        end: End,
+    ) {
+        let before = core::mem::replace(&mut checkpoints.end, end);
+        checkpoints.generation = generation;
         // The root before this one may be needed still, should this one become unreadable.
-        journal.release(before);
+        journal.release(before.next);
+        self.release_old(checkpoints);
+    }
+
+    /// What neither the newest two roots nor a reader needs can be given out again.
+    fn release_old(&self, checkpoints: &mut Checkpoints) {
         // A base that a reader holds keeps its nodes, and all that were freed later.
         checkpoints
             .retired
             .retain_mut(|(_, base)| !Arc::is_unique(base));
         let held = checkpoints.retired.iter().map(|(g, _)| *g).min();
+        let newest = checkpoints.generation;
         self.space
-            .durable(held.map_or(generation, |held| held.min(generation)));
-        Ok(())
+            .durable(held.map_or(newest, |held| held.min(newest)));
     }
 
     /// Between two transactions: everything that committed so far is in closed groups and frozen deltas.
@@ -343,14 +429,12 @@ impl<'m, M: Machine> Building<'m, M> {
     }
 }
 
-/// Adds blocks to a list, joined with the last of their device where they follow it.
+/// Adds blocks to a list, joined with what lies before them if that came lately.
 fn gather(list: &mut Vec<Extent>, extent: Extent) -> Result<(), NoMem> {
-    let last = list
-        .iter_mut()
-        .rev()
-        .take(COPIES)
-        .find(|e| e.device == extent.device);
-    if let Some(last) = last.filter(|e| e.start.0.saturating_add(e.blocks.0) == extent.start.0) {
+    let follows = |e: &&mut Extent| {
+        e.device == extent.device && e.start.0.saturating_add(e.blocks.0) == extent.start.0
+    };
+    if let Some(last) = list.iter_mut().rev().take(COPIES).find(follows) {
         last.blocks = Blocks(last.blocks.0.saturating_add(extent.blocks.0));
         return Ok(());
     }
@@ -359,17 +443,9 @@ fn gather(list: &mut Vec<Extent>, extent: Extent) -> Result<(), NoMem> {
 
 impl<M: Machine> Sink for Building<'_, M> {
     fn place(&mut self) -> Result<Places, TreeError> {
-        let mounted = self.mounted;
-        self.taken.try_reserve(mounted.copies)?;
-        let mut extents = Vec::new();
-        if !mounted.space.allocate_copies(
-            mounted.present(),
-            mounted.copies,
-            NODE_BLOCKS,
-            &mut extents,
-        )? {
-            return Err(TreeError::NoSpace);
-        }
+        self.taken.try_reserve(COPIES)?;
+        let mut extents = Vec::try_with_capacity(COPIES)?;
+        let complete = self.mounted.space.place(&mut extents);
         let mut places = [Place {
             device: Slot::FIRST,
             block: Blocks(0),
@@ -380,6 +456,9 @@ impl<M: Machine> Sink for Building<'_, M> {
                 block: extent.start,
             };
             gather(&mut self.taken, *extent)?;
+        }
+        if !complete {
+            return Err(TreeError::NoSpace);
         }
         let places = places.get(..extents.len()).and_then(Places::new);
         places.ok_or(TreeError::NoSpace)
@@ -422,8 +501,8 @@ impl<M: Machine> Sink for Building<'_, M> {
 
 impl<M: Machine> Drop for Building<'_, M> {
     fn drop(&mut self) {
-        for extent in self.taken.iter() {
-            self.mounted.space.give_back(*extent);
+        if !self.taken.is_empty() {
+            self.mounted.space.unplace(&self.taken);
         }
     }
 }

@@ -15,9 +15,12 @@ use crate::format::pointer::COPIES;
 use crate::format::root;
 use crate::journal::Journal;
 use crate::journal::Stopped;
+use crate::space::promise::Promise;
+use crate::space::Purpose;
 use crate::space::Room;
 use crate::space::Space;
 use crate::space::SpaceError;
+use crate::space::Usage;
 use crate::tree::layered::Scan;
 use crate::tree::nodes;
 use crate::tree::nodes::Events;
@@ -38,6 +41,7 @@ use crate::units::TreeId;
 use crate::units::Uuid;
 use crate::volume::checkpoint::Checkpoints;
 use core::fmt;
+use embr_rt::Arc;
 use embr_rt::Mutex;
 use embr_rt::Vec;
 
@@ -218,10 +222,10 @@ pub struct Mounted<M> {
     pub(super) epoch: EpochId,
     /// Members that are here and current, in order of their slots.
     pub(super) parts: Vec<Part>,
-    /// How many copies nodes and journal groups have.
+    /// How many copies journal groups have, and how many devices must have a root.
     pub(super) copies: usize,
     pub(crate) trees: Vec<(TreeId, Layered)>,
-    pub(crate) space: Space,
+    pub(crate) space: Arc<Space>,
     /// None where the mount is read-only.
     pub(crate) journal: Option<Journal>,
     /// Whoever holds it gives transactions their place in the order.
@@ -293,22 +297,76 @@ impl<M: Machine> Mounted<M> {
 
     /// Begins a change. Nothing of it is seen before it commits; dropped, it never was.
     pub fn begin(&self) -> Result<Transaction<'_, M>, Fault> {
+        self.begin_for(Purpose::Taking)
+    }
+
+    /// As [`Self::begin`], for a change that frees space, or is on the way to it: it finds room when the volume is full. It must not
+    /// [become large](Transaction::is_large), nor make the volume grow for good.
+    pub fn begin_freeing(&self) -> Result<Transaction<'_, M>, Fault> {
+        self.begin_for(Purpose::Freeing)
+    }
+
+    fn begin_for(&self, purpose: Purpose) -> Result<Transaction<'_, M>, Fault> {
         match self.journal {
-            Some(_) => Ok(Transaction::new(self)),
+            Some(_) => Ok(Transaction::new(self, purpose)),
             None => Err(Fault::ReadOnly),
         }
     }
 
-    /// Gives out from `least` to `most` blocks that lie together on a device, for a transaction to [take](Transaction::take).
+    /// Gives out from `least` to `most` blocks that lie together on a device, for a transaction to [take](Transaction::take). May wait
+    /// for a checkpoint.
     pub fn allocate(&self, device: Slot, least: Blocks, most: Blocks) -> Result<Extent, Fault> {
-        self.space
-            .allocate(device, least, most)
-            .ok_or(Fault::NoSpace)
+        self.until_found(|| self.space.allocate(device, least, most))
+    }
+
+    /// Promises that so many blocks of data will find room, in as many copies as the volume keeps and however they come to lie, and so
+    /// will all that must be noted of them. May wait for a checkpoint.
+    pub fn promise(&self, blocks: Blocks) -> Result<Promise, Fault> {
+        if self.is_read_only() {
+            return Err(Fault::ReadOnly);
+        }
+        self.until_found(|| Space::promise(&self.space, blocks))
+    }
+
+    /// Gives out blocks of a promise: appends to `out` one run of at least one block and at most `most` for each copy, all as long
+    /// and each on a device of its own, and says how long. They are for a transaction to take that
+    /// [commits under](Transaction::commit_under) this promise. Fails for want of space only where nothing is left of the promise.
+    pub fn allocate_promised(
+        &self,
+        promise: &mut Promise,
+        most: Blocks,
+        out: &mut Vec<Extent>,
+    ) -> Result<Blocks, Fault> {
+        let found = self.space.allocate_promised(promise, most, out)?;
+        found.ok_or(Fault::NoSpace)
+    }
+
+    /// Takes back all copies of a run that was given out of a promise and not taken: it is promised again.
+    pub fn give_back_to(&self, promise: &mut Promise, copies: &[Extent]) {
+        self.space.give_back_to(promise, copies);
     }
 
     /// Takes back what was given out and not taken.
     pub fn give_back(&self, extent: Extent) {
         self.space.give_back(extent);
+    }
+
+    /// How much room there is for data, what is kept back not counted.
+    pub fn statfs(&self) -> Usage {
+        self.space.usage()
+    }
+
+    /// Asks until something is found, or nothing brings space back any more.
+    fn until_found<T>(&self, ask: impl Fn() -> Option<T>) -> Result<T, Fault> {
+        let mut waited = 0;
+        loop {
+            if let Some(found) = ask() {
+                return Ok(found);
+            }
+            if !self.relieve(&mut waited)? {
+                return Err(Fault::NoSpace);
+            }
+        }
     }
 
     /// How much room a device has.

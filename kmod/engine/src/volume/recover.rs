@@ -22,6 +22,7 @@ use crate::journal::scan::Source;
 use crate::journal::Copy;
 use crate::journal::Journal;
 use crate::journal::Writer;
+use crate::space::reserve::Change;
 use crate::space::Managed;
 use crate::space::Space;
 use crate::tree::Base;
@@ -46,6 +47,7 @@ use crate::volume::mounted::SPACE;
 use crate::volume::mounted::TREES;
 use crate::volume::probe::Member;
 use embr_rt::lock_class;
+use embr_rt::Arc;
 use embr_rt::Mutex;
 use embr_rt::Vec;
 
@@ -144,11 +146,15 @@ impl<M: Machine> Mounted<M> {
             epoch: volume.epoch().id,
             copies: Self::copies_for(volume.geometry().parity(), parts.len()),
             trees: layers(&bases)?,
-            space: managed(&parts, Generation(root.generation.0.saturating_add(1)))?,
+            space: managed(
+                &parts,
+                Generation(root.generation.0.saturating_add(1)),
+                volume.geometry().parity(),
+            )?,
             journal: None,
             order: Mutex::try_new((), lock_class!("order of commits"))?,
             checkpoints: Mutex::try_new(
-                Checkpoints::new(root.generation, root.journal.next.next),
+                Checkpoints::new(root.generation, root.journal.next),
                 lock_class!("checkpoint"),
             )?,
             memory: usize::try_from(options.dirty.0).unwrap_or(usize::MAX),
@@ -200,6 +206,7 @@ impl<M: Machine> Mounted<M> {
             })?;
         }
         let from = root.journal.next;
+        let mut change = Change::default();
         let scan = Scan::read(
             self.devices(),
             self.hasher(),
@@ -207,13 +214,18 @@ impl<M: Machine> Mounted<M> {
             sources,
             from.next,
         )?;
-        scan.follow(
+        let replayed = scan.follow(
             self.devices(),
             self.hasher(),
             from,
             |epoch| epoch == self.epoch,
-            |group, record| self.redo(root.generation, group, record),
-        )
+            |group, record| {
+                change = change.and(Change::of(&record));
+                self.redo(root.generation, group, record)
+            },
+        )?;
+        self.space.adopt(change.nodes());
+        Ok(replayed)
     }
 
     fn redo(&self, root: Generation, group: Sequence, record: Record<'_>) -> Result<(), Fault> {
@@ -235,7 +247,13 @@ impl<M: Machine> Mounted<M> {
             Record::NodesTaken(generation, extent) if generation <= root => {
                 self.redo_take(extent)?
             }
-            Record::NodesFreed(generation, extent) if generation <= root => {
+            // The root before this one does not need them either.
+            Record::NodesFreed(generation, extent) if generation < root => {
+                if self.present().has(extent.device) {
+                    self.space.free_at_once(extent)?;
+                }
+            }
+            Record::NodesFreed(generation, extent) if generation == root => {
                 self.redo_free(extent, Some(generation))?;
             }
             Record::NodesTaken(..) | Record::NodesFreed(..) => {}
@@ -245,7 +263,7 @@ impl<M: Machine> Mounted<M> {
 
     fn redo_take(&self, extent: Extent) -> Result<(), Fault> {
         if self.present().has(extent.device) {
-            self.space.take(extent)?;
+            self.space.take_again(extent)?;
         }
         Ok(())
     }
@@ -254,7 +272,7 @@ impl<M: Machine> Mounted<M> {
         if !self.present().has(extent.device) {
             return Ok(());
         }
-        self.space.reserve(1)?;
+        self.space.announce(1)?;
         match as_of {
             Some(generation) => self.space.free_as_of(extent, generation)?,
             None => self.space.free(extent)?,
@@ -298,7 +316,7 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
     Ok(trees)
 }
 
-fn managed(parts: &[Part], next: Generation) -> Result<Space, Fault> {
+fn managed(parts: &[Part], next: Generation, parity: u8) -> Result<Arc<Space>, Fault> {
     let mut all = Vec::new();
     for part in parts {
         all.push((part, fixed(part)?))?;
@@ -311,5 +329,8 @@ fn managed(parts: &[Part], next: Generation) -> Result<Space, Fault> {
             fixed,
         })?;
     }
-    Ok(Space::try_new(&managed, next)?)
+    let others = TREES.len().saturating_sub(1);
+    Ok(Arc::try_new(Space::try_new(
+        &managed, next, parity, others,
+    )?)?)
 }

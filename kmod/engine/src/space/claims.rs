@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is promised of free space: to the nodes that transactions will make necessary, to the checkpoint that writes them, to data
+//! that wait to be written.
+
+use crate::error::NoMem;
+use crate::format::geometry::Geometry;
+use crate::format::journal::Extent;
+use crate::format::pointer::COPIES;
+use crate::space::bits::SLOT;
+use crate::space::promise::Promise;
+use crate::space::reserve::Reserve;
+use crate::space::share;
+use crate::space::Purpose;
+use crate::space::Remedy;
+use crate::space::Space;
+use crate::space::State;
+use crate::space::Usage;
+use crate::units::Blocks;
+use crate::units::Generation;
+use embr_rt::Arc;
+use embr_rt::Vec;
+
+/// One part in so many of what is free goes to the metadata of what is written.
+const METADATA_IN: u64 = 64;
+
+/// Nodes that a transaction which commits was given: from its promise, and from others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Granted {
+    promised: u64,
+    other: u64,
+}
+
+impl State {
+    /// Places for one run of blocks of each copy of what was promised: how many blocks, from one to `most`.
+    fn allocate_promised(&mut self, most: u64, out: &mut Vec<Extent>) -> Option<u64> {
+        let count = self.claims.data.count as usize;
+        let before = out.len();
+        let highest = |devices: &[super::Device], out: &[Extent]| {
+            let others = devices.iter().filter(|d| {
+                let mut chosen = out.iter().skip(before);
+                !chosen.any(|e| e.device == d.slot)
+            });
+            others
+                .max_by_key(|d| d.promised)
+                .map(|d| (d.slot, d.promised))
+        };
+        let mut blocks = most;
+        while out.len().saturating_sub(before) < count {
+            let (slot, promised) = highest(&self.devices, out)?;
+            let place = Extent {
+                device: slot,
+                start: Blocks(0),
+                blocks: Blocks(0),
+            };
+            blocks = blocks.min(promised);
+            out.push_within_capacity(place).ok()?;
+        }
+        // What the other devices have must still be enough for what remains.
+        let beyond = highest(&self.devices, out).map_or(0, |(_, promised)| promised);
+        blocks = blocks.min(self.claims.blocks.saturating_sub(beyond));
+        for place in out.iter_mut().skip(before) {
+            let device = self.devices.iter_mut().find(|d| d.slot == place.device)?;
+            // As long a run as there is, within reason.
+            let tries = [blocks, blocks / 8, 1];
+            let found =
+                (tries.iter()).find_map(|least| device.allocate((*least).max(1), blocks, blocks));
+            let (start, length) = found?;
+            place.start = Blocks(start);
+            place.blocks = Blocks(length);
+            blocks = blocks.min(length);
+        }
+        for place in out.iter_mut().skip(before) {
+            let device = self.devices.iter_mut().find(|d| d.slot == place.device)?;
+            let surplus = place.blocks.0.saturating_sub(blocks);
+            device.vacate(place.start.0.saturating_add(blocks), surplus);
+            device.promised = device.promised.saturating_sub(blocks);
+            place.blocks = Blocks(blocks);
+        }
+        self.claims.blocks = self.claims.blocks.saturating_sub(blocks);
+        Some(blocks)
+    }
+
+    /// What as many blocks of nodes as a node takes cost in blocks of data.
+    fn in_data(&self, nodes: u64) -> u64 {
+        let blocks = nodes
+            .saturating_mul(self.claims.nodes.count)
+            .saturating_mul(SLOT);
+        blocks.checked_div(self.claims.data.count).unwrap_or(blocks)
+    }
+}
+
+impl Space {
+    /// Gives a transaction that is about to commit the nodes that its checkpoint may need: from its promise first.
+    pub fn grant(
+        &self,
+        nodes: u64,
+        purpose: Purpose,
+        promise: Option<&mut Promise>,
+    ) -> Option<Granted> {
+        let mut state = self.state.lock();
+        let promised = promise.as_ref().map_or(0, |p| p.nodes.min(nodes));
+        let other = nodes.saturating_sub(promised);
+        if !state.claim(other, purpose) {
+            return None;
+        }
+        if let Some(promise) = promise {
+            promise.nodes = promise.nodes.saturating_sub(promised);
+        }
+        state.claims.active = state.claims.active.saturating_add(nodes);
+        Some(Granted { promised, other })
+    }
+
+    /// The transaction did not commit.
+    pub fn revoke(&self, granted: Granted, promise: Option<&mut Promise>) {
+        let mut state = self.state.lock();
+        let mut all = granted.other;
+        match promise {
+            Some(promise) => promise.nodes = promise.nodes.saturating_add(granted.promised),
+            None => all = all.saturating_add(granted.promised),
+        }
+        let granted = granted.promised.saturating_add(granted.other);
+        state.claims.active = state.claims.active.saturating_sub(granted);
+        state.release(all);
+    }
+
+    /// Mounting: the nodes that what was replayed may need. They were promised before the crash, so that they are there.
+    pub fn adopt(&self, nodes: u64) {
+        let mut state = self.state.lock();
+        state.fill_reserve();
+        let claims = &state.claims;
+        let nodes = share::claimable_nodes(&state.devices, claims.nodes, nodes);
+        let State {
+            devices, claims, ..
+        } = &mut *state;
+        if share::claim_nodes(devices, claims.nodes, nodes) {
+            claims.active = claims.active.saturating_add(nodes);
+        }
+    }
+
+    /// Promises room for so many blocks of data and what comes of them, if it is there.
+    pub fn promise(this: &Arc<Self>, blocks: Blocks) -> Option<Promise> {
+        let nodes = Promise::nodes_for(blocks);
+        let mut state = this.state.lock();
+        if !state.claim(nodes, Purpose::Taking) {
+            return None;
+        }
+        let State {
+            devices, claims, ..
+        } = &mut *state;
+        if !share::claim_blocks(devices, claims.data, blocks.0) {
+            state.release(nodes);
+            return None;
+        }
+        claims.blocks = claims.blocks.saturating_add(blocks.0);
+        Some(Promise {
+            space: this.clone(),
+            blocks: blocks.0,
+            nodes,
+        })
+    }
+
+    /// Takes back what is left of a promise.
+    pub(super) fn forgo(&self, blocks: u64, nodes: u64) {
+        let mut state = self.state.lock();
+        let State {
+            devices, claims, ..
+        } = &mut *state;
+        share::release_blocks(devices, claims.data, blocks);
+        claims.blocks = claims.blocks.saturating_sub(blocks);
+        state.release(nodes);
+    }
+
+    /// Gives out blocks of a promise: one run of so many blocks, at least one and at most `most`, for each copy, each on a device of
+    /// its own. None only where nothing is left of the promise. Whoever gets them commits or [returns](Self::give_back_to) them.
+    pub fn allocate_promised(
+        &self,
+        promise: &mut Promise,
+        most: Blocks,
+        out: &mut Vec<Extent>,
+    ) -> Result<Option<Blocks>, NoMem> {
+        out.try_reserve(COPIES)?;
+        let most = most.0.min(promise.blocks);
+        if most == 0 {
+            return Ok(None);
+        }
+        let mut state = self.state.lock();
+        let blocks = state.allocate_promised(most, out);
+        promise.blocks = promise.blocks.saturating_sub(blocks.unwrap_or(0));
+        Ok(blocks.map(Blocks))
+    }
+
+    /// Takes back what was given out of a promise, all copies of a run, and never committed: it is promised again.
+    pub fn give_back_to(&self, promise: &mut Promise, copies: &[Extent]) {
+        let mut state = self.state.lock();
+        for extent in copies {
+            state.give_back(*extent);
+            if let Some(device) = state.device(extent.device) {
+                device.promised = device.promised.saturating_add(extent.blocks.0);
+            }
+        }
+        let blocks = copies.first().map_or(0, |e| e.blocks.0);
+        state.claims.blocks = state.claims.blocks.saturating_add(blocks);
+        promise.blocks = promise.blocks.saturating_add(blocks);
+    }
+
+    /// Gives a checkpoint places for one node, from what its transactions were granted and then from the reserve. Room in `out` for
+    /// all copies must be there.
+    pub fn place(&self, out: &mut Vec<Extent>) -> bool {
+        let mut state = self.state.lock();
+        let claims = &mut state.claims;
+        let (frozen, kept) = &mut claims.built;
+        if let Some(left) = claims.frozen.checked_sub(1) {
+            claims.frozen = left;
+            *frozen = frozen.saturating_add(1);
+        } else if let Some(left) = claims.kept.checked_sub(1) {
+            claims.kept = left;
+            *kept = kept.saturating_add(1);
+        } else {
+            return false;
+        }
+        state.place(out).is_some()
+    }
+
+    /// The checkpoint came to nothing: its places are free, and promised to it as before.
+    pub fn unplace(&self, places: &[Extent]) {
+        let mut state = self.state.lock();
+        for extent in places {
+            state.unplace(*extent);
+        }
+        let claims = &mut state.claims;
+        let (frozen, kept) = core::mem::take(&mut claims.built);
+        claims.frozen = claims.frozen.saturating_add(frozen);
+        claims.kept = claims.kept.saturating_add(kept);
+    }
+
+    /// The checkpoint came about: what it was granted and did not need goes back.
+    pub fn settle(&self) {
+        let mut state = self.state.lock();
+        state.claims.built = (0, 0);
+        let rest = core::mem::take(&mut state.claims.frozen);
+        state.release(rest);
+    }
+
+    /// What would bring space back, if `newest` is the newest root.
+    pub fn remedy(&self, newest: Generation) -> Remedy {
+        let state = self.state.lock();
+        let claims = &state.claims;
+        let is_above = |p: &super::Pending| p.generation > newest;
+        let is_newest = |p: &super::Pending| p.generation == newest;
+        if claims.active != 0 || claims.frozen != 0 || state.pending.iter().any(is_above) {
+            return Remedy::Checkpoint;
+        }
+        if state.pending.iter().any(is_newest) {
+            return Remedy::Root;
+        }
+        match state.pending.is_empty() {
+            true => Remedy::Nothing,
+            false => Remedy::Wait,
+        }
+    }
+
+    /// Whether what transactions were granted is more than what is left: a checkpoint gives most of it back.
+    pub fn is_tight(&self) -> bool {
+        let state = self.state.lock();
+        let claims = &state.claims;
+        let granted = claims.active.saturating_add(claims.frozen);
+        granted != 0 && share::claimable_nodes(&state.devices, claims.nodes, granted) < granted
+    }
+
+    /// How many copies of data there are.
+    pub fn copies(&self) -> usize {
+        self.state.lock().claims.data.count as usize
+    }
+
+    /// The reserve of this volume.
+    pub fn reserve(&self) -> Reserve {
+        self.state.lock().claims.reserve
+    }
+
+    /// How much room there is for data.
+    pub fn usage(&self) -> Usage {
+        let state = self.state.lock();
+        let claims = &state.claims;
+        // Copies are at most five.
+        let copies = claims.data.count.saturating_sub(1) as u8;
+        let Ok(geometry) = Geometry::new(1, copies) else {
+            return Usage::default();
+        };
+        let pending = |d: &super::Device| {
+            let of_device = state.pending.iter().filter(|p| p.extent.device == d.slot);
+            of_device.fold(0u64, |n, p| n.saturating_add(p.extent.blocks.0))
+        };
+        let hidden = state.in_data(claims.reserve.full);
+        let total = geometry.capacity(state.devices.iter().map(|d| Blocks(d.managed)));
+        let room = |d: &super::Device| Blocks(d.unclaimed().saturating_add(pending(d)));
+        let unclaimed = geometry.capacity(state.devices.iter().map(room)).0;
+        let granted = state.in_data(claims.active.saturating_add(claims.frozen));
+        let missing = state.in_data(claims.reserve.full.saturating_sub(claims.kept));
+        let left = unclaimed.saturating_add(granted).saturating_sub(missing);
+        let net = |blocks: u64| blocks.saturating_sub(blocks / METADATA_IN);
+        let available = Blocks(net(left));
+        Usage {
+            total: Blocks(net(total.0.saturating_sub(hidden))),
+            free: Blocks(available.0.saturating_add(claims.blocks)),
+            available,
+        }
+    }
+}

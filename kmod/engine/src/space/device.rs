@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The space of one device: what is used, what must not be given out, and how much of the rest is spoken for. A node takes a
+//! *slot*, four blocks that begin at a multiple of four; slots that are wholly free are counted, and data breaks into one only
+//! while there are more of them than nodes were promised. It knows nothing of who was promised what.
+
+use crate::error::NoMem;
+use crate::format::member::Slot;
+use crate::space::bits::Bits;
+use crate::space::bits::Search;
+use crate::space::bits::SLOT;
+use crate::space::SpaceError;
+use crate::space::GROUP;
+use embr_rt::Vec;
+
+/// So many blocks that one item of the tree describes.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// What the tree says, with all transactions that committed.
+    pub(super) used: Bits,
+    /// Used, or not to be given out.
+    pub(super) busy: Bits,
+    /// Whether `used` differs from what the tree was given last.
+    pub(super) dirty: bool,
+    /// Blocks that are not busy.
+    free: u64,
+    /// Slots of which no block is busy.
+    whole: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) slot: Slot,
+    pub(super) groups: Vec<Group>,
+    blocks: u64,
+    /// Blocks that are not fixed.
+    pub(super) managed: u64,
+    /// Where the last allocation ended.
+    cursor: u64,
+    /// Blocks that are not busy.
+    pub(super) free: u64,
+    /// Slots of which no block is busy.
+    pub(super) whole: u64,
+    /// Blocks that are not used.
+    pub(super) unused: u64,
+    /// Slots that are promised to nodes.
+    pub(super) slots: u64,
+    /// Blocks that are promised to data.
+    pub(super) promised: u64,
+    /// The device's part of what is being promised or taken back.
+    pub(super) share: u64,
+}
+
+impl Group {
+    fn try_new(length: u64) -> Result<Self, NoMem> {
+        let busy = Bits::try_new(length)?;
+        Ok(Group {
+            used: Bits::try_new(length)?,
+            dirty: false,
+            free: length,
+            whole: busy.slots_at(0, length),
+            busy,
+        })
+    }
+
+    /// Changes busy bits by `change`, which says how many; the counts follow.
+    fn change(&mut self, at: u64, n: u64, change: impl FnOnce(&mut Self) -> u64) -> Changed {
+        let before = self.busy.slots_at(at, n);
+        let blocks = change(self);
+        let after = self.busy.slots_at(at, n);
+        self.whole = self.whole.saturating_sub(before).saturating_add(after);
+        Changed {
+            blocks,
+            before,
+            after,
+        }
+    }
+}
+
+/// What a change of busy bits came to.
+struct Changed {
+    blocks: u64,
+    before: u64,
+    after: u64,
+}
+
+impl Device {
+    pub(super) fn try_new(slot: Slot, blocks: u64) -> Result<Self, SpaceError> {
+        let mut device = Device {
+            slot,
+            groups: Vec::new(),
+            blocks,
+            managed: blocks,
+            cursor: 0,
+            free: blocks,
+            whole: 0,
+            unused: blocks,
+            slots: 0,
+            promised: 0,
+            share: 0,
+        };
+        for start in (0..blocks).step_by(GROUP as usize) {
+            let group = Group::try_new(blocks.saturating_sub(start).min(GROUP))?;
+            device.whole = device.whole.saturating_add(group.whole);
+            device.groups.push(group)?;
+        }
+        Ok(device)
+    }
+
+    /// Calls `f` with the groups that the blocks lie in, and where in them; no blocks beyond the end.
+    pub(super) fn each(
+        &mut self,
+        start: u64,
+        count: u64,
+        mut f: impl FnMut(&mut Group, u64, u64) -> u64,
+    ) -> Option<u64> {
+        let end = start.checked_add(count).filter(|end| *end <= self.blocks)?;
+        let mut changed = 0u64;
+        let mut at = start;
+        while at < end {
+            let within = at % GROUP;
+            let n = end.saturating_sub(at).min(GROUP.saturating_sub(within));
+            let group = self.groups.get_mut(usize::try_from(at / GROUP).ok()?)?;
+            changed = changed.saturating_add(f(group, within, n));
+            at = at.saturating_add(n);
+        }
+        Some(changed)
+    }
+
+    fn change_busy(
+        &mut self,
+        start: u64,
+        count: u64,
+        mut f: impl FnMut(&mut Group, u64, u64) -> u64,
+    ) -> Option<Changed> {
+        let mut sum = Changed {
+            blocks: 0,
+            before: 0,
+            after: 0,
+        };
+        self.each(start, count, |group, at, n| {
+            let changed = group.change(at, n, |group| f(group, at, n));
+            sum.blocks = sum.blocks.saturating_add(changed.blocks);
+            sum.before = sum.before.saturating_add(changed.before);
+            sum.after = sum.after.saturating_add(changed.after);
+            0
+        })?;
+        self.whole = self
+            .whole
+            .saturating_sub(sum.before)
+            .saturating_add(sum.after);
+        Some(sum)
+    }
+
+    /// From now on these blocks are not given out; says how many were not so before.
+    pub(super) fn occupy(&mut self, start: u64, count: u64) -> Option<u64> {
+        let changed = self.change_busy(start, count, |group, at, n| {
+            let blocks = group.busy.set(at, n);
+            group.free = group.free.saturating_sub(blocks);
+            blocks
+        })?;
+        self.free = self.free.saturating_sub(changed.blocks);
+        Some(changed.blocks)
+    }
+
+    /// What is used in a group is not given out.
+    pub(super) fn occupy_used(&mut self, index: usize) {
+        let Some(group) = self.groups.get_mut(index) else {
+            return;
+        };
+        let (free, whole) = (group.free, group.whole);
+        group.busy.set_as(&group.used);
+        let length = group.busy.length();
+        group.free = length.saturating_sub(group.busy.count());
+        group.whole = group.busy.slots_at(0, length);
+        let (less_free, less_whole) = (
+            free.saturating_sub(group.free),
+            whole.saturating_sub(group.whole),
+        );
+        self.free = self.free.saturating_sub(less_free);
+        self.whole = self.whole.saturating_sub(less_whole);
+    }
+
+    /// Those of the blocks that are not used can be given out again.
+    pub(super) fn vacate(&mut self, start: u64, count: u64) -> Option<u64> {
+        let changed = self.change_busy(start, count, |group, at, n| {
+            let blocks = group.busy.clear_unless(&group.used, at, n);
+            group.free = group.free.saturating_add(blocks);
+            blocks
+        })?;
+        self.free = self.free.saturating_add(changed.blocks);
+        Some(changed.blocks)
+    }
+
+    /// Blocks that can be given out and are promised to nobody.
+    pub(super) fn unclaimed(&self) -> u64 {
+        let nodes = self.slots.saturating_mul(SLOT);
+        self.free
+            .saturating_sub(nodes)
+            .saturating_sub(self.promised)
+    }
+
+    /// Slots that can be promised to nodes.
+    pub(super) fn unclaimed_slots(&self) -> u64 {
+        let whole = self.whole.saturating_sub(self.slots);
+        whole.min(self.unclaimed() / SLOT)
+    }
+
+    /// Gives out from `least` to `most` blocks for data: of those that nobody was promised, and of `own` that were promised to the
+    /// caller.
+    pub(super) fn allocate(&mut self, least: u64, most: u64, own: u64) -> Option<(u64, u64)> {
+        let most = most.min(self.unclaimed().saturating_add(own));
+        // So many slots at most does a run of that length break.
+        let spare = self.whole.saturating_sub(self.slots);
+        let unbroken = spare.saturating_mul(SLOT).saturating_sub(SLOT - 1);
+        if most < least {
+            return None;
+        }
+        if unbroken >= least {
+            return self.find(Search::Anywhere, least, most.min(unbroken));
+        }
+        self.find(Search::InBrokenSlots, least, most)
+    }
+
+    fn find(&mut self, search: Search, least: u64, most: u64) -> Option<(u64, u64)> {
+        let from = self.cursor;
+        let (start, length) = self.search(from, |group, from| {
+            let enough = group.free >= least;
+            enough.then(|| group.busy.run(search, from, least, most))?
+        })?;
+        self.occupy(start, length)?;
+        self.cursor = start.saturating_add(length);
+        Some((start, length))
+    }
+
+    /// Gives out a slot for a node; if `far` from a place, then beginning the search half a device behind it.
+    pub(super) fn allocate_slot(&mut self, far: Option<u64>) -> Option<u64> {
+        let half = self.blocks / 2;
+        let from = match far {
+            Some(at) if at < half => at.saturating_add(half),
+            Some(at) => at.saturating_sub(half),
+            None => self.cursor,
+        };
+        let (start, _) = self.search(from, |group, from| {
+            (group.whole != 0).then(|| group.busy.slot(from).map(|at| (at, SLOT)))?
+        })?;
+        self.occupy(start, SLOT)?;
+        if far.is_none() {
+            self.cursor = start.saturating_add(SLOT);
+        }
+        Some(start)
+    }
+
+    /// What `look` finds first from a block on, round the device. A group's answer is counted from its begin.
+    fn search(
+        &self,
+        from: u64,
+        look: impl Fn(&Group, u64) -> Option<(u64, u64)>,
+    ) -> Option<(u64, u64)> {
+        let count = self.groups.len();
+        let first = usize::try_from(from / GROUP).ok()?;
+        // The group of the beginning comes twice: from there on, and at last its own begin.
+        for n in 0..=count {
+            let index = first.saturating_add(n).checked_rem(count)?;
+            let within = if n == 0 { from % GROUP } else { 0 };
+            let group = self.groups.get(index)?;
+            if let Some((begin, length)) = look(group, within) {
+                let start = (index as u64).saturating_mul(GROUP).saturating_add(begin);
+                return Some((start, length));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The arithmetic of reserves: how many nodes a checkpoint may have to write for what transactions changed, and how many stay
+//! out of reach for whoever takes space. Why these numbers are enough is in docs/decisions/0003-free-space.md.
+
+use crate::format::journal::Record;
+use crate::format::node;
+use crate::format::node::INNER_ENTRY;
+use crate::format::node::LEAF_ENTRY;
+use crate::format::node::NODE_SIZE;
+use crate::units::Blocks;
+
+/// Bytes of entries in a node.
+const ROOM: u64 = node::room(NODE_SIZE) as u64;
+/// A node that is not the root has at least so many children.
+const CHILDREN: u64 = (node::room(NODE_SIZE) / 4 / INNER_ENTRY) as u64;
+/// Nodes that changing one key may rewrite: two leaves, and three of the nodes above them.
+const PER_KEY: u64 = 5;
+/// Bytes of entries that fill a node, where many are written: three quarters less a little.
+const FILLED: u64 = ROOM / 100 * 73;
+/// Keys of the largest transaction that must always be possible, and their bytes.
+const LARGEST: Change = Change {
+    keys: 16,
+    bytes: 16384,
+};
+/// The part of a volume that is kept for transactions that free space, and the most that it is.
+const KEPT_IN: u64 = 128;
+const KEPT_MOST: u64 = 32768;
+/// Blocks of a file whose place one item says.
+const WINDOW: u64 = 32;
+
+/// What a transaction changes, as far as its nodes are concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Change {
+    /// Keys that it touches.
+    keys: u64,
+    /// Bytes that these and what must lead to them take.
+    bytes: u64,
+}
+
+/// A leaf that is split gives its parent a child more, and that one, rarely, another.
+const CHILD: u64 = 2 * INNER_ENTRY as u64;
+
+impl Change {
+    /// One key gets a value of so many bytes.
+    pub fn set(value: usize) -> Self {
+        let entry = (value as u64).saturating_add(LEAF_ENTRY as u64);
+        Change {
+            keys: 1,
+            bytes: entry.saturating_add(CHILD),
+        }
+    }
+
+    /// One key is removed.
+    pub const GONE: Self = Change {
+        keys: 1,
+        bytes: CHILD,
+    };
+
+    /// A range of keys is removed: only the leaves at its ends are written.
+    pub const RANGE_GONE: Self = Change {
+        keys: 2,
+        bytes: 2 * CHILD,
+    };
+
+    /// What a record of the journal changes.
+    pub fn of(record: &Record<'_>) -> Self {
+        match record {
+            Record::Set(_, _, value) => Change::set(value.len()),
+            Record::Gone(..) => Change::GONE,
+            Record::RangeGone(..) => Change::RANGE_GONE,
+            // Free space is counted as a whole.
+            _ => Change::default(),
+        }
+    }
+
+    /// What so many blocks of a file need, written in one go: the items of their windows, the inode's, and what is appended
+    /// to other trees.
+    pub fn of_data(blocks: Blocks) -> Self {
+        let windows = (blocks.0 / WINDOW).saturating_add(2);
+        Change {
+            keys: windows.saturating_add(4),
+            bytes: blocks.0.saturating_mul(256),
+        }
+    }
+
+    /// Both.
+    pub fn and(self, other: Self) -> Self {
+        Change {
+            keys: self.keys.saturating_add(other.keys),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// Nodes that a checkpoint may have to write because of it.
+    pub fn nodes(self) -> u64 {
+        let by_keys = self.keys.saturating_mul(PER_KEY);
+        by_keys.saturating_add(self.bytes.div_ceil(FILLED))
+    }
+
+    /// Nodes by which the trees may have grown once it is written and what it replaced is free.
+    pub fn growth(self) -> u64 {
+        let split = self.keys.saturating_add(self.keys / 32);
+        split.saturating_add(self.bytes.div_ceil(FILLED))
+    }
+}
+
+/// How much is kept back on a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reserve {
+    /// Nodes that a checkpoint may write beyond those of the transactions, and as many again for their growth: nobody gets them.
+    pub floor: u64,
+    /// Nodes that only transactions get that free space; those of the floor are among them.
+    pub full: u64,
+    /// Nodes that one of these may need.
+    pub largest: u64,
+}
+
+/// The levels of a tree that has at most so many leaves.
+fn levels(leaves: u64) -> u64 {
+    let mut nodes = leaves;
+    let mut levels = 1u64;
+    while nodes > 1 {
+        nodes /= CHILDREN;
+        levels = levels.saturating_add(1);
+    }
+    levels
+}
+
+impl Reserve {
+    /// For a volume that has room for so many nodes, with so many items of free space, and so many other trees.
+    pub fn new(nodes: u64, groups: u64, trees: u64) -> Self {
+        let per_checkpoint = Self::space(groups).saturating_add(Self::high(nodes, trees));
+        let largest = LARGEST.nodes();
+        let kept = (nodes / KEPT_IN)
+            .min(KEPT_MOST)
+            .max(largest.saturating_add(per_checkpoint).saturating_add(32));
+        let floor = per_checkpoint.saturating_mul(2);
+        Reserve {
+            floor,
+            full: floor.saturating_add(kept),
+            largest: kept
+                .saturating_sub(per_checkpoint)
+                .saturating_sub(32)
+                .max(largest),
+        }
+    }
+
+    /// The tree of free space, written anew as a whole.
+    fn space(groups: u64) -> u64 {
+        if groups <= 3 {
+            return 1;
+        }
+        let above = groups / 16;
+        groups
+            .saturating_add(above)
+            .saturating_add(levels(groups).saturating_mul(3))
+            .saturating_add(2)
+    }
+
+    /// The nodes of the other trees that lie two levels and more above the leaves, and what the right edge of each may add.
+    fn high(nodes: u64, trees: u64) -> u64 {
+        let mut all = 0u64;
+        let mut level = nodes / CHILDREN / CHILDREN;
+        while level != 0 {
+            all = all.saturating_add(level.saturating_mul(2));
+            level /= CHILDREN;
+        }
+        let edge = levels(nodes).saturating_mul(3).saturating_add(2);
+        all.saturating_add(edge.saturating_mul(trees))
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a promise of things that have several copies is divided among devices, so that whoever holds it finds a device for each
+//! copy. Only the number per device is kept. Where copies must lie on different devices, n things with c copies find places if
+//! and only if the numbers add up to n * c and none is above n; taking one from each of the c highest keeps it so. The division
+//! always evens out what is left on the devices, which is also what fits most.
+
+use crate::space::device::Device;
+
+/// How many copies there are, and whether each needs a device of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Copies {
+    /// How many.
+    pub count: u64,
+    /// Whether each needs a device of its own.
+    pub apart: bool,
+}
+
+impl Copies {
+    /// How many copies of `things` one device may have.
+    fn most(self, things: u64) -> u64 {
+        match self.apart {
+            true => things,
+            false => things.saturating_mul(self.count),
+        }
+    }
+
+    fn all(self, things: u64) -> u64 {
+        things.saturating_mul(self.count)
+    }
+}
+
+fn above(value: u64, level: u64, most: u64) -> u64 {
+    value.saturating_sub(level).min(most)
+}
+
+/// Sets the share of each device, at most `most` and at most what `of` says of it, so that they add up to `all` and what remains
+/// is as even as can be; says whether that is possible.
+fn level(devices: &mut [Device], of: impl Fn(&Device) -> u64, most: u64, all: u64) -> bool {
+    let sum = |devices: &[Device], level: u64| {
+        devices
+            .iter()
+            .fold(0u64, |sum, d| sum.saturating_add(above(of(d), level, most)))
+    };
+    if sum(devices, 0) < all {
+        return false;
+    }
+    // The highest level above which there is enough.
+    let (mut low, mut high) = (0u64, devices.iter().map(&of).max().unwrap_or(0));
+    while low < high {
+        let middle = high.saturating_sub(high.saturating_sub(low) / 2);
+        if sum(devices, middle) >= all {
+            low = middle;
+        } else {
+            high = middle.saturating_sub(1);
+        }
+    }
+    let mut surplus = sum(devices, low).saturating_sub(all);
+    for device in devices.iter_mut() {
+        let value = of(device);
+        device.share = above(value, low, most);
+        let higher = above(value, low.saturating_add(1), most);
+        if surplus != 0 && higher < device.share {
+            device.share = higher;
+            surplus = surplus.saturating_sub(1);
+        }
+    }
+    true
+}
+
+/// Promises room for so many nodes; says whether there is any.
+pub(super) fn claim_nodes(devices: &mut [Device], copies: Copies, nodes: u64) -> bool {
+    let (most, all) = (copies.most(nodes), copies.all(nodes));
+    if !level(devices, Device::unclaimed_slots, most, all) {
+        return false;
+    }
+    for device in devices.iter_mut() {
+        device.slots = device.slots.saturating_add(device.share);
+    }
+    true
+}
+
+/// How many nodes could be promised, but no more than `nodes`.
+pub(super) fn claimable_nodes(devices: &[Device], copies: Copies, nodes: u64) -> u64 {
+    let fits = |n: u64| {
+        let found = devices.iter().fold(0u64, |sum, d| {
+            sum.saturating_add(d.unclaimed_slots().min(copies.most(n)))
+        });
+        found >= copies.all(n)
+    };
+    let (mut low, mut high) = (0u64, nodes);
+    while low < high {
+        let middle = high.saturating_sub(high.saturating_sub(low) / 2);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle.saturating_sub(1);
+        }
+    }
+    low
+}
+
+/// Takes back a promise of so many nodes.
+pub(super) fn release_nodes(devices: &mut [Device], copies: Copies, nodes: u64) {
+    if level(devices, |d| d.slots, u64::MAX, copies.all(nodes)) {
+        for device in devices.iter_mut() {
+            device.slots = device.slots.saturating_sub(device.share);
+        }
+    }
+}
+
+/// Promises so many blocks of data; says whether there is room.
+pub(super) fn claim_blocks(devices: &mut [Device], copies: Copies, blocks: u64) -> bool {
+    let (most, all) = (copies.most(blocks), copies.all(blocks));
+    if !level(devices, Device::unclaimed, most, all) {
+        return false;
+    }
+    for device in devices.iter_mut() {
+        device.promised = device.promised.saturating_add(device.share);
+    }
+    true
+}
+
+/// Takes back a promise of so many blocks of data.
+pub(super) fn release_blocks(devices: &mut [Device], copies: Copies, blocks: u64) {
+    if level(devices, |d| d.promised, u64::MAX, copies.all(blocks)) {
+        for device in devices.iter_mut() {
+            device.promised = device.promised.saturating_sub(device.share);
+        }
+    }
+}

@@ -26,6 +26,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod check;
 pub mod env;
 pub mod error;
 pub mod file;

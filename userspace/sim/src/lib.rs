@@ -25,6 +25,7 @@ pub mod fleet;
 pub mod history;
 pub mod host;
 pub mod image;
+pub mod inspector;
 pub mod machine;
 pub mod mutant;
 pub mod nodes;

@@ -18,7 +18,9 @@ use embr_engine::volume::assemble;
 use embr_engine::volume::create;
 use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
+use embr_engine::volume::Fault;
 use embr_engine::volume::Machine;
+use embr_engine::volume::Member;
 use embr_engine::volume::Mounted;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -119,17 +121,46 @@ pub const READ_WRITE: Options = Options {
     dirty: Bytes(16 << 20),
 };
 
-/// Mounts the volume on the drives that answer.
-pub fn mount(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simulated>, String> {
-    let machine = Simulated::new(seed, fleet);
+/// The members on the drives that answer.
+fn members(machine: &Simulated) -> Result<Vec<Member>, String> {
     let mut members = Vec::new();
-    for drive in fleet.drives() {
+    for drive in machine.fleet.drives() {
         match probe(&drive, machine.host.hasher()) {
             Ok(member) => members.push(member),
             Err(embr_engine::Error::Read(..)) => {}
             Err(why) => return Err(format!("drive {}: {why}", drive.slot().index())),
         }
     }
+    Ok(members)
+}
+
+/// Mounts the volume on the drives that answer.
+pub fn mount(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simulated>, String> {
+    let machine = Simulated::new(seed, fleet);
+    let members = members(&machine)?;
     let volume = assemble(&members).map_err(|why| format!("{why:?}"))?;
     Mounted::open(machine, &volume, &members, options).map_err(|why| why.to_string())
+}
+
+/// Mounts the volume to be checked; an error where already that finds something wrong.
+pub fn inspect(seed: u64, fleet: &Fleet) -> Result<Mounted<Simulated>, String> {
+    let mut told = None;
+    let mounted = inspect_telling(seed, fleet, &mut |why| told = Some(why))?;
+    match told {
+        Some(why) => Err(why.to_string()),
+        None => Ok(mounted),
+    }
+}
+
+/// Mounts the volume to be checked; `tell` hears what is wrong already then.
+pub fn inspect_telling(
+    seed: u64,
+    fleet: &Fleet,
+    tell: &mut dyn FnMut(Fault),
+) -> Result<Mounted<Simulated>, String> {
+    let machine = Simulated::new(seed, fleet);
+    let members = members(&machine)?;
+    let volume = assemble(&members).map_err(|why| format!("{why:?}"))?;
+    Mounted::inspect(machine, &volume, &members, READ_WRITE.cache, tell)
+        .map_err(|why| why.to_string())
 }

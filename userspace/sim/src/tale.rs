@@ -5,11 +5,13 @@
 
 use crate::fleet::Fleet;
 use crate::host::Chance;
+use crate::inspector;
 use crate::machine;
 use crate::machine::Simulated;
 use crate::recording::Recording;
 use crate::recording::Snapshot;
 use crate::recording::State;
+use embr_engine::check::Depth;
 use embr_engine::env::Device as _;
 use embr_engine::env::Devices as _;
 use embr_engine::env::WritableDevice as _;
@@ -18,15 +20,9 @@ use embr_engine::format::geometry::Geometry;
 use embr_engine::format::journal::Extent;
 use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
-use embr_engine::format::node::Node;
-use embr_engine::format::pointer::Pointer;
 use embr_engine::hash::Scalar;
-use embr_engine::tree::check;
-use embr_engine::tree::check::Depth;
-use embr_engine::tree::check::Visitor;
 use embr_engine::tree::Key;
 use embr_engine::tree::Range;
-use embr_engine::tree::TreeError;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::Generation;
@@ -37,13 +33,10 @@ use embr_engine::volume::recover::Options;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// The key under which each transaction leaves its number.
 const COUNTER: Key = Key::MAX;
-/// Blocks of a node.
-const NODE_BLOCKS: u64 = (embr_engine::format::node::NODE_SIZE / BLOCK_SIZE) as u64;
 
 /// What one transaction left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -271,7 +264,7 @@ pub fn tell(seed: u64, shape: Shape) -> Result<Tale, String> {
             fleet.note(note(DURABLE, number));
         }
     }
-    audit(&mounted, &fleet, &lefts[shape.length])?;
+    audit(&mounted, &fleet, &lefts[shape.length], Depth::Copies)?;
     mounted
         .close()
         .map_err(|why| format!("unmounting: {why}"))?;
@@ -281,34 +274,6 @@ pub fn tell(seed: u64, shape: Shape) -> Result<Tale, String> {
         lefts,
         parity: shape.parity,
     })
-}
-
-/// Notes every node of a tree.
-#[derive(Default)]
-struct Nodes {
-    places: BTreeSet<(usize, u64)>,
-    complaint: Option<String>,
-}
-
-impl Visitor for Nodes {
-    fn node(&mut self, pointer: &Pointer, _: &Node) -> Result<(), TreeError> {
-        for place in pointer.places.iter() {
-            if !self.places.insert((place.device.index(), place.block.0)) {
-                self.complaint = Some(format!("two nodes at {place:?}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
-        self.complaint = Some(why.to_string());
-        Ok(())
-    }
-
-    fn under_full(&mut self, pointer: &Pointer, _: &Node) -> Result<(), TreeError> {
-        self.complaint = Some(format!("a node that is too empty: {pointer:?}"));
-        Ok(())
-    }
 }
 
 /// Whether the volume holds the keys that were left, both ways.
@@ -326,12 +291,17 @@ fn audit_keys(mounted: &Mounted<Simulated>, left: &Left) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the volume holds what was left: keys both ways, data, and free space to the block.
-pub fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left) -> Result<(), String> {
+/// Whether the volume holds what was left: keys both ways, data, and all that a check of the volume looks at, free space to the block
+/// among it.
+pub fn audit(
+    mounted: &Mounted<Simulated>,
+    fleet: &Fleet,
+    left: &Left,
+    depth: Depth,
+) -> Result<(), String> {
     audit_keys(mounted, left)?;
-    let mut taken = vec![0; mounted.parts().len()];
+    let mut held = Vec::new();
     for (number, (device, start, blocks)) in &left.held {
-        taken[*device] += blocks;
         let slot = mounted.parts()[*device].slot;
         let mut data = vec![0; *blocks as usize * BLOCK_SIZE];
         fleet
@@ -341,42 +311,15 @@ pub fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left) -> Result
         if data != expected {
             return Err(format!("data of {number} is not what was written"));
         }
-        for block in *start..start + blocks {
-            if !mounted.is_used(slot, Blocks(block)) {
-                return Err(format!("block {block} of {slot:?} holds data and is free"));
-            }
-        }
+        held.push(Extent {
+            device: slot,
+            start: Blocks(*start),
+            blocks: Blocks(*blocks),
+        });
     }
-    let mut nodes = Nodes::default();
-    for base in mounted.bases() {
-        check::check(mounted.nodes(), &base, Depth::Tree, &mut nodes)
-            .map_err(|why| why.to_string())?;
-    }
-    if let Some(complaint) = nodes.complaint {
-        return Err(complaint);
-    }
-    for (device, block) in &nodes.places {
-        let index = (mounted.parts().iter()).position(|p| p.slot.index() == *device);
-        let index = index.ok_or(format!("a node on drive {device}, which is not there"))?;
-        taken[index] += NODE_BLOCKS;
-        for block in *block..block + NODE_BLOCKS {
-            if !mounted.is_used(mounted.parts()[index].slot, Blocks(block)) {
-                return Err(format!(
-                    "block {block} of drive {device} holds a node and is free"
-                ));
-            }
-        }
-    }
-    for (part, taken) in mounted.parts().iter().zip(taken) {
+    inspector::check(mounted, None, depth, &held)?;
+    for part in mounted.parts() {
         let room = mounted.room(part.slot);
-        let all = layout::allocatable(part.size);
-        if all.0 - room.unused.0 != taken {
-            return Err(format!(
-                "{:?}: {} blocks are taken, {taken} are needed",
-                part.slot,
-                all.0 - room.unused.0
-            ));
-        }
         if room.unused.0 != room.free.0 + room.claimed.0 + room.pending.0 {
             return Err(format!(
                 "{:?}: blocks are neither free nor needed: {room:?}",
@@ -451,8 +394,14 @@ impl Tale {
             };
             let mounted =
                 machine::mount(seed, &fleet, options).map_err(|why| format!("read-only: {why}"))?;
-            self.survived(&mounted, &fleet, durable, committed)
+            let number = self
+                .survived(&mounted, &fleet, durable, committed)
                 .map_err(|why| format!("read-only: {why}"))?;
+            drop(mounted);
+            let mounted =
+                machine::inspect(seed, &fleet).map_err(|why| format!("as fsck sees it: {why}"))?;
+            audit(&mounted, &fleet, &self.lefts[number], Depth::Copies)
+                .map_err(|why| format!("as fsck sees it: {why}"))?;
             drop(mounted);
             if fleet.snapshot() != before {
                 return Err("a read-only mount wrote".into());
@@ -548,7 +497,7 @@ impl Tale {
         committed: usize,
     ) -> Result<usize, String> {
         let number = self.last(mounted, durable, committed)?;
-        audit(mounted, fleet, &self.lefts[number])
+        audit(mounted, fleet, &self.lefts[number], Depth::Tree)
             .map_err(|why| format!("as of transaction {number}: {why}"))?;
         Ok(number)
     }
@@ -609,11 +558,11 @@ impl Tale {
                     .map_err(|why| format!("going on: {why}"))?;
             }
         }
-        audit(mounted, fleet, &left).map_err(|why| format!("going on: {why}"))?;
+        audit(mounted, fleet, &left, Depth::Tree).map_err(|why| format!("going on: {why}"))?;
         mounted.sync().map_err(|why| format!("going on: {why}"))?;
         let later = Fleet::start(seed, &fleet.snapshot());
         let again = machine::mount(seed ^ 1, &later, machine::READ_WRITE)
             .map_err(|why| format!("after going on: {why}"))?;
-        audit(&again, &later, &left).map_err(|why| format!("after going on: {why}"))
+        audit(&again, &later, &left, Depth::Tree).map_err(|why| format!("after going on: {why}"))
     }
 }

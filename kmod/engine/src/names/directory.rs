@@ -61,9 +61,9 @@ pub struct Batch {
 }
 
 /// Where a name is in a directory, or could be.
-pub(super) struct Probed {
+pub(crate) struct Probed {
     /// What the name leads to, and the item that says so.
-    pub(super) found: Option<(Item, Target)>,
+    pub(crate) found: Option<(Item, Target)>,
     /// Where it would go.
     pub(super) free: Option<Item>,
 }
@@ -81,7 +81,7 @@ pub(super) fn checked(name: &[u8]) -> Result<Name<'_>, Error> {
 }
 
 impl<M: Machine> Files<'_, M> {
-    pub(super) fn hash(&self, directory: InodeNo, name: Name<'_>) -> NameHash {
+    pub(crate) fn hash(&self, directory: InodeNo, name: Name<'_>) -> NameHash {
         NameHash::new(
             self.mounted.machine().environment().hasher(),
             self.names.width,
@@ -92,7 +92,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Looks where a name is.
-    pub(super) fn probe(&self, directory: InodeNo, name: Name<'_>) -> Result<Probed, Error> {
+    pub(crate) fn probe(&self, directory: InodeNo, name: Name<'_>) -> Result<Probed, Error> {
         let first = self.hash(directory, name).first_probe();
         let last = first | MAX_PROBE;
         let mut items = self.view.items(

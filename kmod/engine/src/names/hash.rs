@@ -12,7 +12,7 @@ use crate::units::Uuid;
 /// Domain separation: no other hash in the format begins so.
 const CONTEXT: &[u8; 16] = b"embrfs name v1\0\0";
 /// Bits of a place that number names with the same hash.
-pub(super) const PROBE_BITS: u32 = 8;
+pub(crate) const PROBE_BITS: u32 = 8;
 /// The highest such number.
 pub(super) const MAX_PROBE: u64 = (1 << PROBE_BITS) - 1;
 
@@ -27,7 +27,7 @@ pub enum HashWidth {
 
 /// The hash of a name in a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct NameHash(u64);
+pub(crate) struct NameHash(u64);
 
 impl NameHash {
     pub(super) fn new(
@@ -46,12 +46,12 @@ impl NameHash {
     }
 
     /// Where the name is first looked for in its directory.
-    pub(super) fn first_probe(self) -> u64 {
+    pub(crate) fn first_probe(self) -> u64 {
         self.0.wrapping_shl(PROBE_BITS) & MAX_SUB
     }
 
     /// Where the file keeps this parent.
-    pub(super) fn parent(self) -> u64 {
+    pub(crate) fn parent(self) -> u64 {
         self.0
     }
 }

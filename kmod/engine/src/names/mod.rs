@@ -16,9 +16,9 @@
 mod attributes;
 pub(crate) mod change;
 mod create;
-mod directory;
+pub(crate) mod directory;
 pub(crate) mod error;
-mod hash;
+pub(crate) mod hash;
 pub(crate) mod item;
 mod link;
 mod number;

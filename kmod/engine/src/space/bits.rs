@@ -198,6 +198,29 @@ impl Bits {
         self.length
     }
 
+    /// The first bit from `from` on that is set; the length where there is none.
+    pub fn next_set(&self, from: u64) -> u64 {
+        self.first(from, true, Search::Anywhere)
+    }
+
+    /// The first bit from `from` on that is clear; the length where there is none.
+    pub fn next_clear(&self, from: u64) -> u64 {
+        self.first(from, false, Search::Anywhere)
+    }
+
+    /// The bits that are set here and not there.
+    pub fn without(&self, other: &Bits) -> Result<Bits, NoMem> {
+        let mut words = Vec::try_with_capacity(self.words.len())?;
+        let others = other.words.iter().copied().chain(core::iter::repeat(0));
+        for (word, other) in self.words.iter().zip(others) {
+            words.push(*word & !other)?;
+        }
+        Ok(Bits {
+            words,
+            length: self.length,
+        })
+    }
+
     /// The first run of clear bits from `from` on, as its begin and length: at least `least` long, cut at `most`.
     pub fn run(&self, search: Search, from: u64, least: u64, most: u64) -> Option<(u64, u64)> {
         let mut at = self.first(from, false, search);
@@ -261,6 +284,12 @@ mod tests {
                 prop_assert_eq!(again.set(begin, count), count);
             }
             prop_assert!(again.bytes().eq(bits.bytes()));
+            again.clear(from, least);
+            let rest: std::vec::Vec<_> = bits.without(&again).unwrap().runs().collect();
+            let flags_in = |at: u64| flags.get(at as usize).copied().unwrap_or(false);
+            let expected: u64 = (from..from + least).filter(|at| flags_in(*at)).count() as u64;
+            prop_assert_eq!(rest.iter().map(|(_, n)| n).sum::<u64>(), expected);
+            prop_assert!(rest.iter().all(|(begin, n)| (*begin..begin + n).all(|at| flags_in(at))));
             let most = most.max(least);
             let free = |at: u64| at < length && !flags[at as usize];
             let expected = (from..length)

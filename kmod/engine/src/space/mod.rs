@@ -599,6 +599,18 @@ impl Space {
             .any(|d| d.groups.iter().any(|g| g.dirty))
     }
 
+    /// Which blocks of a group are used; none where there is no such group.
+    pub fn used_of(&self, device: Slot, group: u64) -> Result<Option<Bits>, NoMem> {
+        let mut state = self.state.lock();
+        let groups = state.device(device).map(|d| &d.groups);
+        let group = groups.and_then(|g| g.get(usize::try_from(group).ok()?));
+        match group {
+            // Without nothing: a copy.
+            Some(group) => Ok(Some(group.used.without(&Bits::try_new(0)?)?)),
+            None => Ok(None),
+        }
+    }
+
     /// Whether a block is used.
     pub fn is_used(&self, device: Slot, block: Blocks) -> bool {
         let mut state = self.state.lock();

@@ -9,7 +9,7 @@ use crate::space::device::Device;
 
 /// How many copies there are, and whether each needs a device of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Copies {
+pub(super) struct Copies {
     /// How many.
     pub count: u64,
     /// Whether each needs a device of its own.

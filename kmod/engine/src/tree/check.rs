@@ -13,6 +13,7 @@ use crate::tree::error::TreeError;
 use crate::tree::nodes::Expect;
 use crate::tree::nodes::Host;
 use crate::tree::nodes::Nodes;
+use crate::units::Level;
 use embr_rt::Arc;
 use embr_rt::Vec;
 
@@ -20,6 +21,10 @@ use embr_rt::Vec;
 pub trait Visitor {
     /// A sound node that is part of the tree, before those below it; of a leaf the entries can be looked at.
     fn node(&mut self, pointer: &Pointer, node: &Node) -> Result<(), TreeError>;
+    /// A bad copy of a node of which another copy is sound.
+    fn copy(&mut self, _why: &TreeError) -> Result<(), TreeError> {
+        Ok(())
+    }
     /// A node, and all below it, that could not be had. Its places are in use all the same.
     fn lost(&mut self, pointer: &Pointer, why: &TreeError) -> Result<(), TreeError>;
     /// A sound node that is emptier than a merge leaves any: no damage, but a sign of an error in whoever wrote it.
@@ -29,6 +34,8 @@ pub trait Visitor {
 /// How thoroughly to look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Depth {
+    /// Any sound copy of each node above the leaves; leaves are not read.
+    Inner,
     /// Any sound copy of each node, from the cache too.
     Tree,
     /// Every copy on the devices, and repair of the bad ones where that is allowed.
@@ -51,10 +58,11 @@ pub fn check<H: Host, V: Visitor>(
         return Ok(());
     };
     let mut path: Vec<Frame> = Vec::new();
-    let mut next = Some((top.pointer, Expect::root(base.tree, top.level)));
+    let mut next = Some((top.pointer, Expect::root(base.tree, top.level)))
+        .filter(|_| depth != Depth::Inner || !top.level.is_leaf());
     loop {
         if let Some((pointer, expect)) = next {
-            match enter(nodes, depth, &pointer, &expect) {
+            match enter(nodes, depth, &pointer, &expect, visitor) {
                 Ok(node) => {
                     visitor.node(&pointer, &node)?;
                     if is_under_full(&node, &expect) {
@@ -66,6 +74,11 @@ pub fn check<H: Host, V: Visitor>(
                 }
                 Err(TreeError::NoMemory) => return Err(TreeError::NoMemory),
                 Err(why) => visitor.lost(&pointer, &why)?,
+            }
+        }
+        if depth == Depth::Inner {
+            while path.last().is_some_and(|f| f.node.level() == Level(1)) {
+                path.pop();
             }
         }
         let Some(frame) = path.last_mut() else {
@@ -80,15 +93,27 @@ pub fn check<H: Host, V: Visitor>(
     }
 }
 
-fn enter<H: Host>(
+fn enter<H: Host, V: Visitor>(
     nodes: &Nodes<H>,
     depth: Depth,
     pointer: &Pointer,
     expect: &Expect,
+    visitor: &mut V,
 ) -> Result<Arc<Node>, TreeError> {
     match depth {
-        Depth::Tree => nodes.get_once(pointer, expect),
-        Depth::Copies => nodes.scrub(pointer, expect),
+        Depth::Inner | Depth::Tree => nodes.get_once(pointer, expect),
+        Depth::Copies => {
+            let mut told = Ok(());
+            let node = nodes.scrub_telling(pointer, expect, &mut |why| {
+                if told.is_ok() {
+                    told = match why {
+                        TreeError::NoMemory => Err(TreeError::NoMemory),
+                        why => visitor.copy(&why),
+                    };
+                }
+            });
+            told.and(node)
+        }
     }
 }
 

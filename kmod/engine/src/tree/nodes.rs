@@ -179,7 +179,7 @@ impl<H: Host> Nodes<H> {
         if let Some(node) = self.cache.get(pointer) {
             return self.checked(node, pointer, expect);
         }
-        let node = self.load(pointer, expect, false)?;
+        let node = self.load(pointer, expect, false, &mut |_| {})?;
         self.cache.keep(&node);
         Ok(node)
     }
@@ -188,13 +188,28 @@ impl<H: Host> Nodes<H> {
     pub fn get_once(&self, pointer: &Pointer, expect: &Expect) -> Result<Arc<Node>, TreeError> {
         match self.cache.get(pointer) {
             Some(node) => self.checked(node, pointer, expect),
-            None => self.load(pointer, expect, false),
+            None => self.load(pointer, expect, false, &mut |_| {}),
         }
     }
 
     /// Reads every copy on a member that is present, past the cache, and repairs the bad ones.
     pub fn scrub(&self, pointer: &Pointer, expect: &Expect) -> Result<Arc<Node>, TreeError> {
-        self.load(pointer, expect, true)
+        self.load(pointer, expect, true, &mut |_| {})
+    }
+
+    /// The same, and `tell` hears of each bad copy where another one is sound.
+    pub fn scrub_telling(
+        &self,
+        pointer: &Pointer,
+        expect: &Expect,
+        tell: &mut dyn FnMut(TreeError),
+    ) -> Result<Arc<Node>, TreeError> {
+        self.load(pointer, expect, true, tell)
+    }
+
+    /// Whether the volume has a member in this slot, here or not.
+    pub fn has_member(&self, slot: Slot) -> bool {
+        self.reach.get(slot.index()).is_some_and(|end| end.0 != 0)
     }
 
     fn checked(
@@ -257,7 +272,13 @@ impl<H: Host> Nodes<H> {
         }
     }
 
-    fn load(&self, pointer: &Pointer, expect: &Expect, all: bool) -> Result<Arc<Node>, TreeError> {
+    fn load(
+        &self,
+        pointer: &Pointer,
+        expect: &Expect,
+        all: bool,
+        tell: &mut dyn FnMut(TreeError),
+    ) -> Result<Arc<Node>, TreeError> {
         let present = self.host.present();
         let here = pointer.places.iter().filter(|p| present.has(p.device));
         let away = pointer.places.iter().filter(|p| !present.has(p.device));
@@ -287,6 +308,9 @@ impl<H: Host> Nodes<H> {
         };
         // All copies that are the one named are alike, so there is no better one.
         let node = self.checked(node, pointer, expect)?;
+        for victim in bad.iter().flatten() {
+            tell(self.error(expect, victim.place, victim.why));
+        }
         if self.host.may_repair() {
             for victim in bad.iter().flatten() {
                 self.repair(&node, victim, present);

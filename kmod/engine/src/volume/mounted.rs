@@ -219,7 +219,7 @@ impl<M: Machine> nodes::Host for Inside<M> {
 pub struct Mounted<M> {
     pub(super) nodes: Nodes<Inside<M>>,
     pub(super) volume: Uuid,
-    pub(super) epoch: EpochId,
+    pub(crate) epoch: EpochId,
     /// Members that are here and current, in order of their slots.
     pub(super) parts: Vec<Part>,
     /// How many copies journal groups have, and how many devices must have a root.
@@ -241,11 +241,11 @@ impl<M: Machine> Mounted<M> {
         &self.nodes.host().machine
     }
 
-    pub(super) fn devices(&self) -> &M::Devices {
+    pub(crate) fn devices(&self) -> &M::Devices {
         self.machine().devices()
     }
 
-    pub(super) fn hasher(&self) -> &<M::Environment as Environment>::Hasher {
+    pub(crate) fn hasher(&self) -> &<M::Environment as Environment>::Hasher {
         self.machine().environment().hasher()
     }
 

@@ -12,7 +12,9 @@ use crate::format::journal::Extent;
 use crate::format::journal::Record;
 use crate::format::layout;
 use crate::format::member::Members;
+use crate::format::node::Node;
 use crate::format::node::NODE_SIZE;
+use crate::format::pointer::Pointer;
 use crate::format::root::Root;
 use crate::journal::ring::Ring;
 use crate::journal::scan::Found;
@@ -25,10 +27,15 @@ use crate::journal::Writer;
 use crate::space::reserve::Change;
 use crate::space::Managed;
 use crate::space::Space;
+use crate::space::SpaceError;
+use crate::tree::check;
+use crate::tree::check::Depth;
+use crate::tree::check::Visitor;
 use crate::tree::Base;
 use crate::tree::Layered;
 use crate::tree::Nodes;
 use crate::tree::Range;
+use crate::tree::TreeError;
 use crate::units::Bytes;
 use crate::units::Generation;
 use crate::units::Sequence;
@@ -127,6 +134,68 @@ impl<M: Machine> Mounted<M> {
         members: &[Member],
         options: Options,
     ) -> Result<Self, Fault> {
+        let (mut mounted, root, random) = Self::at_root(machine, volume, members, options)?;
+        mounted.load_space()?;
+        let (end, found) = mounted.replay(&root, &mut Err)?;
+        if options.read_only {
+            return Ok(mounted);
+        }
+        let writer = Writer {
+            volume: mounted.volume,
+            epoch: mounted.epoch,
+            session: SessionId(random),
+        };
+        let copies = mounted.journal_copies(&found)?;
+        mounted.journal = Some(Journal::try_new(writer, copies, end)?);
+        mounted.checkpoint()?;
+        Ok(mounted)
+    }
+
+    /// Mounts a volume to be looked at, read-only, whatever is wrong with its free space and its journal: `tell` hears of that, and it
+    /// goes on without. Nodes that are lost are not told here.
+    pub fn inspect(
+        machine: M,
+        volume: &Volume,
+        members: &[Member],
+        cache: Bytes,
+        tell: &mut dyn FnMut(Fault),
+    ) -> Result<Self, Fault> {
+        let options = Options {
+            read_only: true,
+            cache,
+            dirty: Bytes(u64::MAX),
+        };
+        let (mounted, root, _) = Self::at_root(machine, volume, members, options)?;
+        for base in mounted.bases().filter(|b| b.tree == SPACE) {
+            let mut loading = Loading {
+                space: &mounted.space,
+                tell,
+            };
+            check::check(&mounted.nodes, &base, Depth::Tree, &mut loading)?;
+        }
+        let mut note = |why| match why {
+            Fault::Space(_) | Fault::JournalRecord(_) => {
+                tell(why);
+                Ok(())
+            }
+            why => Err(why),
+        };
+        match mounted.replay(&root, &mut note) {
+            Err(why @ (Fault::JournalLost(_) | Fault::JournalRecord(_))) => tell(why),
+            other => {
+                other?;
+            }
+        }
+        Ok(mounted)
+    }
+
+    /// The volume as its newest root says, and that root; and some random bytes.
+    fn at_root(
+        machine: M,
+        volume: &Volume,
+        members: &[Member],
+        options: Options,
+    ) -> Result<(Self, Root, [u8; 16]), Fault> {
         let parts = parts(volume, members)?;
         let present: Members = parts.iter().map(|p| p.slot).collect();
         if !options.read_only && present != volume.epoch().present {
@@ -141,7 +210,7 @@ impl<M: Machine> Mounted<M> {
         }
         let (root, bases) = newest_root(&machine, machine.environment().hasher(), volume, &parts)?;
         let random = machine.environment().random();
-        let mut mounted = Mounted {
+        let mounted = Mounted {
             volume: volume.uuid(),
             epoch: volume.epoch().id,
             copies: Self::copies_for(volume.geometry().parity(), parts.len()),
@@ -167,20 +236,7 @@ impl<M: Machine> Mounted<M> {
             )?,
             parts,
         };
-        mounted.load_space()?;
-        let (end, found) = mounted.replay(&root)?;
-        if options.read_only {
-            return Ok(mounted);
-        }
-        let writer = Writer {
-            volume: mounted.volume,
-            epoch: mounted.epoch,
-            session: SessionId(random),
-        };
-        let copies = mounted.journal_copies(&found)?;
-        mounted.journal = Some(Journal::try_new(writer, copies, end)?);
-        mounted.checkpoint()?;
-        Ok(mounted)
+        Ok((mounted, root, random))
     }
 
     /// Learns from the tree what is free.
@@ -195,7 +251,12 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Makes every change again that was committed after the root.
-    fn replay(&self, root: &Root) -> Result<(End, Vec<Found>), Fault> {
+    /// `note` decides whether it goes on when one cannot be made.
+    fn replay(
+        &self,
+        root: &Root,
+        note: &mut dyn FnMut(Fault) -> Result<(), Fault>,
+    ) -> Result<(End, Vec<Found>), Fault> {
         let mut sources = Vec::new();
         for part in self.parts.iter() {
             sources.push(Source {
@@ -222,6 +283,7 @@ impl<M: Machine> Mounted<M> {
             |group, record| {
                 change = change.and(Change::of(&record));
                 self.redo(root.generation, group, record)
+                    .or_else(&mut *note)
             },
         )?;
         self.space.adopt(change.nodes());
@@ -303,6 +365,33 @@ impl<M: Machine> Mounted<M> {
             return Ok(());
         }
         self.checkpoint()
+    }
+}
+
+/// Learns what is free from one node after the other.
+struct Loading<'l> {
+    space: &'l Space,
+    tell: &'l mut dyn FnMut(Fault),
+}
+
+impl Visitor for Loading<'_> {
+    fn node(&mut self, _: &Pointer, node: &Node) -> Result<(), TreeError> {
+        for (key, value) in (0..node.count()).filter_map(|n| node.entry(n)) {
+            match self.space.load(key, value) {
+                Err(SpaceError::NoMemory) => return Err(TreeError::NoMemory),
+                Err(why) => (self.tell)(why.into()),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &Pointer, _: &TreeError) -> Result<(), TreeError> {
+        Ok(())
+    }
+
+    fn under_full(&mut self, _: &Pointer, _: &Node) -> Result<(), TreeError> {
+        Ok(())
     }
 }
 

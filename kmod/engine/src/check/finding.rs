@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a check can find, each with all that is known of where it is.
+
+use crate::format::inode::BadInode;
+use crate::format::journal::Extent;
+use crate::format::member::Slot;
+use crate::names::Item;
+use crate::names::Kind;
+use crate::tree::error::Spot;
+use crate::tree::Key;
+use crate::tree::TreeError;
+use crate::units::Blocks;
+use crate::units::Bytes;
+use crate::units::Generation;
+use crate::units::InodeNo;
+use crate::units::Level;
+use crate::units::TreeId;
+use crate::volume::mounted::Fault;
+use core::fmt;
+
+/// Something that is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// While the volume was mounted to be looked at; it went on without this.
+    Mount(Fault),
+    /// The newest root on this device, at this place, names other trees than the volume was mounted with.
+    Root(Slot, Bytes),
+    /// The top of a tree is newer than the root that names it.
+    Newer(TreeId, Generation),
+    /// A copy of a node is bad; another one is sound.
+    Copy(TreeError),
+    /// A node, and all below it, is lost.
+    Lost(TreeError),
+    /// A node that is emptier than a merge leaves any: no damage, but whoever wrote it has an error.
+    UnderFull(Use, Slot, Blocks),
+    /// Blocks that lie beyond the end of their device.
+    Beyond(Use, Extent),
+    /// Blocks of a device that the volume does not have.
+    NoDevice(Use, Extent),
+    /// Blocks that something else uses as well.
+    Overlap(Use, Extent),
+    /// Blocks that are said to be in use, but nothing uses them.
+    Unused(Extent),
+    /// Blocks that are said to be free, but something uses them.
+    Used(Extent),
+    /// An item of the tree of names.
+    Names(Item, Trouble),
+}
+
+/// What blocks are used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// The system area with this number.
+    Area(usize),
+    /// The journal.
+    Journal,
+    /// A node of this tree and level, with this first key.
+    Node(TreeId, Level, Key),
+    /// Something that no item names; only tests have it.
+    Held,
+}
+
+/// What is wrong with an item of the tree of names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// It is of no kind that is known here, or has a place that its kind does not have.
+    Unknown,
+    /// It is of a snapshot that does not exist.
+    Version(u64),
+    /// It is no inode.
+    Inode(BadInode),
+    /// It makes no sense.
+    Senseless,
+    /// It belongs to an inode that is not there.
+    NoInode,
+    /// An inode with a number that was never set aside, of which this is the lowest.
+    Number(InodeNo),
+    /// It does not lie where its name's hash says.
+    Place,
+    /// The same name, or parent, is there twice.
+    Twice,
+    /// An entry that leads to an inode that is not there.
+    Nowhere(InodeNo),
+    /// An entry that leads to an inode of another type.
+    Type(InodeNo),
+    /// An entry that leads to an inode of another generation.
+    Generation(InodeNo),
+    /// An entry that leads to an inode which does not have it among its parents.
+    NoParent(InodeNo),
+    /// A parent of which that directory knows nothing.
+    NoEntry(InodeNo),
+    /// A parent whose name leads to another inode in that directory.
+    OtherEntry(InodeNo),
+    /// An item that only a directory has.
+    NotDirectory,
+    /// An item that only a regular file has.
+    NotRegular,
+    /// The link count is this, but should be that.
+    Links(u32, u64),
+    /// The number of entries is this, but that many are there.
+    Entries(u64, u64),
+    /// A directory with this many parents: one is right, none for the root.
+    Parents(u64),
+    /// An inode without a name that is not in the list of orphans.
+    NotListed,
+    /// The list of orphans names an inode that is not there, or has a name.
+    Listed(InodeNo),
+    /// A directory that is not below the root.
+    Unreachable,
+    /// There is no item that says which numbers were never set aside.
+    NoCounter,
+    /// There is no root directory.
+    NoRoot,
+}
+
+impl Finding {
+    /// Whether something is lost or in danger; else it is only a sign of an error in who wrote it.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Finding::UnderFull(..))
+    }
+
+    fn spot(&self) -> Option<&Spot> {
+        match self {
+            Finding::Copy(why) | Finding::Lost(why) | Finding::Mount(Fault::Tree(why)) => match why
+            {
+                TreeError::Io(spot, _) | TreeError::Corrupt(spot, _) => Some(spot),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The device that it concerns.
+    pub fn device(&self) -> Option<Slot> {
+        match self {
+            Finding::Root(slot, _) | Finding::UnderFull(_, slot, _) => Some(*slot),
+            Finding::Mount(Fault::Space(e))
+            | Finding::Beyond(_, e)
+            | Finding::NoDevice(_, e)
+            | Finding::Overlap(_, e)
+            | Finding::Unused(e)
+            | Finding::Used(e) => Some(e.device),
+            _ => self.spot().map(|s| s.device),
+        }
+    }
+
+    /// The first block that it concerns.
+    pub fn block(&self) -> Option<Blocks> {
+        match self {
+            Finding::Root(_, at) => Some(at.whole_blocks()),
+            Finding::UnderFull(_, _, block) => Some(*block),
+            Finding::Mount(Fault::Space(e))
+            | Finding::Beyond(_, e)
+            | Finding::NoDevice(_, e)
+            | Finding::Overlap(_, e)
+            | Finding::Unused(e)
+            | Finding::Used(e) => Some(e.start),
+            _ => self.spot().map(|s| s.at.whole_blocks()),
+        }
+    }
+
+    /// The tree that it concerns.
+    pub fn tree(&self) -> Option<TreeId> {
+        match self {
+            Finding::Newer(tree, _) => Some(*tree),
+            Finding::UnderFull(what, ..)
+            | Finding::Beyond(what, _)
+            | Finding::NoDevice(what, _)
+            | Finding::Overlap(what, _) => what.tree(),
+            Finding::Mount(Fault::SpaceItem(_)) => Some(crate::volume::mounted::SPACE),
+            Finding::Names(..) => Some(crate::volume::mounted::NAMES),
+            _ => self.spot().map(|s| s.tree),
+        }
+    }
+
+    /// The key that it concerns.
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            Finding::UnderFull(what, ..)
+            | Finding::Beyond(what, _)
+            | Finding::NoDevice(what, _)
+            | Finding::Overlap(what, _) => what.key(),
+            Finding::Mount(Fault::SpaceItem(key)) => Some(*key),
+            Finding::Names(item, _) => Some(item.at(crate::units::SnapshotId::FIRST)),
+            _ => self.spot().map(|s| s.range.first),
+        }
+    }
+
+    /// The inode that it concerns.
+    pub fn inode(&self) -> Option<InodeNo> {
+        match self {
+            Finding::Names(_, Trouble::Listed(number)) => Some(*number),
+            Finding::Names(item, _) => Some(item.owner()).filter(|n| *n != InodeNo::NONE),
+            _ => None,
+        }
+    }
+
+    /// A word for its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Finding::Mount(_) => "mount",
+            Finding::Root(..) => "root",
+            Finding::Newer(..) => "newer",
+            Finding::Copy(_) => "copy",
+            Finding::Lost(_) => "lost",
+            Finding::UnderFull(..) => "underfull",
+            Finding::Beyond(..) => "beyond",
+            Finding::NoDevice(..) => "no-device",
+            Finding::Overlap(..) => "overlap",
+            Finding::Unused(_) => "unused",
+            Finding::Used(_) => "used",
+            Finding::Names(..) => "names",
+        }
+    }
+}
+
+impl Use {
+    fn tree(&self) -> Option<TreeId> {
+        match self {
+            Use::Node(tree, ..) => Some(*tree),
+            _ => None,
+        }
+    }
+
+    fn key(&self) -> Option<Key> {
+        match self {
+            Use::Node(_, _, key) => Some(*key),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Use::Area(number) => write!(f, "system area {number}"),
+            Use::Journal => f.write_str("the journal"),
+            Use::Node(tree, level, key) => {
+                write!(
+                    f,
+                    "a node of tree {tree}, level {level}, with keys from {key}"
+                )
+            }
+            Use::Held => f.write_str("data"),
+        }
+    }
+}
+
+/// Blocks, for people.
+struct Range<'a>(&'a Extent);
+
+impl fmt::Display for Range<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Extent {
+            device,
+            start,
+            blocks,
+        } = self.0;
+        match blocks.0 {
+            1 => write!(f, "block {start}")?,
+            n => write!(
+                f,
+                "blocks {start} to {}",
+                start.0.saturating_add(n).saturating_sub(1)
+            )?,
+        }
+        write!(f, " of the device in slot {}", device.index())
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::Mount(why) => why.fmt(f),
+            Finding::Root(slot, at) => write!(
+                f,
+                "the newest root at byte {at} of the device in slot {} names other trees than its copies",
+                slot.index()
+            ),
+            Finding::Newer(tree, generation) => {
+                write!(f, "tree {tree}: its top is of generation {generation}, which is newer than the root")
+            }
+            Finding::Copy(why) => write!(f, "{why}; another copy is sound"),
+            Finding::Lost(why) => write!(f, "{why}; no copy is sound"),
+            Finding::UnderFull(what, slot, block) => write!(
+                f,
+                "{what}, at block {block} of the device in slot {}, is emptier than it should be; nothing is lost",
+                slot.index()
+            ),
+            Finding::Beyond(what, e) => write!(f, "{} lie beyond its end: {what}", Range(e)),
+            Finding::NoDevice(what, e) => {
+                write!(f, "{} are used, which the volume does not have: {what}", Range(e))
+            }
+            Finding::Overlap(what, e) => write!(f, "{} are used twice, once by {what}", Range(e)),
+            Finding::Unused(e) => write!(f, "{} are said to be in use, but nothing uses them", Range(e)),
+            Finding::Used(e) => write!(f, "{} are said to be free, but are in use", Range(e)),
+            Finding::Names(item, trouble) => {
+                match item.owner() {
+                    InodeNo::NONE => f.write_str("names")?,
+                    inode => write!(f, "inode {inode}")?,
+                }
+                match item.kind() {
+                    Kind::INODE => f.write_str(": ")?,
+                    Kind::PARENT => write!(f, ", parents at {:#x}: ", item.sub())?,
+                    Kind::ENTRY => write!(f, ", entry at {:#x}: ", item.sub())?,
+                    kind => write!(f, ", item {:#x}:{:#x}: ", kind.0, item.sub())?,
+                }
+                trouble.fmt(f)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Unknown => f.write_str("it is of no kind that is known here"),
+            Trouble::Version(id) => write!(f, "it is of snapshot {id}, which does not exist"),
+            Trouble::Inode(why) => why.fmt(f),
+            Trouble::Senseless => f.write_str("it makes no sense"),
+            Trouble::NoInode => f.write_str("there are items of this inode, but not the inode"),
+            Trouble::Number(next) => write!(f, "its number was not given out: {next} is the next"),
+            Trouble::Place => f.write_str("it does not lie where the hash of its name says"),
+            Trouble::Twice => f.write_str("the same name is there twice"),
+            Trouble::Nowhere(to) => write!(f, "it leads to inode {to}, which is not there"),
+            Trouble::Type(to) => write!(f, "it leads to inode {to}, which is of another type"),
+            Trouble::Generation(to) => {
+                write!(f, "it leads to inode {to}, which is of another generation")
+            }
+            Trouble::NoParent(to) => {
+                write!(f, "it leads to inode {to}, which does not know of it")
+            }
+            Trouble::NoEntry(directory) => {
+                write!(f, "there is no such entry in directory {directory}")
+            }
+            Trouble::OtherEntry(directory) => {
+                write!(
+                    f,
+                    "the entry in directory {directory} leads to another inode"
+                )
+            }
+            Trouble::NotDirectory => f.write_str("an entry of what is no directory"),
+            Trouble::NotRegular => f.write_str("contents of what is no regular file"),
+            Trouble::Links(has, counted) => {
+                write!(f, "its link count is {has}, but should be {counted}")
+            }
+            Trouble::Entries(has, counted) => {
+                write!(f, "it counts {has} entries, but has {counted}")
+            }
+            Trouble::Parents(count) => write!(f, "a directory with {count} parents"),
+            Trouble::NotListed => f.write_str("it has no name, and is not in the list of orphans"),
+            Trouble::Listed(number) => write!(
+                f,
+                "the list of orphans has inode {number}, which is not there or has a name"
+            ),
+            Trouble::Unreachable => f.write_str("this directory is not below the root"),
+            Trouble::NoCounter => f.write_str("it is not said which numbers were given out"),
+            Trouble::NoRoot => f.write_str("there is no root directory"),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Checking a volume: every node of every tree and every copy of it, what blocks are used for and what is free, and every name.
+//! What is wrong is told, one finding after the other, and the check goes on.
+//!
+//! It changes nothing, and ends on any input: what the disk says is followed only where that leads on. Its memory is bounded by
+//! [`Options::memory`], beside the volume's own (its node cache, and its free space).
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+mod claims;
+mod data;
+pub mod finding;
+mod names;
+pub mod path;
+mod reach;
+mod roots;
+mod trees;
+
+pub use crate::tree::check::Depth;
+pub use finding::Finding;
+pub use finding::Trouble;
+pub use finding::Use;
+
+use crate::error::NoMem;
+use crate::format::journal::Extent;
+use crate::names::Files;
+use crate::tree::TreeError;
+use crate::units::Bytes;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use core::fmt;
+
+/// How to check.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Bytes of memory for what the check has to remember. With less it takes longer.
+    pub memory: Bytes,
+    /// How thoroughly nodes are looked at.
+    pub depth: Depth,
+    /// Blocks that are in use although no item names them: for tests, which take blocks of their own.
+    pub held: &'a [Extent],
+}
+
+/// What the check is at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Nodes, and the blocks that they and all else use.
+    Nodes,
+    /// Inodes, and what belongs to them.
+    Names,
+}
+
+/// What was looked at so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counted {
+    /// Nodes, each counted once for all its copies.
+    pub nodes: u64,
+    /// Items of the tree of names.
+    pub items: u64,
+    /// Inodes.
+    pub inodes: u64,
+    /// How often the trees were gone through, because memory did not hold what there was to remember.
+    pub passes: u64,
+}
+
+/// Who hears what a check finds.
+pub trait Observer {
+    /// Something is wrong.
+    fn found(&mut self, what: &Finding);
+    /// How far the check is; false ends it.
+    fn at(&mut self, _stage: Stage, _counted: &Counted) -> bool {
+        true
+    }
+}
+
+/// Why a check ended early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// Memory could not be had.
+    NoMemory,
+    /// The observer wanted no more.
+    Interrupted,
+    /// The volume failed in a way that is no finding.
+    Fault(Fault),
+}
+
+impl From<NoMem> for Ended {
+    fn from(_: NoMem) -> Self {
+        Ended::NoMemory
+    }
+}
+
+impl From<TreeError> for Ended {
+    fn from(why: TreeError) -> Self {
+        Ended::from(Fault::from(why))
+    }
+}
+
+impl From<Fault> for Ended {
+    fn from(why: Fault) -> Self {
+        match why {
+            Fault::NoMemory => Ended::NoMemory,
+            why => Ended::Fault(why),
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::NoMemory => f.write_str("out of memory"),
+            Ended::Interrupted => f.write_str("interrupted"),
+            Ended::Fault(why) => why.fmt(f),
+        }
+    }
+}
+
+/// What all parts of a check share.
+struct Check<'c, M, O> {
+    mounted: &'c Mounted<M>,
+    options: &'c Options<'c>,
+    observer: &'c mut O,
+    counted: Counted,
+}
+
+/// Checks a mounted volume that nobody changes meanwhile; of names, those that these files have.
+pub fn check<M: Machine, O: Observer>(
+    mounted: &Mounted<M>,
+    files: Option<Files<'_, M>>,
+    options: &Options<'_>,
+    observer: &mut O,
+) -> Result<Counted, Ended> {
+    let mut check = Check {
+        mounted,
+        options,
+        observer,
+        counted: Counted::default(),
+    };
+    check.roots()?;
+    check.blocks()?;
+    if let Some(files) = files {
+        names::check(&mut check, files)?;
+    }
+    Ok(check.counted)
+}
+
+impl<M: Machine, O: Observer> Check<'_, M, O> {
+    fn found(&mut self, what: Finding) {
+        self.observer.found(&what);
+    }
+
+    fn at(&mut self, stage: Stage) -> Result<(), Ended> {
+        match self.observer.at(stage, &self.counted) {
+            true => Ok(()),
+            false => Err(Ended::Interrupted),
+        }
+    }
+}

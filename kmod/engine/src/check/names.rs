@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names: inode by inode, for the items of an inode are neighbours. Every entry is looked up at its target and every parent at its
+//! directory; so what is counted of an inode is what leads to it, and nothing has to be remembered from one inode to the next.
+
+use super::data;
+use super::reach::Reach;
+use super::Check;
+use super::Ended;
+use super::Finding;
+use super::Observer;
+use super::Stage;
+use super::Trouble;
+use crate::format::inode::BadInode;
+use crate::format::inode::FileType;
+use crate::format::inode::Inode;
+use crate::format::name;
+use crate::format::name::Name;
+use crate::format::name::Parents;
+use crate::format::name::Target;
+use crate::names::hash::PROBE_BITS;
+use crate::names::Error;
+use crate::names::Files;
+use crate::names::Item;
+use crate::names::Kind;
+use crate::tree::Key;
+use crate::tree::Range;
+use crate::tree::TreeError;
+use crate::units::Bytes;
+use crate::units::InodeNo;
+use crate::units::SnapshotId;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::NAMES;
+use embr_rt::Vec;
+
+/// What is known of an inode from its own item.
+struct Head {
+    kind: FileType,
+    nlink: u32,
+    entries: u64,
+}
+
+/// The inode whose items are gone through.
+struct At {
+    number: InodeNo,
+    head: Option<Head>,
+    /// Its own item is there, whatever it says.
+    is_there: bool,
+    /// It is there in an older version alone.
+    is_gone: bool,
+    /// Some of its items may be in a node that is lost.
+    is_torn: bool,
+    /// Names that lead to it.
+    names: u64,
+    entries: u64,
+    directories: u64,
+    /// Names of the entries with one hash, each behind its length.
+    same_hash: Vec<u8>,
+    hash: u64,
+}
+
+struct Walk<'w, 'c, 'n, M, O> {
+    check: &'w mut Check<'c, M, O>,
+    files: Files<'n, M>,
+    reach: Reach,
+    at: At,
+    /// The lowest number that was never set aside.
+    next: Option<InodeNo>,
+}
+
+/// What a look at another item came to.
+enum Look<T> {
+    There(T),
+    Missing,
+    /// A node that could say is lost, or the item is damaged, which is told where it lies.
+    Unknown,
+}
+
+fn look<T>(found: Result<Option<T>, Error>) -> Result<Look<T>, Ended> {
+    match found {
+        Ok(Some(found)) => Ok(Look::There(found)),
+        Ok(None) | Err(Error::NotFound) => Ok(Look::Missing),
+        Err(Error::Fault(Fault::NoMemory)) => Err(Ended::NoMemory),
+        Err(Error::Fault(why @ (Fault::Stopped | Fault::ReadOnly))) => Err(Ended::Fault(why)),
+        Err(_) => Ok(Look::Unknown),
+    }
+}
+
+impl At {
+    fn new(number: InodeNo) -> Self {
+        At {
+            number,
+            head: None,
+            is_there: false,
+            is_gone: false,
+            is_torn: false,
+            names: 0,
+            entries: 0,
+            directories: 0,
+            same_hash: Vec::new(),
+            hash: u64::MAX,
+        }
+    }
+
+    fn item(&self) -> Item {
+        Item::inode(self.number)
+    }
+}
+
+/// Checks all names that these files have.
+pub(super) fn check<M: Machine, O: Observer>(
+    check: &mut Check<'_, M, O>,
+    files: Files<'_, M>,
+) -> Result<(), Ended> {
+    let reach = Reach::try_new(Bytes(check.options.memory.0 / 4))?;
+    let mut walk = Walk {
+        check,
+        files,
+        reach,
+        at: At::new(InodeNo::NONE),
+        next: None,
+    };
+    walk.run()
+}
+
+impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
+    fn found(&mut self, item: Item, what: Trouble) {
+        self.check.found(Finding::Names(item, what));
+    }
+
+    fn run(&mut self) -> Result<(), Ended> {
+        let mut from = Some(Key::MIN);
+        let mut is_root_there = false;
+        while let Some(first) = from {
+            let last = Key::MAX;
+            from = match self.stretch(Range { first, last }, &mut is_root_there) {
+                Ok(()) => None,
+                Err(Ended::Fault(Fault::Tree(
+                    TreeError::Io(spot, _) | TreeError::Corrupt(spot, _),
+                ))) => {
+                    // It is known to be lost. What follows may be of another inode.
+                    self.at.is_torn = true;
+                    is_root_there |= spot
+                        .range
+                        .has(Item::inode(InodeNo::ROOT).at(SnapshotId::FIRST));
+                    spot.range.last.next().filter(|next| *next > first)
+                }
+                Err(why) => return Err(why),
+            };
+            if let Some(next) = from {
+                // The inode that the lost range ends in.
+                let (item, _) = Item::of(next);
+                self.turn_to(item.owner())?;
+                self.at.is_torn = true;
+            }
+        }
+        self.leave()?;
+        if !is_root_there {
+            self.found(Item::inode(InodeNo::ROOT), Trouble::NoRoot);
+        }
+        Ok(())
+    }
+
+    /// Goes on until the end, or until a node is lost.
+    fn stretch(&mut self, range: Range, is_root_there: &mut bool) -> Result<(), Ended> {
+        let mounted = self.check.mounted;
+        let Some(mut scan) = mounted.scan(NAMES, range) else {
+            return Ok(());
+        };
+        let mut seen: Option<Item> = None;
+        while let Some((key, value)) = scan.next()? {
+            self.check.counted.items = self.check.counted.items.saturating_add(1);
+            if self.check.counted.items % 256 == 0 {
+                self.check.at(Stage::Names)?;
+            }
+            let (item, version) = Item::of(key);
+            let number = item.owner();
+            if number != self.at.number {
+                self.turn_to(number)?;
+            }
+            *is_root_there |= item == Item::inode(InodeNo::ROOT);
+            if item.kind() == Kind::NUMBERS {
+                self.numbers(item, version, &value);
+                continue;
+            }
+            if !self.files.view.sees(version) {
+                if self.files.view.is_alone() {
+                    self.found(item, Trouble::Version(version.0));
+                }
+                continue;
+            }
+            if seen == Some(item) {
+                continue;
+            }
+            seen = Some(item);
+            if value.is_empty() {
+                self.at.is_gone |= item == self.at.item();
+            } else if !self.at.is_gone {
+                self.item(item, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn turn_to(&mut self, number: InodeNo) -> Result<(), Ended> {
+        if self.at.number != number {
+            self.leave()?;
+            self.at = At::new(number);
+            self.check.counted.inodes = self.check.counted.inodes.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, item: Item, value: &[u8]) -> Result<(), Ended> {
+        match (item.owner(), item.kind()) {
+            (InodeNo::NONE, Kind::ORPHAN) => self.orphan(item, value),
+            (InodeNo::NONE, _) => {
+                self.found(item, Trouble::Unknown);
+                Ok(())
+            }
+            (_, Kind::INODE) => self.inode(item, value),
+            (_, Kind::PARENT) => self.parents(item, value),
+            (_, Kind::ENTRY) => self.entry(item, value),
+            _ => {
+                let kind = self.at.head.as_ref().map(|h| h.kind);
+                if let Some(trouble) = data::item(item, value, kind) {
+                    self.found(item, trouble);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn numbers(&mut self, item: Item, version: SnapshotId, value: &[u8]) {
+        let known = item == Item::new(InodeNo::NONE, Kind::NUMBERS, 0);
+        if !known || version != SnapshotId::NONE {
+            return self.found(item, Trouble::Unknown);
+        }
+        self.next = name::parse_number(value);
+        if self.next.is_none_or(|next| next <= InodeNo::ROOT) {
+            self.found(item, Trouble::Senseless);
+            // Told once.
+            self.next = Some(InodeNo(u64::MAX));
+        }
+    }
+
+    fn orphan(&mut self, item: Item, value: &[u8]) -> Result<(), Ended> {
+        let Some(number) = name::parse_number(value) else {
+            self.found(item, Trouble::Senseless);
+            return Ok(());
+        };
+        if orphan_of(number) != item {
+            self.found(item, Trouble::Place);
+        }
+        match look(self.files.inode(number).map(Some))? {
+            Look::There(inode) if inode.nlink == 0 => {}
+            Look::Unknown => {}
+            _ => self.found(item, Trouble::Listed(number)),
+        }
+        Ok(())
+    }
+
+    fn inode(&mut self, item: Item, value: &[u8]) -> Result<(), Ended> {
+        if item != self.at.item() {
+            self.found(item, Trouble::Unknown);
+            return Ok(());
+        }
+        self.at.is_there = true;
+        match Inode::parse(value) {
+            Ok(inode) => {
+                self.at.head = Some(Head {
+                    kind: inode.kind,
+                    nlink: inode.nlink,
+                    entries: inode.entries,
+                });
+            }
+            Err(BadInode::NoMemory) => return Err(Ended::NoMemory),
+            Err(why) => self.found(item, Trouble::Inode(why)),
+        }
+        match self.next {
+            Some(next) if item.owner() >= next => self.found(item, Trouble::Number(next)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn parents(&mut self, item: Item, value: &[u8]) -> Result<(), Ended> {
+        let Some(parents) = Parents::parse(value) else {
+            self.at.is_torn = true;
+            self.found(item, Trouble::Senseless);
+            return Ok(());
+        };
+        for (index, (directory, name)) in parents.iter().enumerate() {
+            if parents
+                .iter()
+                .take(index)
+                .any(|other| other == (directory, name))
+            {
+                self.found(item, Trouble::Twice);
+                continue;
+            }
+            if self.files.hash(directory, name).parent() != item.sub() {
+                self.found(item, Trouble::Place);
+            }
+            let probed = self.files.probe(directory, name).map(|p| p.found);
+            match look(probed)? {
+                Look::There((_, target)) if target.inode != self.at.number => {
+                    self.found(item, Trouble::OtherEntry(directory));
+                }
+                Look::There(_) | Look::Unknown => {
+                    self.at.names = self.at.names.saturating_add(1);
+                }
+                Look::Missing => self.found(item, Trouble::NoEntry(directory)),
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, item: Item, value: &[u8]) -> Result<(), Ended> {
+        self.at.entries = self.at.entries.saturating_add(1);
+        let Some((target, name)) = name::parse_entry(value) else {
+            // Whether it is a directory's is not known.
+            self.at.is_torn = true;
+            self.found(item, Trouble::Senseless);
+            return Ok(());
+        };
+        let head = self.at.head.as_ref();
+        if head.is_some_and(|h| h.kind != FileType::Directory) {
+            self.found(item, Trouble::NotDirectory);
+        }
+        let is_directory = target.kind == FileType::Directory;
+        self.at.directories = self.at.directories.saturating_add(u64::from(is_directory));
+        let hash = self.files.hash(item.owner(), name).first_probe();
+        if hash != first_of(item) {
+            self.found(item, Trouble::Place);
+        }
+        self.once(item, name)?;
+        self.target(item, target, name)
+    }
+
+    /// Whether no entry before has the same name.
+    fn once(&mut self, item: Item, name: Name<'_>) -> Result<(), Ended> {
+        let hash = first_of(item);
+        if self.at.hash != hash {
+            self.at.hash = hash;
+            self.at.same_hash.clear();
+        }
+        let mut rest = self.at.same_hash.as_slice();
+        let mut is_twice = false;
+        while let Some((length, names)) = rest.split_first() {
+            let Some((other, after)) = names.split_at_checked(usize::from(*length)) else {
+                break;
+            };
+            is_twice |= other == name.bytes();
+            rest = after;
+        }
+        if is_twice {
+            self.found(item, Trouble::Twice);
+        }
+        let length = u8::try_from(name.bytes().len()).unwrap_or(u8::MAX);
+        self.at.same_hash.push(length)?;
+        Ok(self.at.same_hash.try_extend_from_slice(name.bytes())?)
+    }
+
+    /// Whether the entry leads to what it says, and that knows of it.
+    fn target(&mut self, item: Item, target: Target, name: Name<'_>) -> Result<(), Ended> {
+        let number = target.inode;
+        match look(self.files.inode(number).map(Some))? {
+            Look::There(inode) => {
+                if inode.kind != target.kind {
+                    self.found(item, Trouble::Type(number));
+                }
+                if inode.generation != target.generation {
+                    self.found(item, Trouble::Generation(number));
+                }
+            }
+            Look::Missing => {
+                self.found(item, Trouble::Nowhere(number));
+                return Ok(());
+            }
+            Look::Unknown => {}
+        }
+        let sub = self.files.hash(item.owner(), name).parent();
+        let parent = Item::new(number, Kind::PARENT, sub);
+        let value = self.files.view.get(self.check.mounted, parent);
+        let is_known = match look(value.map_err(Error::Fault))? {
+            // What makes no sense is told where it lies.
+            Look::There(value) => Parents::parse(&value)
+                .is_none_or(|all| all.iter().any(|p| p == (item.owner(), name))),
+            Look::Missing => false,
+            Look::Unknown => true,
+        };
+        if !is_known {
+            self.found(item, Trouble::NoParent(number));
+        }
+        Ok(())
+    }
+
+    /// All items of the inode were seen.
+    fn leave(&mut self) -> Result<(), Ended> {
+        let item = self.at.item();
+        if self.at.number == InodeNo::NONE {
+            if self.next.is_none() && !self.at.is_torn {
+                self.found(
+                    Item::new(InodeNo::NONE, Kind::NUMBERS, 0),
+                    Trouble::NoCounter,
+                );
+            }
+            return Ok(());
+        }
+        if !self.at.is_there && !self.at.is_gone && !self.at.is_torn {
+            self.found(item, Trouble::NoInode);
+        }
+        let Some(Head {
+            kind,
+            nlink,
+            entries,
+        }) = self.at.head
+        else {
+            return Ok(());
+        };
+        let is_directory = kind == FileType::Directory;
+        let is_root = self.at.number == InodeNo::ROOT;
+        if !self.at.is_torn {
+            let names = self.at.names;
+            let links = match (is_directory, is_root || names != 0) {
+                (true, true) => self.at.directories.saturating_add(2),
+                (true, false) => 0,
+                (false, _) => names,
+            };
+            if u64::from(nlink) != links {
+                self.found(item, Trouble::Links(nlink, links));
+            }
+            if is_directory && entries != self.at.entries {
+                self.found(item, Trouble::Entries(entries, self.at.entries));
+            }
+            if is_directory && names > u64::from(!is_root) {
+                self.found(item, Trouble::Parents(names));
+            }
+        }
+        if nlink == 0 {
+            let listed = orphan_of(self.at.number);
+            let value = self.files.view.get(self.check.mounted, listed);
+            if matches!(look(value.map_err(Error::Fault))?, Look::Missing) {
+                self.found(item, Trouble::NotListed);
+            }
+        } else if is_directory && self.reach.is_below(self.files, self.at.number)? == Some(false) {
+            self.found(item, Trouble::Unreachable);
+        }
+        Ok(())
+    }
+}
+
+/// Where names with this entry's hash begin.
+fn first_of(entry: Item) -> u64 {
+    entry
+        .sub()
+        .wrapping_shr(PROBE_BITS)
+        .wrapping_shl(PROBE_BITS)
+}
+
+fn orphan_of(number: InodeNo) -> Item {
+    Item::new(InodeNo::NONE, Kind::ORPHAN, number.0)
+}

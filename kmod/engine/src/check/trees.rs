@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every node, and every block: what uses it, whether only one does, and whether free space knows.
+
+use super::claims;
+use super::claims::Claims;
+use super::data;
+use super::Check;
+use super::Ended;
+use super::Finding;
+use super::Observer;
+use super::Stage;
+use super::Use;
+use crate::format::journal::Extent;
+use crate::format::layout;
+use crate::format::node::Node;
+use crate::format::pointer::Pointer;
+use crate::tree::check;
+use crate::tree::check::Depth;
+use crate::tree::check::Visitor;
+use crate::tree::Key;
+use crate::tree::TreeError;
+use crate::units::Blocks;
+use crate::units::Level;
+use crate::units::TreeId;
+use crate::units::BLOCK_SIZE;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::SPACE;
+
+/// The use of blocks in some groups, while the trees are gone through once.
+struct Pass<'p, 'c, M, O> {
+    check: &'p mut Check<'c, M, O>,
+    claims: Claims,
+    /// What concerns all groups is told once.
+    first: bool,
+    /// A node that names others could not be read: what they use is not known.
+    is_blind: bool,
+    /// A node of the tree of free space could not be read.
+    space_lost: bool,
+    ended: Option<Ended>,
+}
+
+impl<M: Machine, O: Observer> Check<'_, M, O> {
+    pub(super) fn blocks(&mut self) -> Result<(), Ended> {
+        let total = claims::total(self.mounted.parts());
+        let most = (self.options.memory.0 / claims::GROUP_BYTES).max(1);
+        let mut first = 0u64;
+        while first < total {
+            let claims = Claims::try_new(self.mounted.parts(), first, most)?;
+            self.counted.passes = self.counted.passes.saturating_add(1);
+            Pass {
+                check: self,
+                claims,
+                first: first == 0,
+                is_blind: false,
+                space_lost: false,
+                ended: None,
+            }
+            .run()?;
+            first = first.saturating_add(most);
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine, O: Observer> Pass<'_, '_, M, O> {
+    fn run(mut self) -> Result<(), Ended> {
+        let mounted = self.check.mounted;
+        for part in mounted.parts() {
+            let extent = |start, blocks| Extent {
+                device: part.slot,
+                start,
+                blocks,
+            };
+            for (number, at) in layout::areas(part.size) {
+                let blocks = layout::AREA_SIZE.whole_blocks();
+                self.claim(Use::Area(number), extent(at.whole_blocks(), blocks));
+            }
+            self.claim(
+                Use::Journal,
+                extent(part.journal.start, part.journal.blocks),
+            );
+        }
+        for held in self.check.options.held {
+            self.claim(Use::Held, *held);
+        }
+        let depth = match self.first {
+            true => self.check.options.depth,
+            false => Depth::Inner,
+        };
+        for base in mounted.bases() {
+            if let Some(top) = base.top {
+                self.claim_node(base.tree, top.level, Key::MIN, &top.pointer);
+            }
+            let walked = check::check(mounted.nodes(), &base, depth, &mut self);
+            if let Some(why) = self.ended.take() {
+                return Err(why);
+            }
+            walked?;
+        }
+        data::claim(self.check.mounted, &mut |what, extent| {
+            claim(&mut self.claims, self.check, self.first, what, extent);
+        })?;
+        self.compare()
+    }
+
+    fn claim(&mut self, what: Use, extent: Extent) {
+        claim(&mut self.claims, self.check, self.first, what, extent);
+    }
+
+    fn claim_node(&mut self, tree: TreeId, level: Level, key: Key, pointer: &Pointer) {
+        let blocks = Blocks((self.check.mounted.nodes().size() / BLOCK_SIZE) as u64);
+        for place in pointer.places.iter() {
+            let extent = Extent {
+                device: place.device,
+                start: place.block,
+                blocks,
+            };
+            self.claim(Use::Node(tree, level, key), extent);
+        }
+    }
+
+    /// Whether free space knows of just what was found.
+    fn compare(&mut self) -> Result<(), Ended> {
+        let Pass { claims, check, .. } = self;
+        for group in claims.groups() {
+            let Some(used) = check.mounted.space.used_of(group.slot, group.index)? else {
+                continue;
+            };
+            if !self.is_blind {
+                for (begin, length) in used.without(&group.bits)?.runs() {
+                    check.found(Finding::Unused(group.extent(begin, length)));
+                }
+            }
+            if !self.space_lost {
+                for (begin, length) in group.bits.without(&used)?.runs() {
+                    check.found(Finding::Used(group.extent(begin, length)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Notes that blocks are used.
+fn claim<M: Machine, O: Observer>(
+    claims: &mut Claims,
+    check: &mut Check<'_, M, O>,
+    first: bool,
+    what: Use,
+    extent: Extent,
+) {
+    let part = check
+        .mounted
+        .parts()
+        .iter()
+        .find(|p| p.slot == extent.device);
+    let Some(part) = part else {
+        // A member that is not here cannot be looked at.
+        if first && !check.mounted.nodes().has_member(extent.device) {
+            check.found(Finding::NoDevice(what, extent));
+        }
+        return;
+    };
+    let end = extent.start.0.checked_add(extent.blocks.0);
+    if end.is_none_or(|end| end > part.size.whole_blocks().0) && first {
+        check.found(Finding::Beyond(what, extent));
+    }
+    if let Some(twice) = claims.claim(extent) {
+        check.found(Finding::Overlap(what, twice));
+    }
+}
+
+impl<M: Machine, O: Observer> Visitor for Pass<'_, '_, M, O> {
+    fn node(&mut self, _: &Pointer, node: &Node) -> Result<(), TreeError> {
+        if self.first {
+            self.check.counted.nodes = self.check.counted.nodes.saturating_add(1);
+        }
+        if let Err(why) = self.check.at(Stage::Nodes) {
+            self.ended = Some(why);
+            // Only to be heard of again in `ended`.
+            return Err(TreeError::NoMemory);
+        }
+        let Some(level) = node.level().below() else {
+            return Ok(());
+        };
+        for child in (0..node.count()).filter_map(|n| node.child(n)) {
+            let tree = node.stamp().tree;
+            self.claim_node(tree, level, child.range.first, &child.pointer);
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, why: &TreeError) -> Result<(), TreeError> {
+        self.check.found(Finding::Copy(*why));
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+        if let TreeError::Io(spot, _) | TreeError::Corrupt(spot, _) = why {
+            self.is_blind |= !spot.level.is_leaf();
+            self.space_lost |= spot.tree == SPACE;
+        }
+        if self.first {
+            self.check.found(Finding::Lost(*why));
+        }
+        Ok(())
+    }
+
+    fn under_full(&mut self, pointer: &Pointer, node: &Node) -> Result<(), TreeError> {
+        let stamp = node.stamp();
+        let what = Use::Node(stamp.tree, stamp.level, node.range().first);
+        if let Some(place) = pointer.places.iter().next().filter(|_| self.first) {
+            self.check
+                .found(Finding::UnderFull(what, place.device, place.block));
+        }
+        Ok(())
+    }
+}

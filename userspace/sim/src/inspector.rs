@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The engine's check of a volume, as tests and the simulator want it: one finding is one too many.
+
+use crate::machine::Simulated;
+use embr_engine::check;
+use embr_engine::check::Depth;
+use embr_engine::check::Finding;
+use embr_engine::check::Observer;
+use embr_engine::check::Options;
+use embr_engine::format::journal::Extent;
+use embr_engine::names::Files;
+use embr_engine::units::Bytes;
+use embr_engine::volume::Mounted;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found(pub Vec<Finding>);
+
+impl Observer for Found {
+    fn found(&mut self, what: &Finding) {
+        self.0.push(*what);
+    }
+}
+
+/// All that is wrong with a volume, of which a test holds these blocks.
+pub fn findings(
+    mounted: &Mounted<Simulated>,
+    files: Option<Files<'_, Simulated>>,
+    depth: Depth,
+    held: &[Extent],
+) -> Result<Vec<Finding>, String> {
+    let mut found = Found::default();
+    let options = Options {
+        memory: Bytes(1 << 20),
+        depth,
+        held,
+    };
+    check::check(mounted, files, &options, &mut found).map_err(|why| why.to_string())?;
+    Ok(found.0)
+}
+
+/// Whether nothing is wrong.
+pub fn check(
+    mounted: &Mounted<Simulated>,
+    files: Option<Files<'_, Simulated>>,
+    depth: Depth,
+    held: &[Extent],
+) -> Result<(), String> {
+    let found = findings(mounted, files, depth, held)?;
+    match found.as_slice() {
+        [] => Ok(()),
+        [first, ..] => Err(format!("{} findings, the first: {first}", found.len())),
+    }
+}

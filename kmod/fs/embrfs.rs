@@ -104,16 +104,15 @@ impl FileSystem for Embrfs {
 
     fn statfs(volume: &Volume) -> Result<StatFs> {
         volume.check()?;
-        let capacity = volume.engine.capacity().0;
-        let free = volume.free_blocks();
+        let usage = volume.mounted().statfs();
         let [a, b, c, d, e, f, g, h, rest @ ..] = volume.engine.uuid().0;
         let id = u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(rest);
         Ok(StatFs {
             magic: uapi::SUPER_MAGIC,
             block_size: BLOCK_SIZE as u32,
-            blocks: capacity,
-            free,
-            available: free,
+            blocks: usage.total.0,
+            free: usage.free.0,
+            available: usage.available.0,
             // Inodes come from the same space as everything else.
             files: 0,
             files_free: 0,

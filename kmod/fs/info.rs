@@ -52,7 +52,7 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
     let engine = &volume.engine;
     let members = engine.seats().len();
     let absent = volume.absent().min(members);
-    let capacity = engine.capacity().0;
+    let usage = volume.mounted().statfs();
     let mut flags = 0;
     if inode.super_block().is_read_only() {
         flags |= uapi::INFO_READ_ONLY;
@@ -74,8 +74,8 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
         epoch: engine.epoch().id.0,
         epoch_number: engine.epoch().number,
         generation: volume.mounted().generation().0,
-        capacity,
-        free: volume.free_blocks(),
+        capacity: usage.total.0,
+        free: usage.free.0,
         block_size: BLOCK_SIZE as u32,
         data: engine.geometry().data(),
         parity: engine.geometry().parity(),

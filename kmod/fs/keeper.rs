@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A thread per volume that makes durable what nobody asked to be: a crash costs the last few seconds, not more.
+//! A thread per volume that makes durable what nobody asked to be, so that a crash costs the last few seconds, not more; and that
+//! makes checkpoints before who commits has to.
 
 use crate::host::{
     Host,
@@ -94,6 +95,10 @@ fn keep(shared: &Shared, mounted: &Mounted<Host>) {
             wishes.hurry = false;
         }
         let _scope = NoFs::new();
+        if mounted.checkpoint_due() {
+            // If it fails now it is tried again, and who needs what it brings hears of it.
+            let _ = mounted.checkpoint();
+        }
         if let Err(why) = mounted.sync() {
             pr_err!(
                 "volume {}: what happened last cannot be made durable: {}\n",

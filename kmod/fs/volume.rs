@@ -201,7 +201,7 @@ impl Volume {
     pub(crate) fn reserve(&self, blocks: u64) -> Result {
         self.check()?;
         // What belongs to the blocks needs some as well.
-        let free = self.free_blocks();
+        let free = self.mounted.statfs().available.0;
         let usable = free.saturating_sub(free / 16);
         let before = self.reserved.fetch_add(blocks, Relaxed);
         if before.saturating_add(blocks) > usable {
@@ -225,14 +225,6 @@ impl Volume {
                 .map_err(|why| self.explain(why.into()))?;
         }
         Ok(())
-    }
-
-    /// Blocks that users may still fill, whatever each file needs beside its bytes.
-    pub(crate) fn free_blocks(&self) -> u64 {
-        let parts = self.mounted.parts().iter();
-        let unused: u64 = parts.map(|p| self.mounted.room(p.slot).unused.0).sum();
-        let copies = u64::from(self.engine.geometry().parity()) + 1;
-        (unused / copies).min(self.engine.capacity().0)
     }
 
     /// Members that were missing or stale at the mount, or vanished since; each counts once.

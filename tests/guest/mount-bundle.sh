@@ -28,12 +28,14 @@ expect_eq "$(basename "$(printf '%s' "$MNT/$(printf '%0255d' 0)")" | wc -c)" 256
 mustfail stat "$MNT/$(printf '%0255d' 0)"
 expect_in "$OUT" 'No such file'
 
-# statfs: 6 devices of 32 MiB less 2 MiB of system areas and 4 MiB of journal each, 4 of 6 parts data.
+# statfs: what fits on 6 devices of 32 MiB, every block on three of them; what is kept back is hidden.
 expect_eq "$(stat -f -c '%t %s %S %l' "$MNT")" "454d4252 4096 4096 255" "magic, block sizes, longest name"
-expect_eq "$(stat -f -c '%b %f %a' "$MNT")" "26624 26624 26624" "blocks"
+read -r blocks free available <<<"$(stat -f -c '%b %f %a' "$MNT")"
+[ "$blocks" -gt $((6 * 32 * 256 / 3 * 70 / 100)) ] && [ "$blocks" -lt $((6 * 32 * 256 / 3)) ] || fail "$blocks blocks"
+[ "$free" -le "$blocks" ] && [ "$available" -le "$free" ] && [ "$available" -gt $((blocks * 99 / 100)) ] ||
+	fail "$free of $blocks blocks are free, $available can be had"
 id=$(stat -f -c %i "$MNT")
 must df -T "$MNT"
-expect_in "$OUT" 'embrfs +106496 +0 +106496 +0%'
 
 # Options, as mount(8) and the next remount see them.
 line=$(grep " $MNT embrfs " /proc/mounts)

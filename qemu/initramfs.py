@@ -27,7 +27,7 @@ insmod kmod lsmod modinfo modprobe rmmod
 chacl getfacl getfattr setfacl setfattr chattr lsattr
 """.split()
 
-TOOLS = ("mkfs.embrfs", "fsck.embrfs", "mount.embrfs", "embrfs-admin")
+TOOLS = ("mkfs.embrfs", "fsck.embrfs", "mount.embrfs", "embrfs-admin", "embrfs-exercise")
 
 
 class Archive:

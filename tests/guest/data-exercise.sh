@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Files that are worked on in every way, at random and several at once, hold what they should: at every step, and after a remount.
+#: disks: 512M
+#: timeout: 300
+. /embrfs-guest/lib.sh
+WITHOUT=collapse,insert
+ROUNDS=${EMBRFS_ROUNDS:-3} STEPS=${EMBRFS_STEPS:-400}
+seed=${EMBRFS_SEED:-$(($(date +%s) * 1000))}
+say "seeds from $seed"
+must mkfs.embrfs --bundle 1+0 "$DISK1"
+for _ in $(seq "$ROUNDS"); do
+	must mount -i -t embrfs "$DISK1" "$MNT"
+	must embrfs-exercise run "$MNT" "$seed" "$STEPS" "${WITHOUT:-}"
+	must umount "$MNT"
+	must mount -i -t embrfs "$DISK1" "$MNT"
+	must embrfs-exercise check "$MNT" "$seed" "$STEPS" "${WITHOUT:-}"
+	must rm "$MNT"/exercise-*
+	must umount "$MNT"
+	seed=$((seed + 100))
+done

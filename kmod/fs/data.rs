@@ -2,7 +2,10 @@
 
 //! What files hold: the page cache's questions, put to the engine.
 
-use crate::embrfs::Embrfs;
+use crate::{
+    embrfs::Embrfs,
+    host::Shown, //
+};
 use core::ops::Range;
 use embr_engine::{
     file::{
@@ -69,6 +72,21 @@ fn way(file: &Inode<Embrfs>, dirty: &[Dirty<'_>], written: &Written) -> Way {
     }
 }
 
+/// What was accepted cannot be written: whoever waits for it hears of it, and so does who reads the log.
+#[inline(never)]
+fn complain(file: &Inode<Embrfs>, error: Error) -> Error {
+    let volume = file.volume();
+    if error != ENOMEM && volume.check().is_ok() && volume.may_complain() {
+        pr_err!(
+            "volume {}: bytes of file {} could not be written and are lost: {:?}\n",
+            Shown(volume.engine.uuid()),
+            file.number(),
+            error
+        );
+    }
+    error
+}
+
 impl FileData for Embrfs {
     fn may_use(file: &Inode<Self>) -> Result {
         file.volume().check()
@@ -104,9 +122,12 @@ impl FileData for Embrfs {
         };
         let way = way(file, dirty, written);
         let volume = file.volume();
+        drop(volume.take_room(written.room));
         let done = volume.with(|files| files.write(number(file), blocks, way, &noted));
-        volume.give_back(written.room);
-        done.map(|_| ())
+        match done {
+            Ok(_) => Ok(()),
+            Err(error) => Err(complain(file, error)),
+        }
     }
 
     fn truncate(file: &Inode<Self>, size: u64) -> Result {

@@ -14,6 +14,7 @@ mod keeper;
 mod mount;
 mod names;
 mod options;
+mod room;
 mod uapi;
 mod volume;
 

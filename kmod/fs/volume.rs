@@ -9,7 +9,8 @@ use crate::{
         Host,
         Shown, //
     },
-    keeper::Keeper, //
+    keeper::Keeper,
+    room::Room, //
 };
 use embr_engine::{
     names::{
@@ -19,6 +20,7 @@ use embr_engine::{
         Names,
         View, //
     },
+    space::promise::Promise,
     volume::{
         assemble::Standing,
         mounted::{
@@ -36,11 +38,7 @@ use embr_vfs::{
 };
 use kernel::{
     prelude::*,
-    str::CString,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    }, //
+    str::CString, //
 };
 
 /// A mounted volume.
@@ -58,8 +56,7 @@ pub(crate) struct Volume {
     complaints: Complaints,
     /// For writeback. None where nothing is ever written.
     gather_memory: Option<Pin<KBox<GatherMemory>>>,
-    /// Blocks for which room was set aside.
-    reserved: Atomic<u64>,
+    room: Room,
 }
 
 impl Volume {
@@ -89,7 +86,7 @@ impl Volume {
             degraded,
             complaints: Complaints::new(),
             gather_memory,
-            reserved: Atomic::new(0),
+            room: Room::try_new().map_err(|_| ENOMEM)?,
         })
     }
 
@@ -200,31 +197,26 @@ impl Volume {
     /// Sets aside room for blocks of files.
     pub(crate) fn reserve(&self, blocks: u64) -> Result {
         self.check()?;
-        // What belongs to the blocks needs some as well.
-        let free = self.mounted.statfs().available.0;
-        let usable = free.saturating_sub(free / 16);
-        let before = self.reserved.fetch_add(blocks, Relaxed);
-        if before.saturating_add(blocks) > usable {
-            self.reserved.fetch_sub(blocks, Relaxed);
-            return Err(ENOSPC);
-        }
-        Ok(())
-    }
-
-    /// Room that was set aside is used, or not needed.
-    pub(crate) fn give_back(&self, blocks: u64) {
-        self.reserved.fetch_sub(blocks, Relaxed);
-    }
-
-    /// Tries to get room that is freed but not yet to be used: two roots later it is.
-    pub(crate) fn make_room(&self) -> Result {
         let _scope = NoFs::new();
-        for _ in 0..2 {
-            self.mounted
-                .checkpoint()
-                .map_err(|why| self.explain(why.into()))?;
-        }
-        Ok(())
+        self.room
+            .reserve(&self.mounted, blocks)
+            .map_err(|why| self.explain(why.into()))
+    }
+
+    /// Room that was set aside is not needed.
+    pub(crate) fn give_back(&self, blocks: u64) {
+        self.room.give_back(blocks);
+    }
+
+    /// Room that was set aside, to be used.
+    pub(crate) fn take_room(&self, blocks: u64) -> Option<Promise> {
+        self.room.take(blocks)
+    }
+
+    /// After all that was dirty was written: what was set aside and not needed is there for others.
+    pub(crate) fn make_room(&self) -> Result {
+        self.room.shrink();
+        self.sync()
     }
 
     /// Members that were missing or stale at the mount, or vanished since; each counts once.

@@ -5,11 +5,14 @@
 //!
 //!     embrfs-exercise run DIRECTORY SEED STEPS [WITHOUT,...]      in files there, several at once
 //!     embrfs-exercise check DIRECTORY SEED STEPS [WITHOUT,...]    what `run` left is still there
+//!     embrfs-exercise grow DIRECTORY SEED LOG                     files that grow until that fails; notes go to LOG
+//!     embrfs-exercise grown DIRECTORY SEED LOG                    what `grow` left is as it must be
 //!
 //! What goes wrong ends it with status 1 and the seed. Kinds of steps to leave out: see [`Kind::NAMES`].
 
 mod chance;
 mod file;
+mod grow;
 mod step;
 
 use chance::Chance;
@@ -27,7 +30,7 @@ const FILES: u64 = 4;
 fn usage() -> String {
     let names: Vec<&str> = Kind::NAMES.iter().map(|(name, _)| *name).collect();
     format!(
-        "usage: embrfs-exercise run|check DIRECTORY SEED STEPS [WITHOUT,...]\nkinds of steps: {}",
+        "usage: embrfs-exercise run|check DIRECTORY SEED STEPS [WITHOUT,...]\n   or: embrfs-exercise grow|grown DIRECTORY SEED LOG\nkinds of steps: {}",
         names.join(" ")
     )
 }
@@ -53,24 +56,36 @@ fn work() -> Result<(), String> {
     let [what, directory, seed, steps, rest @ ..] = arguments.as_slice() else {
         return Err(usage());
     };
+    let directory = Path::new(directory);
+    let seed: u64 = seed.parse().map_err(|_| usage())?;
     let check = match what.as_str() {
         "run" => false,
         "check" => true,
+        "grow" => {
+            return together(grow::FILES, |n| grow::grow(directory, Path::new(steps), seed + n));
+        }
+        "grown" => {
+            return together(grow::FILES, |n| {
+                let said = grow::grown(directory, Path::new(steps), seed + n)?;
+                println!("{}: {said}", seed + n);
+                Ok(())
+            });
+        }
         _ => return Err(usage()),
     };
-    let seed: u64 = seed.parse().map_err(|_| usage())?;
     let steps: u64 = steps.parse().map_err(|_| usage())?;
     let mut without = Vec::new();
     for name in rest.iter().flat_map(|r| r.split(',')).filter(|n| !n.is_empty()) {
         without.push(Kind::named(name).ok_or_else(usage)?);
     }
+    together(FILES, |n| one(directory, seed + n, steps, &without, check))
+}
+
+/// Does something with several files at once.
+fn together(files: u64, act: impl Fn(u64) -> Result<(), String> + Sync) -> Result<(), String> {
     let results: Vec<Result<(), String>> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..FILES)
-            .map(|n| {
-                let without = &without;
-                scope.spawn(move || one(Path::new(directory), seed + n, steps, without, check))
-            })
-            .collect();
+        let act = &act;
+        let threads: Vec<_> = (0..files).map(|n| scope.spawn(move || act(n))).collect();
         threads
             .into_iter()
             .map(|t| t.join().unwrap_or_else(|_| Err("a thread panicked".into())))

@@ -46,6 +46,8 @@ class Job:
     timeout: int = 120
     tools: tuple = ()
     leaks: bool = False
+    images: tuple = ()  # files that are the disks, instead of fresh ones
+    settings: dict = field(default_factory=dict)  # variables for the script
 
 
 @dataclass
@@ -111,6 +113,7 @@ def _write_config(folder, job, **values):
         "LEAKS": int(job.leaks and bool(job.modules or job.available)),
         "SHELL_TTY": "",
         "GREETING": "",
+        **job.settings,
         **values,
     }
     text = "".join(f"{k}={shlex.quote(str(v))}\n" for k, v in values.items())
@@ -118,7 +121,7 @@ def _write_config(folder, job, **values):
 
 
 def _watch(command, folder, timeout, pass_fds=(), streams=None, on_text=None, environment=None):
-    """Runs a guest to its end or its time-out. on_text gets new script output as it comes."""
+    """Runs a guest to its end or its time-out. on_text gets new script output as it comes, and ends the guest by saying True."""
     began = time.monotonic()
     with open(folder / "noise", "wb") as noise:
         process = subprocess.Popen(
@@ -139,9 +142,12 @@ def _watch(command, folder, timeout, pass_fds=(), streams=None, on_text=None, en
         while True:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.05 if on_text else 0.25)
-            if on_text:
-                on_text(out.read())
+            enough = on_text and on_text(out.read())
             if process.returncode is not None:
+                break
+            if enough:
+                _kill(process)
+                process.wait()
                 break
             if time.monotonic() - began > timeout or _stopping.is_set():
                 timed_out = True
@@ -203,7 +209,7 @@ def _run_um(job, folder, streams, on_text):
     seen.mkdir()
     shutil.copy(GUEST / "lib.sh", seen)
     shutil.copy(job.script, seen / "script.sh")
-    paths = make_disks(folder, job.disks)
+    paths = job.images or make_disks(folder, job.disks)
     own = kmodules.closure(job.lane, job.modules)
     extra = [p for p in kmodules.closure(job.lane, job.available) if p not in own]
     _write_config(

@@ -7,6 +7,8 @@
 //!     embrfs-exercise check DIRECTORY SEED STEPS [WITHOUT,...]    what `run` left is still there
 //!     embrfs-exercise grow DIRECTORY SEED LOG                     files that grow until that fails; notes go to LOG
 //!     embrfs-exercise grown DIRECTORY SEED LOG                    what `grow` left is as it must be
+//!     embrfs-exercise storm DIRECTORY SEED STEPS                  names and files in one order, until the machine is killed
+//!     embrfs-exercise stormed DIRECTORY SEED STEPS DURABLE        what `storm` left is a prefix of that order
 //!
 //! What goes wrong ends it with status 1 and the seed. Kinds of steps to leave out: see [`Kind::NAMES`].
 
@@ -14,6 +16,8 @@ mod chance;
 mod file;
 mod grow;
 mod step;
+mod storm;
+mod world;
 
 use chance::Chance;
 use file::Exercised;
@@ -30,12 +34,18 @@ const FILES: u64 = 4;
 fn usage() -> String {
     let names: Vec<&str> = Kind::NAMES.iter().map(|(name, _)| *name).collect();
     format!(
-        "usage: embrfs-exercise run|check DIRECTORY SEED STEPS [WITHOUT,...]\n   or: embrfs-exercise grow|grown DIRECTORY SEED LOG\nkinds of steps: {}",
+        "usage: embrfs-exercise run|check DIRECTORY SEED STEPS [WITHOUT,...]\n   or: embrfs-exercise grow|grown DIRECTORY SEED LOG\n   or: embrfs-exercise storm DIRECTORY SEED STEPS\n   or: embrfs-exercise stormed DIRECTORY SEED STEPS DURABLE\nkinds of steps: {}",
         names.join(" ")
     )
 }
 
-fn one(directory: &Path, seed: u64, steps: u64, without: &[Kind], check: bool) -> Result<(), String> {
+fn one(
+    directory: &Path,
+    seed: u64,
+    steps: u64,
+    without: &[Kind],
+    check: bool,
+) -> Result<(), String> {
     let path = directory.join(format!("exercise-{seed}"));
     let mut chance = Chance::new(seed);
     let mut file = match check {
@@ -48,7 +58,8 @@ fn one(directory: &Path, seed: u64, steps: u64, without: &[Kind], check: bool) -
         file.carry_out(&step)
             .map_err(|why| format!("seed {seed}, step {number} ({step:x?}): {why}"))?;
     }
-    file.end(check).map_err(|why| format!("seed {seed}, at the end: {why}"))
+    file.end(check)
+        .map_err(|why| format!("seed {seed}, at the end: {why}"))
 }
 
 fn work() -> Result<(), String> {
@@ -62,7 +73,9 @@ fn work() -> Result<(), String> {
         "run" => false,
         "check" => true,
         "grow" => {
-            return together(grow::FILES, |n| grow::grow(directory, Path::new(steps), seed + n));
+            return together(grow::FILES, |n| {
+                grow::grow(directory, Path::new(steps), seed + n)
+            });
         }
         "grown" => {
             return together(grow::FILES, |n| {
@@ -71,11 +84,26 @@ fn work() -> Result<(), String> {
                 Ok(())
             });
         }
+        "storm" | "stormed" => false,
         _ => return Err(usage()),
     };
     let steps: u64 = steps.parse().map_err(|_| usage())?;
+    match (what.as_str(), rest) {
+        ("storm", _) => return storm::storm(directory, seed, steps),
+        ("stormed", [durable, ..]) => {
+            let durable = durable.parse().map_err(|_| usage())?;
+            let said = storm::stormed(directory, seed, steps, durable)?;
+            println!("{said}");
+            return Ok(());
+        }
+        _ => {}
+    }
     let mut without = Vec::new();
-    for name in rest.iter().flat_map(|r| r.split(',')).filter(|n| !n.is_empty()) {
+    for name in rest
+        .iter()
+        .flat_map(|r| r.split(','))
+        .filter(|n| !n.is_empty())
+    {
         without.push(Kind::named(name).ok_or_else(usage)?);
     }
     together(FILES, |n| one(directory, seed + n, steps, &without, check))

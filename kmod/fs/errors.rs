@@ -41,7 +41,7 @@ pub(crate) fn file_errno(why: &names::Error) -> Error {
         names::Error::TooBig => EFBIG,
         names::Error::Lost(..) => EIO,
         names::Error::NotUnderstood(_) => EOPNOTSUPP,
-        names::Error::Corrupted(_) => EUCLEAN,
+        names::Error::Corrupted(_) | names::Error::Engram(..) => EUCLEAN,
         names::Error::Fault(why) => fault_errno(why),
     }
 }

@@ -121,6 +121,7 @@ impl Volume {
     fn explain(&self, why: names::Error) -> Error {
         match &why {
             names::Error::Corrupted(_)
+            | names::Error::Engram(..)
             | names::Error::Lost(..)
             | names::Error::NotUnderstood(_)
             | names::Error::Fault(

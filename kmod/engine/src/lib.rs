@@ -27,6 +27,7 @@
 extern crate std;
 
 pub mod check;
+pub mod engram;
 pub mod env;
 pub mod error;
 pub mod file;

@@ -49,6 +49,11 @@ number!(
     u64
 );
 number!(
+    /// A lasting identity of up to 1 MiB of what files hold.
+    EngramId,
+    u64
+);
+number!(
     /// A block's place in a file: from its first byte on, 4096 bytes each.
     FileBlock,
     u64
@@ -80,6 +85,11 @@ impl SnapshotId {
     pub const NONE: SnapshotId = SnapshotId(0);
     /// What a volume begins with.
     pub const FIRST: SnapshotId = SnapshotId(1);
+}
+
+impl EngramId {
+    /// No engram.
+    pub const NONE: EngramId = EngramId(0);
 }
 
 impl Level {

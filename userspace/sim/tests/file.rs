@@ -132,6 +132,33 @@ impl Beside<'_> {
         Ok(())
     }
 
+    fn shift(&mut self, files: Files<'_, Simulated>) -> Result<(), Error> {
+        let (from, blocks) = (self.chance.below(BLOCKS), 1 + self.chance.below(40));
+        let (at, end) = (FileBlock(from as u64), FileBlock((from + blocks) as u64));
+        let (from, bytes) = (from * BLOCK_SIZE, blocks * BLOCK_SIZE);
+        if self.chance.below(2) == 0 {
+            let done = files.collapse(self.file, at, end, NOW);
+            if from + bytes >= self.model.len() {
+                assert_eq!(done.err(), Some(Error::Invalid));
+                return Ok(());
+            }
+            done?;
+            self.model.drain(from..from + bytes);
+        } else {
+            let done = files.insert(self.file, at, blocks as u64, NOW);
+            if from >= self.model.len() {
+                assert_eq!(done.err(), Some(Error::Invalid));
+                return Ok(());
+            }
+            done?;
+            self.model.splice(from..from, std::iter::repeat_n(0, bytes));
+            // Not for ever larger.
+            files.truncate(self.file, Bytes((BLOCKS * BLOCK_SIZE) as u64), NOW)?;
+            self.model.resize(BLOCKS * BLOCK_SIZE, 0);
+        }
+        Ok(())
+    }
+
     fn step(&mut self, files: Files<'_, Simulated>) -> Result<(), Error> {
         match self.chance.below(10) {
             0 | 1 => {
@@ -162,6 +189,7 @@ impl Beside<'_> {
                 let size = size.map_or(0, |s| s.0 as usize);
                 self.resize(size.max(self.model.len()));
             }
+            5 => self.shift(files)?,
             _ => self.write(files)?,
         }
         Ok(())
@@ -234,7 +262,7 @@ fn a_file_beside_plain_bytes() {
         file: made.what.number,
         model: Vec::new(),
     };
-    for step in 0..400 {
+    for step in 0..600 {
         let files = names.of(&mounted, &view);
         beside
             .step(files)

@@ -11,17 +11,24 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod carry;
+mod edit;
+mod intent;
 mod pieces;
+pub mod plan;
 mod ranges;
 mod read;
 mod truncate;
+mod window;
 mod write;
 
 pub use pieces::Holds;
 pub use pieces::Piece;
 
+use crate::format::extent;
 use crate::format::inode::FileType;
 use crate::format::inode::Inode;
+use crate::format::intent::END;
 use crate::names::item::Item;
 use crate::names::item::Kind;
 use crate::names::Error;
@@ -34,8 +41,9 @@ use crate::units::BLOCK_SIZE;
 
 /// The largest size of a file.
 pub const MAX_SIZE: Bytes = Bytes(i64::MAX as u64);
-/// No file has this block, nor any behind it.
-const END: FileBlock = FileBlock(1 << (63 - BLOCK_SHIFT));
+
+/// Blocks of a window.
+const WINDOW_BLOCKS: u64 = extent::WINDOW as u64;
 
 /// Blocks to be written.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +110,11 @@ impl FileBlock {
 /// The item of a block that lies in the tree.
 fn inline(file: InodeNo, block: FileBlock) -> Item {
     Item::new(file, Kind::INLINE, block.0)
+}
+
+/// The item of the window that a block lies in.
+fn extents(file: InodeNo, block: FileBlock) -> Item {
+    Item::new(file, Kind::EXTENTS, block.0 / WINDOW_BLOCKS)
 }
 
 /// Only regular files hold bytes.

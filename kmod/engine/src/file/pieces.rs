@@ -2,8 +2,10 @@
 
 //! Where a file holds what: for SEEK_DATA, SEEK_HOLE and fiemap.
 
-use super::inline;
+use super::window::State;
+use super::window::Windows;
 use super::END;
+use crate::error::NoMem;
 use crate::names::Error;
 use crate::names::Files;
 use crate::units::Blocks;
@@ -36,9 +38,49 @@ pub struct Piece {
     pub holds: Holds,
 }
 
+impl From<State> for Holds {
+    fn from(state: State) -> Self {
+        match state {
+            State::Nothing | State::Hole => Holds::Hole,
+            State::Inline => Holds::Inline,
+            State::Unwritten(_) => Holds::Unwritten,
+            State::Raw(_) => Holds::Raw,
+        }
+    }
+}
+
+/// Pieces as they are found, neighbours of one kind joined.
+struct Found {
+    pieces: Vec<Piece>,
+    most: usize,
+    at: FileBlock,
+}
+
+impl Found {
+    /// What lies up to before `to`. Says whether there may be more.
+    fn add(&mut self, to: FileBlock, holds: Holds) -> Result<bool, NoMem> {
+        let more = to.0.saturating_sub(self.at.0);
+        if more == 0 {
+            return Ok(true);
+        }
+        let full = self.pieces.len() >= self.most;
+        match self.pieces.last_mut().filter(|p| p.holds == holds) {
+            Some(last) => last.blocks = Blocks(last.blocks.0.saturating_add(more)),
+            None if full => return Ok(false),
+            None => self.pieces.push(Piece {
+                at: self.at,
+                blocks: Blocks(more),
+                holds,
+            })?,
+        }
+        self.at = to;
+        Ok(true)
+    }
+}
+
 impl<M: Machine> Files<'_, M> {
     /// What the file holds in the blocks from `from` to before `to`: at most `most` pieces, without gaps. What lies behind its end is
-    /// told like the rest. Pieces of a kind may follow each other.
+    /// told like the rest.
     pub fn pieces(
         &self,
         file: InodeNo,
@@ -47,42 +89,52 @@ impl<M: Machine> Files<'_, M> {
         most: usize,
     ) -> Result<Vec<Piece>, Error> {
         let to = to.min(END);
-        let mut found = Vec::new();
-        let Some(last) = to.0.checked_sub(1).filter(|last| *last >= from.0) else {
-            return Ok(found);
+        let mut found = Found {
+            pieces: Vec::new(),
+            most,
+            at: from,
         };
-        let last = inline(file, FileBlock(last));
-        let mut items = self.view.items(self.mounted, inline(file, from), last);
+        let intent = self.intent(file)?;
         let mut at = from;
-        while found.len() < most && at < to {
-            let next = items.next()?.map_or(to, |(item, _)| FileBlock(item.sub()));
-            if next > at {
-                add(&mut found, at, next, Holds::Hole)?;
+        while at < to {
+            let (stored, blocks) = match &intent {
+                Some(intent) => intent.stored(at),
+                None => (Some(at), u64::MAX),
+            };
+            let end = at.plus(blocks).min(to);
+            let going = match stored {
+                Some(stored) => self.pieces_stored(file, stored, end, &mut found)?,
+                None => found.add(end, Holds::Hole)?,
+            };
+            if !going {
+                break;
             }
-            if next < to && found.len() <= most {
-                add(&mut found, next, next.plus(1), Holds::Inline)?;
-            }
-            at = next.plus(1);
+            at = end;
         }
-        found.truncate(most);
-        Ok(found)
+        Ok(found.pieces)
     }
-}
 
-fn add(
-    list: &mut Vec<Piece>,
-    from: FileBlock,
-    to: FileBlock,
-    holds: Holds,
-) -> Result<(), crate::error::NoMem> {
-    let more = to.0.saturating_sub(from.0);
-    if let Some(last) = list.last_mut().filter(|p| p.holds == holds) {
-        last.blocks = Blocks(last.blocks.0.saturating_add(more));
-        return Ok(());
+    /// Adds what lies up to before `to`, of which the first block is stored as this one.
+    fn pieces_stored(
+        &self,
+        file: InodeNo,
+        stored: FileBlock,
+        to: FileBlock,
+        found: &mut Found,
+    ) -> Result<bool, Error> {
+        let begin = found.at;
+        let told = |block: FileBlock| begin.plus(block.0.saturating_sub(stored.0));
+        let last = stored.plus(to.0.saturating_sub(begin.0)).min(END);
+        let mut windows = Windows::new(*self, file, stored, last)?;
+        while let Some(window) = windows.next()? {
+            for (block, index) in window.blocks(stored, last) {
+                let holds = window.cell(index).state.into();
+                let before = found.add(told(block), Holds::Hole)?;
+                if !before || !found.add(told(block.plus(1)), holds)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(found.add(to, Holds::Hole)?)
     }
-    list.push(Piece {
-        at: from,
-        blocks: Blocks(more),
-        holds,
-    })
 }

@@ -2,19 +2,34 @@
 
 //! Ranges of a file that are punched out, zeroed, set aside, taken out or put in.
 
+use super::edit::Clear;
+use super::edit::Edit;
+use super::plan::Given;
 use super::regular;
+use super::window::At;
+use super::window::State;
+use super::write::map;
 use super::END;
 use super::MAX_SIZE;
+use super::WINDOW_BLOCKS;
+use crate::engram;
+use crate::format::engram::Owner;
+use crate::format::engram::MAX_BLOCKS;
 use crate::format::inode::Inode;
+use crate::format::intent::Intent;
+use crate::format::intent::Operation;
 use crate::names::change::Change;
 use crate::names::Done;
 use crate::names::Error;
 use crate::names::Files;
+use crate::units::Blocks;
 use crate::units::Bytes;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::Timestamp;
+use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
+use embr_rt::Vec;
 
 impl<M: Machine> Files<'_, M> {
     /// The bytes from `from` to before `to` become zeros, and whole blocks among them a hole. The size stays.
@@ -25,6 +40,7 @@ impl<M: Machine> Files<'_, M> {
         to: Bytes,
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
+        self.settle(file)?;
         let mut change = Change::begin(*self, now)?;
         let inode = change.inode(file)?;
         regular(inode)?;
@@ -33,18 +49,33 @@ impl<M: Machine> Files<'_, M> {
             return Err(Error::Invalid);
         }
         let (first, last) = (FileBlock::from(from), FileBlock::of(to));
+        let mut edit = Edit::new(&mut change, file);
         if first > last {
-            change.clear_bytes(file, from, to)?;
-        } else {
-            change.clear_bytes(file, from, first.start())?;
-            change.clear(file, first, last)?;
-            change.clear_bytes(file, last.start(), to)?;
+            edit.clear_bytes(from, to)?;
+            edit.finish()?;
+            return change.resize(file, size);
         }
-        change.resize(file, size)
+        edit.clear_bytes(from, first.start())?;
+        edit.clear_bytes(last.start(), to)?;
+        let rest = edit.clear(first, last, Clear::All)?;
+        edit.finish()?;
+        let Some(cursor) = rest else {
+            return change.resize(file, size);
+        };
+        change.intend(&Intent {
+            operation: Operation::Clear,
+            inode: file,
+            from: first,
+            to: last,
+            cursor,
+        })?;
+        let done = change.resize(file, size)?;
+        self.settle_or_later(file)?;
+        Ok(done)
     }
 
     /// The bytes from `from` to before `to` become zeros, and places are set aside for them. The size becomes the larger of
-    /// `size` and what it was.
+    /// `size` and what it was. These are several operations: a crash may leave the first of them done.
     pub fn zero(
         &self,
         file: InodeNo,
@@ -53,15 +84,12 @@ impl<M: Machine> Files<'_, M> {
         size: Option<Bytes>,
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
-        let done = self.punch(file, from, to, now)?;
-        match size.filter(|size| *size > done.what.size) {
-            Some(size) => self.truncate(file, size, now),
-            None => Ok(done),
-        }
+        self.punch(file, from, to, now)?;
+        self.preallocate(file, FileBlock::of(from), FileBlock::from(to), size, now)
     }
 
-    /// Sets places aside for the blocks from `from` to before `to`, so that writing to them does not fail for lack of space. The size
-    /// becomes the larger of `size` and what it was.
+    /// Sets places aside for the blocks from `from` to before `to` that are holes, so that writing to them does not fail for lack
+    /// of space. The size becomes the larger of `size` and what it was. What is set aside before an error stays so.
     pub fn preallocate(
         &self,
         file: InodeNo,
@@ -70,21 +98,33 @@ impl<M: Machine> Files<'_, M> {
         size: Option<Bytes>,
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
-        let mut change = Change::begin(*self, now)?;
-        let inode = change.inode(file)?;
-        regular(inode)?;
-        let size = inode.size.max(size.unwrap_or_default());
+        let inode = self.inode(file)?;
+        regular(&inode)?;
         if from > to {
             return Err(Error::Invalid);
         }
-        if size > MAX_SIZE || to > END {
+        if size.is_some_and(|size| size > MAX_SIZE) || to > END {
             return Err(Error::TooBig);
         }
-        drop(change);
-        self.truncate(file, size, now)
+        self.settle(file)?;
+        if size.is_some_and(|size| size > inode.size) {
+            // What lay behind the end goes before places are taken there.
+            self.truncate(file, inode.size, now)?;
+        }
+        let mut at = from;
+        while at < to {
+            let mut change = Change::begin(*self, now)?;
+            at = preallocate_some(&mut change, file, at, to)?;
+            change.commit(())?;
+        }
+        match size.filter(|size| *size > inode.size) {
+            Some(size) => self.truncate(file, size, now),
+            None => Change::begin(*self, now)?.resize(file, inode.size),
+        }
     }
 
-    /// Takes out the blocks from `from` to before `to`, which lie before the file's last: what is behind them moves up.
+    /// Takes out the blocks from `from` to before `to`, which lie before the file's end: what is behind them moves up. Only
+    /// for files that no snapshot shares.
     pub fn collapse(
         &self,
         file: InodeNo,
@@ -92,11 +132,27 @@ impl<M: Machine> Files<'_, M> {
         to: FileBlock,
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
-        let _ = (file, from, to, now);
-        Err(Error::NotPermitted)
+        let (change, size) = self.before_shift(file, now)?;
+        if from >= to || to.start() >= size {
+            return Err(Error::Invalid);
+        }
+        let less = to.start().0.saturating_sub(from.start().0);
+        let size = Bytes(size.0.saturating_sub(less));
+        self.shift(
+            change,
+            size,
+            Intent {
+                operation: Operation::Collapse,
+                inode: file,
+                from,
+                to,
+                cursor: from,
+            },
+        )
     }
 
-    /// Puts a hole of `blocks` blocks before `at`, which lies in the file: what is from there on moves back.
+    /// Puts a hole of `blocks` blocks before `at`, which lies in the file: what is from there on moves back. Only for
+    /// files that no snapshot shares.
     pub fn insert(
         &self,
         file: InodeNo,
@@ -104,12 +160,109 @@ impl<M: Machine> Files<'_, M> {
         blocks: u64,
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
-        let _ = (file, at, blocks, now);
-        Err(Error::NotPermitted)
+        let (change, size) = self.before_shift(file, now)?;
+        if at.start() >= size || blocks == 0 {
+            return Err(Error::Invalid);
+        }
+        let more = blocks.checked_mul(BLOCK_SIZE as u64).map(Bytes);
+        let size = more.and_then(|more| size.plus(more));
+        let size = size.filter(|s| *s <= MAX_SIZE).ok_or(Error::TooBig)?;
+        self.shift(
+            change,
+            size,
+            Intent {
+                operation: Operation::Insert,
+                inode: file,
+                from: at,
+                to: at.plus(blocks),
+                cursor: END,
+            },
+        )
     }
 
-    /// Carries out what a crash left half done. A mount that writes does this before it serves. Says how much it was.
-    pub fn resume(&self) -> Result<u64, Error> {
-        Ok(0)
+    fn before_shift(&self, file: InodeNo, now: Timestamp) -> Result<(Change<'_, M>, Bytes), Error> {
+        self.settle(file)?;
+        let mut change = Change::begin(*self, now)?;
+        let inode = change.inode(file)?;
+        regular(inode)?;
+        let size = inode.size;
+        if !self.view.is_alone() {
+            return Err(Error::NotPermitted);
+        }
+        Ok((change, size))
     }
+
+    fn shift(
+        &self,
+        mut change: Change<'_, M>,
+        size: Bytes,
+        intent: Intent,
+    ) -> Result<Done<Inode>, Error> {
+        change.intend(&intent)?;
+        let done = change.resize(intent.inode, size)?;
+        self.settle_or_later(intent.inode)?;
+        Ok(done)
+    }
+}
+
+/// Sets places aside for as many holes as an engram has blocks. Says from where on it has to go on.
+fn preallocate_some<M: Machine>(
+    change: &mut Change<'_, M>,
+    file: InodeNo,
+    from: FileBlock,
+    to: FileBlock,
+) -> Result<FileBlock, Error> {
+    let files = change.files;
+    let mut edit = Edit::new(change, file);
+    let mut holes: Vec<FileBlock> = Vec::new();
+    let mut price = 0usize;
+    let mut at = from;
+    while at < to && holes.len() < MAX_BLOCKS && edit.has_room(price) {
+        let into_window = at.0 % WINDOW_BLOCKS;
+        let end = at.plus((WINDOW_BLOCKS).saturating_sub(into_window)).min(to);
+        edit.load(at, end)?;
+        price = price.saturating_add(super::edit::PER_WINDOW);
+        while at < end && holes.len() < MAX_BLOCKS {
+            if edit.cell(at)?.state.is_hole() {
+                // A run of its own is an owner of its own.
+                if holes.last().is_none_or(|last| last.plus(1) != at) {
+                    price = price.saturating_add(64);
+                }
+                holes.push(at)?;
+            }
+            at = at.plus(1);
+        }
+    }
+    let mut promise = files.mounted.promise(Blocks(holes.len() as u64))?;
+    let mut given = Given::new(files.mounted, &mut promise);
+    given.reserve(holes.len())?;
+    let mut holes = holes.iter().copied();
+    while let Some(store) = given.stores.last_mut() {
+        let engram = files.names.engrams.lock().give(files.mounted)?;
+        let map = map(store)?;
+        let mut owners: Vec<(usize, Owner)> = Vec::new();
+        for (block, hole) in holes.by_ref().take(store.blocks).enumerate() {
+            edit.put(hole, State::Unwritten(At { engram, block }))?;
+            let last = owners.last_mut().map(|(_, owner)| owner);
+            match last.filter(|o| o.at.plus(o.blocks as u64) == hole) {
+                Some(last) => last.blocks = last.blocks.saturating_add(1),
+                None => owners.push((
+                    block,
+                    Owner {
+                        blocks: 1,
+                        inode: file,
+                        at: hole,
+                    },
+                ))?,
+            }
+        }
+        let txn = edit.change.txn();
+        engram::create(txn, engram, &map, &[], &owners)?;
+        while let Some(place) = store.places.pop() {
+            txn.take(place)?;
+        }
+        given.stores.pop();
+    }
+    edit.finish()?;
+    Ok(at)
 }

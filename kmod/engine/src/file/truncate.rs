@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Changing a file's size.
+//! Changing a file's size, and giving back what a file holds that is gone.
 
-use super::inline;
+use super::edit::Clear;
+use super::edit::Edit;
 use super::regular;
 use super::END;
 use super::MAX_SIZE;
-use crate::format::inline::encode;
+use crate::format::inode::FileType;
 use crate::format::inode::Inode;
+use crate::format::intent::Intent;
+use crate::format::intent::Operation;
 use crate::names::change::Change;
 use crate::names::Done;
 use crate::names::Error;
@@ -16,19 +19,18 @@ use crate::units::Bytes;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::Timestamp;
-use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
-use crate::volume::mounted::NAMES;
-use embr_rt::Vec;
 
 impl<M: Machine> Files<'_, M> {
-    /// Gives a file another size. What it had behind the smaller of the two sizes is gone.
+    /// Gives a file another size. What it had behind the smaller of the two sizes is gone; but if it grows, places that were set
+    /// aside stay.
     pub fn truncate(
         &self,
         file: InodeNo,
         size: Bytes,
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
+        self.settle(file)?;
         let mut change = Change::begin(*self, now)?;
         let inode = change.inode(file)?;
         regular(inode)?;
@@ -36,9 +38,35 @@ impl<M: Machine> Files<'_, M> {
             return Err(Error::TooBig);
         }
         let kept = inode.size.min(size);
-        change.clear(file, FileBlock::from(kept), END)?;
-        change.clear_bytes(file, kept, FileBlock::from(kept).start())?;
-        change.resize(file, size)
+        let how = match size < inode.size {
+            true => Clear::All,
+            false => Clear::Written,
+        };
+        let from = FileBlock::from(kept);
+        let mut edit = Edit::new(&mut change, file);
+        edit.clear_bytes(kept, from.start())?;
+        let rest = edit.clear(from, END, how)?;
+        edit.finish()?;
+        match (rest, how) {
+            (None, _) => change.resize(file, size),
+            (Some(cursor), Clear::All) => {
+                change.intend(&Intent {
+                    operation: Operation::Clear,
+                    inode: file,
+                    from,
+                    to: END,
+                    cursor,
+                })?;
+                let done = change.resize(file, size)?;
+                self.settle_or_later(file)?;
+                Ok(done)
+            }
+            (Some(_), _) => {
+                // Nobody sees what lies behind the end: the size changes when all of it is gone.
+                change.commit(())?;
+                self.truncate(file, size, now)
+            }
+        }
     }
 }
 
@@ -54,44 +82,17 @@ impl<M: Machine> Change<'_, M> {
         self.commit(inode)
     }
 
-    /// The blocks from `from` to before `to` become a hole.
-    pub(super) fn clear(
-        &mut self,
-        file: InodeNo,
-        from: FileBlock,
-        to: FileBlock,
-    ) -> Result<(), Error> {
-        let Some(last) = to.0.checked_sub(1).filter(|last| *last >= from.0) else {
-            return Ok(());
-        };
-        let (first, last) = (inline(file, from), inline(file, FileBlock(last)));
-        let Files { mounted, view, .. } = self.files;
-        if view.is_alone() {
-            return Ok(self.txn().remove_range(NAMES, first.to(last))?);
+    /// Gives back what a file holds that is to be removed, as much as fits; says whether that was all.
+    pub(crate) fn give_up(&mut self, file: InodeNo) -> Result<bool, Error> {
+        if self.inode(file)?.kind != FileType::Regular {
+            return Ok(true);
         }
-        let mut items = view.items(mounted, first, last);
-        while let Some((item, _)) = items.next()? {
-            self.remove(item)?;
+        let mut edit = Edit::new(self, file);
+        let rest = edit.clear(FileBlock(0), END, Clear::Gone)?;
+        edit.finish()?;
+        if rest.is_none() {
+            self.forget_intent(file)?;
         }
-        Ok(())
-    }
-
-    /// The bytes from `from` to before `to`, of one block, become zeros.
-    pub(super) fn clear_bytes(
-        &mut self,
-        file: InodeNo,
-        from: Bytes,
-        to: Bytes,
-    ) -> Result<(), Error> {
-        let at = FileBlock::of(from);
-        let within = |byte: Bytes| byte.0.saturating_sub(at.start().0) as usize;
-        let mut block = Vec::zeroed(BLOCK_SIZE)?;
-        self.files.read(file, at, &mut block)?;
-        let zeroed = block.get_mut(within(from)..within(to)).unwrap_or_default();
-        if zeroed.iter().all(|b| *b == 0) {
-            return Ok(());
-        }
-        zeroed.fill(0);
-        self.set(inline(file, at), &encode(&block)?)
+        Ok(rest.is_none())
     }
 }

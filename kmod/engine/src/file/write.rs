@@ -1,27 +1,83 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writing blocks of a file.
+//! Writing blocks of a file: data goes to the devices first, then one transaction says where it is.
 
-use super::inline;
+use super::edit::follows;
+use super::edit::Edit;
+use super::edit::PER_DEAD;
+use super::edit::PER_GONE;
+use super::edit::PER_WINDOW;
+use super::plan::Given;
+use super::plan::Source;
+use super::plan::Store;
 use super::regular;
+use super::window::At;
+use super::window::State;
 use super::Dirty;
 use super::Way;
 use super::Written;
 use super::END;
 use super::MAX_SIZE;
-use crate::format::inline::encode;
+use super::WINDOW_BLOCKS;
+use crate::engram;
+use crate::format::engram::Map;
+use crate::format::engram::Owner;
+use crate::format::engram::MAX_BLOCKS;
+use crate::format::extent::WINDOW;
+use crate::format::pointer::Place;
+use crate::format::pointer::Places;
 use crate::names::change::Change;
 use crate::names::Done;
 use crate::names::Error;
 use crate::names::Files;
+use crate::space::promise::Promise;
+use crate::units::Blocks;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::Timestamp;
 use crate::units::BLOCK_SIZE;
+use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
+use embr_rt::Vec;
 
-/// Room in a transaction for what belongs to every one: the inode.
-const APART: usize = 512;
+/// What is still to be written.
+struct Rest<'d, 'a> {
+    dirty: &'d [Dirty<'a>],
+    /// Blocks of the first that are written.
+    done: usize,
+}
+
+impl<'a> Rest<'_, 'a> {
+    /// The next blocks, at most so many, of one window.
+    fn peek(&self, most: usize) -> Option<Source<'a>> {
+        let first = self.dirty.first()?;
+        let source = Source {
+            at: first.at,
+            bytes: first.bytes,
+        };
+        let (_, rest) = source.split(self.done);
+        let in_window = WINDOW.saturating_sub((rest.at.0 % WINDOW_BLOCKS) as usize);
+        Some(rest.split(most.min(in_window)).0)
+    }
+
+    fn take(&mut self, blocks: usize) {
+        self.done = self.done.saturating_add(blocks);
+        while let Some((first, rest)) = self.dirty.split_first() {
+            let length = first.bytes.len() / BLOCK_SIZE;
+            if self.done < length {
+                break;
+            }
+            self.done = self.done.saturating_sub(length);
+            self.dirty = rest;
+        }
+    }
+
+    /// The first block that is not written.
+    fn at(&self) -> Option<FileBlock> {
+        let first = self.dirty.first()?;
+        Some(first.at.plus(self.done as u64))
+    }
+}
 
 impl<M: Machine> Files<'_, M> {
     /// Writes blocks; `dirty` is in order. Where one transaction does not hold all, several do it, the first blocks first, and the size
@@ -30,8 +86,22 @@ impl<M: Machine> Files<'_, M> {
         &self,
         file: InodeNo,
         dirty: &[Dirty<'_>],
-        _way: Way,
+        way: Way,
         written: &Written,
+    ) -> Result<Done<()>, Error> {
+        let blocks = dirty.iter().fold(0u64, |n, d| n.saturating_add(d.blocks()));
+        let mut promise = self.mounted.promise(Blocks(blocks))?;
+        self.write_under(file, dirty, way, written, &mut promise)
+    }
+
+    /// As [`Self::write`], with room that was promised: so it does not fail for want of space. What it does not need stays promised.
+    pub fn write_under(
+        &self,
+        file: InodeNo,
+        dirty: &[Dirty<'_>],
+        way: Way,
+        written: &Written,
+        promise: &mut Promise,
     ) -> Result<Done<()>, Error> {
         let ordered = dirty.iter().zip(dirty.iter().skip(1));
         let whole = |d: &Dirty<'_>| !d.bytes.is_empty() && d.bytes.len() % BLOCK_SIZE == 0;
@@ -42,28 +112,27 @@ impl<M: Machine> Files<'_, M> {
         if size > MAX_SIZE || dirty.last().is_some_and(|d| d.end() > END) {
             return Err(Error::TooBig);
         }
-        let mut change = Change::begin(*self, Timestamp::default())?;
-        regular(change.inode(file)?)?;
-        for one in dirty {
-            for (n, block) in one.bytes.chunks_exact(BLOCK_SIZE).enumerate() {
-                let at = one.at.plus(n as u64);
-                let value = encode(block)?;
-                let more = value.len().saturating_add(APART);
-                if change.txn().size().saturating_add(more) > change.txn().limit() {
-                    note(&mut change, file, written, Some(at))?;
-                    change.commit(())?;
-                    change = Change::begin(*self, Timestamp::default())?;
-                }
-                change.set(inline(file, at), &value)?;
+        self.settle(file)?;
+        let mut rest = Rest { dirty, done: 0 };
+        loop {
+            let mut change = Change::begin(*self, Timestamp::default())?;
+            regular(change.inode(file)?)?;
+            match way {
+                Way::Inline => inline_some(&mut change, file, &mut rest)?,
+                Way::Sealed => sealed_some(&mut change, file, &mut rest, promise)?,
+            }
+            let until = rest.at();
+            note(&mut change, file, written, until)?;
+            let done = change.commit_under((), promise)?;
+            if until.is_none() {
+                return Ok(done);
             }
         }
-        note(&mut change, file, written, None)?;
-        change.commit(())
     }
 }
 
 /// What the inode says of a write of which everything before `until` is done.
-pub(super) fn note<M: Machine>(
+fn note<M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,
     written: &Written,
@@ -72,6 +141,9 @@ pub(super) fn note<M: Machine>(
     let times = [written.modified, written.changed];
     if times.iter().flatten().any(|t| t.nanos >= 1_000_000_000) {
         return Err(Error::Invalid);
+    }
+    if written.size.is_none() && times.iter().flatten().next().is_none() {
+        return Ok(());
     }
     let inode = change.inode_mut(file)?;
     if let Some(mut size) = written.size {
@@ -83,4 +155,234 @@ pub(super) fn note<M: Machine>(
     inode.modified = written.modified.unwrap_or(inode.modified);
     inode.changed = written.changed.unwrap_or(inode.changed);
     Ok(())
+}
+
+/// Puts as many blocks as fit into the tree.
+fn inline_some<M: Machine>(
+    change: &mut Change<'_, M>,
+    file: InodeNo,
+    rest: &mut Rest<'_, '_>,
+) -> Result<(), Error> {
+    let mut edit = Edit::new(change, file);
+    while let Some(source) = rest.peek(MAX_BLOCKS) {
+        edit.load(source.at, source.at.plus(source.blocks() as u64))?;
+        for (n, block) in source.bytes.chunks_exact(BLOCK_SIZE).enumerate() {
+            if !edit.has_room(BLOCK_SIZE.saturating_add(64)) {
+                return edit.finish();
+            }
+            edit.put_inline(source.at.plus(n as u64), block)?;
+            rest.take(1);
+        }
+    }
+    edit.finish()
+}
+
+/// What the next transaction writes.
+struct Part<'a> {
+    sources: Vec<Source<'a>>,
+    blocks: usize,
+    /// Bytes of the journal that it takes, at most.
+    price: usize,
+    window: Option<u64>,
+}
+
+impl<'a> Part<'a> {
+    /// Takes the next blocks in if there is room for them; says how many.
+    fn add<M: Machine>(
+        &mut self,
+        edit: &mut Edit<'_, '_, M>,
+        source: Source<'a>,
+    ) -> Result<bool, Error> {
+        edit.load(source.at, source.at.plus(source.blocks() as u64))?;
+        let number = source.at.0 / WINDOW_BLOCKS;
+        let mut price = match self.window == Some(number) {
+            true => 64,
+            false => PER_WINDOW,
+        };
+        let mut before: Option<At> = None;
+        for n in 0..source.blocks() {
+            let own = edit.own(source.at.plus(n as u64))?;
+            price = price.saturating_add(match own {
+                State::Inline => PER_GONE,
+                own => match own.at() {
+                    Some(at) if !follows(before, at) => PER_DEAD,
+                    _ => 0,
+                },
+            });
+            before = own.at();
+        }
+        price = price.saturating_add(self.price);
+        if !self.sources.is_empty() && !edit.has_room(price) {
+            return Ok(false);
+        }
+        self.price = price;
+        self.window = Some(number);
+        self.blocks = self.blocks.saturating_add(source.blocks());
+        self.push(source)?;
+        Ok(true)
+    }
+
+    fn push(&mut self, source: Source<'a>) -> Result<(), Error> {
+        Ok(self.sources.push(source)?)
+    }
+}
+
+/// Writes as many blocks to devices as one engram and one transaction take.
+fn sealed_some<'a, M: Machine>(
+    change: &mut Change<'_, M>,
+    file: InodeNo,
+    rest: &mut Rest<'_, 'a>,
+    promise: &mut Promise,
+) -> Result<(), Error> {
+    let mounted = change.files.mounted;
+    let hash_size = mounted.hash_size();
+    let mut edit = Edit::new(change, file);
+    let mut part: Part<'a> = Part {
+        sources: Vec::new(),
+        blocks: 0,
+        price: engram::cost_of_new(MAX_BLOCKS, hash_size, 1),
+        window: None,
+    };
+    while let Some(source) = rest.peek(MAX_BLOCKS.saturating_sub(part.blocks)) {
+        if source.blocks() == 0 || !part.add(&mut edit, source)? {
+            break;
+        }
+        rest.take(source.blocks());
+    }
+    let mut given = Given::new(mounted, promise);
+    let fresh = set_aside(&mut edit, &part.sources, &mut given)?;
+    given.place(&fresh)?;
+    let failed = given.carry_out(mounted)?;
+    if !failed.is_empty() {
+        // The places that were set aside for them do not take them: they get new ones.
+        let mut again = Vec::new();
+        for index in failed.iter() {
+            if let Some(store) = given.stores.get_mut(*index) {
+                again.try_append(&mut store.sources)?;
+                store.blocks = 0;
+            }
+        }
+        given.stores.retain(|store| store.blocks != 0);
+        given.place(&again)?;
+        given.carry_out(mounted)?;
+    }
+    while let Some(store) = given.stores.last_mut() {
+        adopt(&mut edit, store)?;
+        given.stores.pop();
+    }
+    edit.finish()
+}
+
+/// Plans writing to places that were set aside. Returns what has none.
+fn set_aside<'a, M: Machine>(
+    edit: &mut Edit<'_, '_, M>,
+    sources: &[Source<'a>],
+    given: &mut Given<'_, 'a, '_, M>,
+) -> Result<Vec<Source<'a>>, Error> {
+    let mounted = edit.change.files.mounted;
+    let mut fresh: Vec<Source<'a>> = Vec::new();
+    for source in sources.iter() {
+        let mut rest = *source;
+        while rest.blocks() != 0 {
+            let own = |edit: &mut Edit<'_, '_, M>, n: usize| -> Result<Option<At>, Error> {
+                Ok(match edit.own(rest.at.plus(n as u64))? {
+                    State::Unwritten(at) => Some(at),
+                    _ => None,
+                })
+            };
+            let first = own(edit, 0)?;
+            let mut count = 1;
+            while count < rest.blocks() && own(edit, count)? == first.map(|at| at.plus(count)) {
+                count = count.saturating_add(1);
+            }
+            let (now, later) = rest.split(count);
+            match first {
+                Some(at) => {
+                    let map = mounted.map(at.engram)?;
+                    let mut store = Store::try_new(mounted, Vec::try_from_slice(&[now])?)?;
+                    store.places =
+                        Vec::try_from_iter(engram::extents(&map, at.block, store.blocks))?;
+                    store.old = Some(at);
+                    given.stores.push(store)?;
+                }
+                None => fresh.push(now)?,
+            }
+            rest = later;
+        }
+    }
+    Ok(fresh)
+}
+
+/// What a store holds is the file's from now on.
+fn adopt<M: Machine>(edit: &mut Edit<'_, '_, M>, store: &mut Store<'_>) -> Result<(), Error> {
+    let files = edit.change.files;
+    let at = match store.old {
+        Some(at) => {
+            let map = files.mounted.map(at.engram)?;
+            let txn = edit.change.txn();
+            for place in store.places.iter() {
+                txn.rely_on(place.device);
+            }
+            engram::learn(txn, at.engram, &map, at.block, &store.hashes)?;
+            at
+        }
+        None => {
+            let engram = files.names.engrams.lock().give(files.mounted)?;
+            let map = map(store)?;
+            let owners = owners(store, edit.file)?;
+            let txn = edit.change.txn();
+            engram::create(txn, engram, &map, &store.hashes, &owners)?;
+            while let Some(place) = store.places.pop() {
+                txn.take(place)?;
+            }
+            At { engram, block: 0 }
+        }
+    };
+    let mut at = at;
+    for source in store.sources.iter() {
+        for n in 0..source.blocks() {
+            edit.put(source.at.plus(n as u64), State::Raw(at))?;
+            at = at.plus(1);
+        }
+    }
+    Ok(())
+}
+
+/// Where the engram of a store lies.
+pub(super) fn map(store: &Store<'_>) -> Result<Map, Error> {
+    let mut places = Vec::new();
+    for extent in store.places.iter() {
+        places.push(Place {
+            device: extent.device,
+            block: extent.start,
+        })?;
+    }
+    let places = Places::new(&places).ok_or(Error::Fault(Fault::NoSpace))?;
+    Ok(Map {
+        blocks: store.blocks,
+        places,
+    })
+}
+
+/// Whose the blocks of a store are.
+fn owners(store: &Store<'_>, inode: InodeNo) -> Result<Vec<(usize, Owner)>, Error> {
+    let mut owners: Vec<(usize, Owner)> = Vec::new();
+    let mut first = 0usize;
+    for source in store.sources.iter() {
+        let blocks = source.blocks();
+        let last = owners.last_mut().map(|(_, owner)| owner);
+        match last.filter(|o| o.at.plus(o.blocks as u64) == source.at) {
+            Some(last) => last.blocks = last.blocks.saturating_add(blocks),
+            None => owners.push((
+                first,
+                Owner {
+                    blocks,
+                    inode,
+                    at: source.at,
+                },
+            ))?,
+        }
+        first = first.saturating_add(blocks);
+    }
+    Ok(owners)
 }

@@ -7,11 +7,14 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod engram;
 pub mod epoch;
+pub mod extent;
 pub mod features;
 pub mod geometry;
 pub mod inline;
 pub mod inode;
+pub mod intent;
 pub mod journal;
 pub mod layout;
 pub mod member;

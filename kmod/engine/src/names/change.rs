@@ -9,8 +9,10 @@ use crate::names::item::Item;
 use crate::names::view::GONE;
 use crate::names::Done;
 use crate::names::Files;
+use crate::space::promise::Promise;
 use crate::txn::Transaction;
 use crate::units::InodeNo;
+use crate::units::Sequence;
 use crate::units::Timestamp;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
@@ -29,6 +31,8 @@ pub(crate) struct Change<'n, M: Machine> {
     pub(crate) files: Files<'n, M>,
     txn: Transaction<'n, M>,
     inodes: Vec<Loaded>,
+    /// A file without a name that nobody uses, and that holds too much to go with it.
+    left: Option<InodeNo>,
     /// When it happens.
     pub(crate) now: Timestamp,
     /// Nobody else changes items meanwhile.
@@ -61,6 +65,7 @@ impl<'n, M: Machine> Change<'n, M> {
             _alone: files.names.changing.lock(),
             txn: files.mounted.begin()?,
             inodes: Vec::new(),
+            left: None,
             now,
         })
     }
@@ -136,12 +141,26 @@ impl<'n, M: Machine> Change<'n, M> {
         self.hold(number, inode, true).map(|_| ())
     }
 
-    /// An inode is not there any more, nor any item of it.
-    pub(crate) fn erase(&mut self, number: InodeNo) -> Result<(), Error> {
+    /// An inode that nobody uses is not there any more, nor any item of it. If it holds too much for one transaction, it is without
+    /// a name at first, and the rest follows when this has committed.
+    pub(crate) fn erase_or_leave(&mut self, number: InodeNo) -> Result<(), Error> {
+        if !self.erase(number)? {
+            self.add_orphan(number)?;
+            self.left = Some(number);
+        }
+        Ok(())
+    }
+
+    /// An inode is not there any more, nor any item of it. If it holds too much, only part of that is gone, and this says no.
+    pub(crate) fn erase(&mut self, number: InodeNo) -> Result<bool, Error> {
+        if !self.give_up(number)? {
+            return Ok(false);
+        }
         self.inodes.retain(|l| l.number != number);
         if self.files.view.is_alone() {
             let range = Item::all(number);
-            return Ok(self.txn.remove_range(NAMES, range)?);
+            self.txn.remove_range(NAMES, range)?;
+            return Ok(true);
         }
         // What this version has of it goes. What ancestors have is hidden behind the inode.
         let view = self.files.view;
@@ -154,7 +173,8 @@ impl<'n, M: Machine> Change<'n, M> {
                 self.txn.remove(NAMES, key)?;
             }
         }
-        self.remove(Item::inode(number))
+        self.remove(Item::inode(number))?;
+        Ok(true)
     }
 
     /// An item's value as it is after this.
@@ -191,13 +211,35 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// Makes it happen.
-    pub(crate) fn commit<T>(mut self, what: T) -> Result<Done<T>, Error> {
+    pub(crate) fn commit<T>(self, what: T) -> Result<Done<T>, Error> {
+        self.commit_with(what, Transaction::commit)
+    }
+
+    /// As [`Self::commit`], with room that was promised.
+    pub(crate) fn commit_under<T>(
+        self,
+        what: T,
+        promise: &mut Promise,
+    ) -> Result<Done<T>, Error> {
+        self.commit_with(what, |txn| txn.commit_under(promise))
+    }
+
+    fn commit_with<T>(
+        mut self,
+        what: T,
+        commit: impl FnOnce(Transaction<'n, M>) -> Result<Sequence, Fault>,
+    ) -> Result<Done<T>, Error> {
         for loaded in core::mem::take(&mut self.inodes) {
             if loaded.changed {
                 self.set(Item::inode(loaded.number), &loaded.inode.encode()?)?;
             }
         }
-        let group = self.txn.commit()?;
+        let (files, left) = (self.files, self.left);
+        let group = commit(self.txn)?;
+        if let Some(number) = left {
+            // What cannot be done now is done by the next mount.
+            let _ = files.forget(number);
+        }
         Ok(Done { what, group })
     }
 }

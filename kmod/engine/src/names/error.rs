@@ -5,6 +5,7 @@
 use crate::error::NoMem;
 use crate::format::inode::BadInode;
 use crate::names::item::Item;
+use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::volume::mounted::Fault;
@@ -37,6 +38,8 @@ pub enum Error {
     TooBig,
     /// No copy of this block of the file is sound (EIO).
     Lost(InodeNo, FileBlock),
+    /// An engram's items are damaged (EFSCORRUPTED).
+    Engram(EngramId, Wrong),
     /// The file holds something that this version does not understand (EOPNOTSUPP).
     NotUnderstood(Item),
     /// An item is damaged (EFSCORRUPTED).
@@ -131,6 +134,9 @@ impl fmt::Display for Error {
                 f,
                 "inode {inode}: no copy of block {block} is sound: what it held is lost"
             ),
+            Error::Engram(engram, wrong) => {
+                write!(f, "engram {engram}: an item: {wrong}; run fsck.embrfs")
+            }
             Error::NotUnderstood(item) => write!(
                 f,
                 "inode {}: item {:#x}:{:#x} is of a kind that is not understood here: use a newer embrfs",

@@ -165,7 +165,7 @@ impl<M: Machine> Change<'_, M> {
             self.count_directories(directory, -1)?;
         }
         match (nlink, users) {
-            (0, Users::None) => self.erase(number)?,
+            (0, Users::None) => self.erase_or_leave(number)?,
             (0, Users::Some) => self.add_orphan(number)?,
             _ => {}
         }

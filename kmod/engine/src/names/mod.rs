@@ -62,6 +62,7 @@ pub struct Names {
     /// Whoever changes items from what they were holds it: an inode's is changed by those who lock the inode and by those who do not.
     changing: Mutex<()>,
     numbers: Mutex<Numbers>,
+    pub(crate) engrams: Mutex<crate::engram::Numbers>,
 }
 
 impl Names {
@@ -71,6 +72,10 @@ impl Names {
             width,
             changing: Mutex::try_new((), lock_class!("changes of names"))?,
             numbers: Mutex::try_new(Numbers::default(), lock_class!("inode numbers"))?,
+            engrams: Mutex::try_new(
+                crate::engram::Numbers::default(),
+                lock_class!("engram numbers"),
+            )?,
         })
     }
 
@@ -87,7 +92,7 @@ impl Names {
 /// All files as a snapshot has them: the front door for everything that is done with names.
 pub struct Files<'n, M> {
     pub(crate) mounted: &'n Mounted<M>,
-    names: &'n Names,
+    pub(crate) names: &'n Names,
     pub(crate) view: &'n View,
 }
 

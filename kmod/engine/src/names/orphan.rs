@@ -46,13 +46,17 @@ impl<M: Machine> Files<'_, M> {
 
     /// Removes a file without a name, which nobody uses any more.
     pub fn forget(&self, number: InodeNo) -> Result<Done<()>, Error> {
-        let mut change = Change::begin_freeing(*self, Timestamp::default())?;
-        if change.inode(number)?.nlink != 0 {
-            return Err(Error::Invalid);
+        loop {
+            let mut change = Change::begin_freeing(*self, Timestamp::default())?;
+            if change.inode(number)?.nlink != 0 {
+                return Err(Error::Invalid);
+            }
+            if change.erase(number)? {
+                change.remove_orphan(number)?;
+                return change.commit(());
+            }
+            change.commit(())?;
         }
-        change.remove_orphan(number)?;
-        change.erase(number)?;
-        change.commit(())
     }
 
     /// Removes all files without a name, which nobody uses after a mount. Says how many they were.

@@ -8,6 +8,7 @@
 use crate::format::journal::Extent;
 use crate::format::journal::Record;
 use crate::format::member::Members;
+use crate::format::member::Slot;
 use crate::format::node::MAX_VALUE;
 use crate::journal::Journal;
 use crate::space::promise::Promise;
@@ -152,6 +153,11 @@ impl<'m, M: Machine> Transaction<'m, M> {
         Ok(self.taken.push(extent)?)
     }
 
+    /// What this device was given before is made durable before this is.
+    pub fn rely_on(&mut self, device: Slot) {
+        self.named = self.named.with(device);
+    }
+
     /// Frees blocks.
     pub fn free(&mut self, extent: Extent) -> Result<(), Fault> {
         self.freed.try_reserve(1)?;
@@ -193,7 +199,15 @@ impl<'m, M: Machine> Transaction<'m, M> {
             let copies = self.mounted.space.copies();
             let taken = core::mem::take(&mut self.taken);
             for run in taken.chunks(copies) {
-                self.mounted.space.give_back_to(promise, run);
+                let first = run.first().map(|e| e.blocks);
+                if run.len() == copies && run.iter().all(|e| Some(e.blocks) == first) {
+                    self.mounted.space.give_back_to(promise, run);
+                    continue;
+                }
+                // Not as it was promised: a device did not take its copy.
+                for extent in run {
+                    self.mounted.space.give_back(*extent);
+                }
             }
         }
         done

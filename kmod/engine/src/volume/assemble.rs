@@ -8,6 +8,7 @@ use crate::format::epoch::Epoch;
 use crate::format::geometry::Geometry;
 use crate::format::layout;
 use crate::format::member::Entry;
+use crate::format::superblock::BlockHash;
 use crate::format::superblock::Label;
 use crate::format::superblock::Superblock;
 use crate::units::Blocks;
@@ -45,6 +46,7 @@ pub struct Volume {
     uuid: Uuid,
     label: Label,
     geometry: Geometry,
+    block_hash: BlockHash,
     created: Timestamp,
     epoch: Epoch,
     generation: Generation,
@@ -268,6 +270,7 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
         uuid: superblock.volume,
         label: superblock.label,
         geometry: superblock.geometry,
+        block_hash: superblock.block_hash,
         created: superblock.created,
         epoch,
         generation: chief.root.generation,
@@ -296,6 +299,11 @@ impl Volume {
     /// The bundle that files get unless told otherwise.
     pub fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    /// How much of each block's hash is kept.
+    pub fn block_hash(&self) -> BlockHash {
+        self.block_hash
     }
 
     /// When it was made.

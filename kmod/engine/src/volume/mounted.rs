@@ -13,6 +13,7 @@ use crate::format::member::Members;
 use crate::format::member::Slot;
 use crate::format::pointer::COPIES;
 use crate::format::root;
+use crate::format::superblock::BlockHash;
 use crate::journal::Journal;
 use crate::journal::Stopped;
 use crate::space::promise::Promise;
@@ -48,9 +49,12 @@ use embr_rt::Vec;
 /// The tree of free space, which transactions change by taking and freeing blocks only.
 pub const SPACE: TreeId = TreeId(1);
 /// Every tree of a volume. What is not among them is of a newer embrfs, which says so with a feature bit.
-pub const TREES: [TreeId; 2] = [SPACE, NAMES];
+pub const TREES: [TreeId; 3] = [SPACE, NAMES, ENGRAMS];
 /// Inodes, directories, attributes, extents.
 pub const NAMES: TreeId = TreeId(2);
+
+/// Engrams: where what files hold lies, its hashes, what of it lives, and whose it is.
+pub const ENGRAMS: TreeId = TreeId(3);
 
 /// The host of a mounted volume.
 pub trait Machine {
@@ -224,6 +228,8 @@ pub struct Mounted<M> {
     pub(super) parts: Vec<Part>,
     /// How many copies journal groups have, and how many devices must have a root.
     pub(super) copies: usize,
+    /// How much of a block's hash is kept.
+    pub(super) block_hash: BlockHash,
     pub(crate) trees: Vec<(TreeId, Layered)>,
     pub(crate) space: Arc<Space>,
     /// None where the mount is read-only.
@@ -392,6 +398,21 @@ impl<M: Machine> Mounted<M> {
     /// The members that are here and current.
     pub fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// How many copies there are of nodes, of groups, and of what files hold.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// Bytes that are kept of each block's hash.
+    pub fn hash_size(&self) -> usize {
+        usize::from(self.block_hash.size())
+    }
+
+    /// Keeps what is freed from now on from being used again while the result is held.
+    pub(crate) fn pin(&self) -> Option<Arc<Base>> {
+        self.tree(ENGRAMS).map(|tree| tree.frozen().1)
     }
 
     /// Returns once everything that committed before is durable.

@@ -214,6 +214,7 @@ impl<M: Machine> Mounted<M> {
             volume: volume.uuid(),
             epoch: volume.epoch().id,
             copies: Self::copies_for(volume.geometry().parity(), parts.len()),
+            block_hash: volume.block_hash(),
             trees: layers(&bases)?,
             space: managed(
                 &parts,

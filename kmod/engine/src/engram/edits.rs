@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a transaction does to engrams, gathered so that each item is written once: blocks that die are given back, and an engram of
+//! which nothing lives is gone. And new engrams.
+
+use crate::format::engram::all;
+use crate::format::engram::key;
+use crate::format::engram::sub;
+use crate::format::engram::Kind;
+use crate::format::engram::Live;
+use crate::format::engram::Map;
+use crate::format::engram::Owner;
+use crate::format::engram::HASHES;
+use crate::format::engram::MAX_BLOCKS;
+use crate::format::engram::VERSION;
+use crate::format::journal::Extent;
+use crate::format::pointer::COPIES;
+use crate::names::Error;
+use crate::names::Wrong;
+use crate::tree::Range;
+use crate::txn::Transaction;
+use crate::units::Blocks;
+use crate::units::EngramId;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use crate::volume::mounted::ENGRAMS;
+use embr_rt::Vec;
+
+/// Bytes of the journal that an engram takes at most, beside what each run of dead blocks takes.
+const PER_ENGRAM: usize = 200;
+/// Bytes of the journal for a run of dead blocks: two items of owners, and what is freed on each device.
+const PER_RUN: usize = 2 * 56 + COPIES * 24;
+
+/// An engram of which blocks die.
+struct Edit {
+    engram: EngramId,
+    map: Map,
+    live: Live,
+    /// Runs: first block and how many.
+    dead: Vec<(usize, usize)>,
+}
+
+/// What a transaction does to engrams.
+#[derive(Default)]
+pub(crate) struct Edits {
+    /// By their engrams.
+    edits: Vec<Edit>,
+    runs: usize,
+}
+
+impl Edits {
+    /// Bytes of the journal that all this takes, at most.
+    pub(crate) fn cost(&self) -> usize {
+        let engrams = self.edits.len().saturating_mul(PER_ENGRAM);
+        engrams.saturating_add(self.runs.saturating_mul(PER_RUN))
+    }
+
+    fn of<M: Machine>(
+        &mut self,
+        mounted: &Mounted<M>,
+        engram: EngramId,
+    ) -> Result<&mut Edit, Error> {
+        let at = match self.edits.binary_search_by_key(&engram, |e| e.engram) {
+            Ok(at) => at,
+            Err(at) => {
+                let map = mounted.map(engram)?;
+                let edit = Edit {
+                    engram,
+                    map,
+                    live: mounted.live(engram, map.blocks)?,
+                    dead: Vec::new(),
+                };
+                self.edits.insert(at, edit)?;
+                at
+            }
+        };
+        self.edits
+            .get_mut(at)
+            .ok_or(Error::Engram(engram, Wrong::Missing))
+    }
+
+    /// Nothing refers to these blocks of an engram any more.
+    pub(crate) fn kill<M: Machine>(
+        &mut self,
+        mounted: &Mounted<M>,
+        engram: EngramId,
+        first: usize,
+        blocks: usize,
+    ) -> Result<(), Error> {
+        let edit = self.of(mounted, engram)?;
+        let mut range = first..first.saturating_add(blocks);
+        if !range.all(|block| edit.live.has(block)) {
+            return Err(Error::Engram(engram, Wrong::Disagrees));
+        }
+        edit.live.clear(first, blocks);
+        let last = edit.dead.last_mut();
+        match last.filter(|(at, n)| at.saturating_add(*n) == first) {
+            Some((_, n)) => *n = n.saturating_add(blocks),
+            None => {
+                edit.dead.push((first, blocks))?;
+                self.runs = self.runs.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts it all into the transaction.
+    pub(crate) fn finish<M: Machine>(self, txn: &mut Transaction<'_, M>) -> Result<(), Error> {
+        for edit in self.edits.iter() {
+            edit.finish(txn)?;
+        }
+        Ok(())
+    }
+}
+
+/// Part of what lies at these places, on each of them.
+pub(crate) fn extents(map: &Map, first: usize, blocks: usize) -> impl Iterator<Item = Extent> + '_ {
+    map.places.iter().map(move |place| Extent {
+        device: place.device,
+        start: Blocks(place.block.0.saturating_add(first as u64)),
+        blocks: Blocks(blocks as u64),
+    })
+}
+
+impl Edit {
+    fn finish<M: Machine>(&self, txn: &mut Transaction<'_, M>) -> Result<(), Error> {
+        for (first, blocks) in self.dead.iter() {
+            for extent in extents(&self.map, *first, *blocks) {
+                txn.free(extent)?;
+            }
+        }
+        if self.live.count() == 0 {
+            return Ok(txn.remove_range(ENGRAMS, all(self.engram))?);
+        }
+        let live = self.live.encode(self.map.blocks)?;
+        txn.set(ENGRAMS, key(self.engram, Kind::Live, 0), &live)?;
+        self.disown(txn)
+    }
+
+    /// Owners keep what lives.
+    fn disown<M: Machine>(&self, txn: &mut Transaction<'_, M>) -> Result<(), Error> {
+        let range = Range {
+            first: key(self.engram, Kind::Owner, 0),
+            last: key(self.engram, Kind::Owner, MAX_BLOCKS),
+        };
+        let mut scan = txn.mounted().scan(ENGRAMS, range);
+        while let Some(scan) = &mut scan {
+            let Some((at, value)) = scan.next().map_err(Fault::from)? else {
+                break;
+            };
+            let bad = Error::Engram(self.engram, Wrong::Senseless);
+            let owner = Owner::parse(&value).ok_or(bad)?;
+            let first = sub(at) as usize;
+            let mut runs = Runs::new(self.live, first, owner.blocks);
+            let mut kept = false;
+            while let Some((begin, blocks)) = runs.next() {
+                kept |= begin == first;
+                if blocks == owner.blocks {
+                    continue;
+                }
+                let part = Owner {
+                    blocks,
+                    at: owner.at.plus(begin.saturating_sub(first) as u64),
+                    ..owner
+                };
+                let key = key(self.engram, Kind::Owner, begin);
+                txn.set(ENGRAMS, key, &part.encode())?;
+            }
+            if !kept {
+                txn.remove(ENGRAMS, at)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs of blocks that live.
+struct Runs {
+    live: Live,
+    at: usize,
+    end: usize,
+}
+
+impl Runs {
+    fn new(live: Live, first: usize, blocks: usize) -> Self {
+        Runs {
+            live,
+            at: first,
+            end: first.saturating_add(blocks),
+        }
+    }
+
+    fn next(&mut self) -> Option<(usize, usize)> {
+        let begin = (self.at..self.end).find(|block| self.live.has(*block))?;
+        let end = (begin..self.end).find(|block| !self.live.has(*block));
+        self.at = end.unwrap_or(self.end);
+        Some((begin, self.at.saturating_sub(begin)))
+    }
+}
+
+/// A new engram: all of it lives.
+pub(crate) fn create<M: Machine>(
+    txn: &mut Transaction<'_, M>,
+    engram: EngramId,
+    map: &Map,
+    hashes: &[u8],
+    owners: &[(usize, Owner)],
+) -> Result<(), Error> {
+    let mut live = Live::default();
+    live.set(0, map.blocks);
+    txn.set(ENGRAMS, key(engram, Kind::Map, 0), &map.encode()?)?;
+    txn.set(
+        ENGRAMS,
+        key(engram, Kind::Live, 0),
+        &live.encode(map.blocks)?,
+    )?;
+    for (first, owner) in owners {
+        txn.set(ENGRAMS, key(engram, Kind::Owner, *first), &owner.encode())?;
+    }
+    let group = HASHES.saturating_mul(txn.mounted().hash_size());
+    let mut value = Vec::try_with_capacity(group.saturating_add(1))?;
+    for (n, hashes) in hashes.chunks(group.max(1)).enumerate() {
+        value.clear();
+        value.push(VERSION)?;
+        value.try_extend_from_slice(hashes)?;
+        txn.set(ENGRAMS, key(engram, Kind::Hashes, n), &value)?;
+    }
+    Ok(())
+}
+
+/// Blocks of an engram that were set aside are written: these are their hashes.
+pub(crate) fn learn<M: Machine>(
+    txn: &mut Transaction<'_, M>,
+    engram: EngramId,
+    map: &Map,
+    first: usize,
+    hashes: &[u8],
+) -> Result<(), Error> {
+    let size = txn.mounted().hash_size();
+    let mut at = first;
+    let mut rest = hashes;
+    while !rest.is_empty() {
+        let group = at / HASHES;
+        let begin = group.saturating_mul(HASHES);
+        let room = map.blocks.saturating_sub(begin).min(HASHES);
+        let key = key(engram, Kind::Hashes, group);
+        let known = txn.get(ENGRAMS, key, Vec::try_from_slice)?;
+        let mut value: Vec<u8> = known.unwrap_or_else(|| Ok(Vec::new()))?;
+        value.try_resize(room.saturating_mul(size).saturating_add(1), 0)?;
+        if let Some(version) = value.first_mut() {
+            *version = VERSION;
+        }
+        let within = at.saturating_sub(begin);
+        let count = room.saturating_sub(within).saturating_mul(size);
+        if count == 0 {
+            return Err(Error::Engram(engram, Wrong::Disagrees));
+        }
+        let (now, later) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+        let begin_byte = within.saturating_mul(size).saturating_add(1);
+        let places = value.iter_mut().skip(begin_byte);
+        for (to, from) in places.zip(now) {
+            *to = *from;
+        }
+        txn.set(ENGRAMS, key, &value)?;
+        rest = later;
+        at = begin.saturating_add(HASHES);
+    }
+    Ok(())
+}
+
+/// Bytes of the journal that a new engram takes, with so many owners.
+pub(crate) fn cost_of_new(blocks: usize, hash_size: usize, owners: usize) -> usize {
+    let hashes = blocks
+        .div_ceil(HASHES)
+        .saturating_mul(HASHES.saturating_mul(hash_size).saturating_add(32));
+    hashes
+        .saturating_add(PER_ENGRAM)
+        .saturating_add(owners.saturating_mul(56))
+        .saturating_add(COPIES.saturating_mul(24))
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Engrams: lasting identities of what files hold. Their tree says where an engram's blocks lie, what their hashes are, which of
+//! them live, and whose they are. So far every engram is k = 1: whole copies on several devices; and all of one engram is of one
+//! file, so whoever has the file locked has its engrams.
+//!
+//! Nothing here knows what lies where in a file, and nothing here reads or writes the blocks themselves.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+mod edits;
+mod number;
+
+pub(crate) use edits::cost_of_new;
+pub(crate) use edits::create;
+pub(crate) use edits::extents;
+pub(crate) use edits::learn;
+pub(crate) use edits::Edits;
+pub use number::Numbers;
+
+use crate::format::engram::key;
+use crate::format::engram::parse_hashes;
+use crate::format::engram::Kind;
+use crate::format::engram::Live;
+use crate::format::engram::Map;
+use crate::format::engram::HASHES;
+use crate::format::journal::Extent;
+use crate::format::layout;
+use crate::names::Error;
+use crate::names::Wrong;
+use crate::tree::Range;
+use crate::units::Blocks;
+use crate::units::EngramId;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use crate::volume::mounted::ENGRAMS;
+use embr_rt::Vec;
+
+impl<M: Machine> Mounted<M> {
+    /// Where an engram lies.
+    pub(crate) fn map(&self, engram: EngramId) -> Result<Map, Error> {
+        let value = self.get(ENGRAMS, key(engram, Kind::Map, 0), Map::parse)?;
+        let map = value.ok_or(Error::Engram(engram, Wrong::Missing))?;
+        let map = map.ok_or(Error::Engram(engram, Wrong::Senseless))?;
+        for place in map.places.iter() {
+            let extent = Extent {
+                device: place.device,
+                start: place.block,
+                blocks: Blocks(map.blocks as u64),
+            };
+            if !self.may_hold(extent) {
+                return Err(Error::Engram(engram, Wrong::Disagrees));
+            }
+        }
+        Ok(map)
+    }
+
+    /// Which blocks of an engram live.
+    pub(crate) fn live(&self, engram: EngramId, blocks: usize) -> Result<Live, Error> {
+        let key = key(engram, Kind::Live, 0);
+        let value = self.get(ENGRAMS, key, |value| Live::parse(value, blocks))?;
+        let live = value.ok_or(Error::Engram(engram, Wrong::Missing))?;
+        live.ok_or(Error::Engram(engram, Wrong::Senseless))
+    }
+
+    /// Adds the hashes of so many blocks of an engram to `out`, each as long as this volume keeps them.
+    pub(crate) fn hashes(
+        &self,
+        engram: EngramId,
+        first: usize,
+        blocks: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let size = self.hash_size();
+        let wanted = out.len().saturating_add(blocks.saturating_mul(size));
+        let end = first.saturating_add(blocks);
+        let range = Range {
+            first: key(engram, Kind::Hashes, first / HASHES),
+            last: key(engram, Kind::Hashes, end.saturating_sub(1) / HASHES),
+        };
+        let Some(mut scan) = self.scan(ENGRAMS, range) else {
+            return Err(Error::Engram(engram, Wrong::Missing));
+        };
+        let mut at = first;
+        while let Some((key, value)) = scan.next().map_err(Fault::from)? {
+            let bad = Error::Engram(engram, Wrong::Senseless);
+            let hashes = parse_hashes(&value, size).ok_or(bad)?;
+            let group = crate::format::engram::sub(key) as usize;
+            if group != at / HASHES {
+                break;
+            }
+            let begin = group.saturating_mul(HASHES);
+            let from = at.saturating_sub(begin).saturating_mul(size);
+            let to = end
+                .saturating_sub(begin)
+                .saturating_mul(size)
+                .min(hashes.len());
+            out.try_extend_from_slice(hashes.get(from..to).unwrap_or_default())?;
+            at = begin.saturating_add(HASHES);
+        }
+        match out.len() == wanted {
+            true => Ok(()),
+            false => Err(Error::Engram(engram, Wrong::Missing)),
+        }
+    }
+
+    /// Whether data may lie there, as far as is known of the device: nothing that an image claims makes anybody write elsewhere.
+    fn may_hold(&self, extent: Extent) -> bool {
+        let Some(part) = self.parts().iter().find(|p| p.slot == extent.device) else {
+            return true;
+        };
+        let end = extent.start.0.saturating_add(extent.blocks.0);
+        let clear_of = |start: Blocks, blocks: Blocks| {
+            end <= start.0 || extent.start.0 >= start.0.saturating_add(blocks.0)
+        };
+        let area = layout::AREA_SIZE.whole_blocks();
+        end <= part.size.whole_blocks().0
+            && clear_of(part.journal.start, part.journal.blocks)
+            && layout::areas(part.size).all(|(_, at)| clear_of(at.whole_blocks(), area))
+    }
+}

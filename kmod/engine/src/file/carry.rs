@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Carrying plans out through [`Devices`]: blocks are read, verified, and what is bad is repaired from other copies; blocks are
+//! written, elsewhere if a device fails. Nothing here looks into a tree.
+
+use super::plan::Fetch;
+use super::plan::Given;
+use crate::env::DeviceError;
+use crate::env::Devices as _;
+use crate::env::Hash256;
+use crate::env::Hasher as _;
+use crate::env::Write;
+use crate::format::journal::Extent;
+use crate::format::member::Members;
+use crate::names::Error;
+use crate::tree::nodes::Events as _;
+use crate::tree::TreeError;
+use crate::units::Blocks;
+use crate::units::Bytes;
+use crate::units::FileBlock;
+use crate::units::InodeNo;
+use crate::units::BLOCK_SIZE;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use crate::volume::mounted::ENGRAMS;
+use embr_rt::Vec;
+
+fn at(extent: Extent) -> Bytes {
+    extent.start.bytes().unwrap_or(Bytes(u64::MAX))
+}
+
+/// A device's answer, if it is not for lack of memory.
+fn answer(result: Result<(), DeviceError>) -> Result<bool, Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(DeviceError::NoMemory) => Err(Error::Fault(Fault::NoMemory)),
+        Err(_) => Ok(false),
+    }
+}
+
+impl<M: Machine> Mounted<M> {
+    /// Reads blocks into `buffer`, of which they are part. `file` and `begin`, the file's block that the buffer begins with, are
+    /// named if no copy is sound.
+    pub(super) fn fetch(
+        &self,
+        fetch: &Fetch,
+        buffer: &mut [u8],
+        (file, begin): (InodeNo, FileBlock),
+    ) -> Result<(), Error> {
+        let skip = fetch.index.saturating_mul(BLOCK_SIZE);
+        let length = fetch.blocks.saturating_mul(BLOCK_SIZE);
+        let into = buffer
+            .get_mut(skip..skip.saturating_add(length))
+            .unwrap_or_default();
+        let mut full: Vec<Hash256> = Vec::try_from_elem(Hash256::default(), fetch.blocks)?;
+        let read = match fetch.place(0, 0, fetch.blocks) {
+            Some(place) => answer(self.devices().read(place.device, at(place), into))?,
+            None => false,
+        };
+        if read {
+            self.hasher().hash_blocks(into, &mut full);
+        }
+        let size = self.hash_size();
+        let blocks = into.chunks_exact_mut(BLOCK_SIZE);
+        let hashes = fetch.hashes.chunks_exact(size);
+        for (n, ((block, hash), kept)) in blocks.zip(full.iter()).zip(hashes).enumerate() {
+            if read && hash.0.starts_with(kept) {
+                continue;
+            }
+            if !self.mend(fetch, n, kept, block, read)? {
+                let at = fetch.index.saturating_add(n) as u64;
+                return Err(Error::Lost(file, begin.plus(at)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one block from any copy, and writes it over those that are bad. `tried`: the first copy was read, and is bad.
+    fn mend(
+        &self,
+        fetch: &Fetch,
+        n: usize,
+        kept: &[u8],
+        block: &mut [u8],
+        tried: bool,
+    ) -> Result<bool, Error> {
+        let mut bad: u32 = u32::from(tried);
+        let mut good = false;
+        for copy in usize::from(tried)..fetch.copies() {
+            let Some(place) = fetch.place(copy, n, 1) else {
+                continue;
+            };
+            if answer(self.devices().read(place.device, at(place), block))? {
+                let mut hash = [Hash256::default()];
+                self.hasher().hash_blocks(block, &mut hash);
+                let [Hash256(hash)] = hash;
+                if hash.starts_with(kept) {
+                    good = true;
+                    break;
+                }
+            }
+            bad |= 1u32.wrapping_shl(copy as u32);
+        }
+        if !good || self.is_read_only() {
+            return Ok(good);
+        }
+        for copy in (0..fetch.copies()).filter(|c| bad.wrapping_shr(*c as u32) & 1 != 0) {
+            if let Some(place) = fetch.place(copy, n, 1) {
+                self.rewrite(place, block);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what a block held over it: the only case in which data is written where data lies.
+    fn rewrite(&self, place: Extent, block: &[u8]) {
+        if !self.present().has(place.device) {
+            return;
+        }
+        let mut write = [Write::new(place.device, at(place), block)];
+        self.devices().write(&mut write);
+        let [Write { outcome, .. }] = write;
+        let events = self.machine().events();
+        match outcome {
+            Ok(()) => events.repaired(ENGRAMS, place.device, at(place)),
+            Err(why) => events.unrepaired(ENGRAMS, place.device, at(place), why),
+        }
+    }
+}
+
+/// A copy of a store that its device did not take.
+struct Refused {
+    store: usize,
+    place: Extent,
+    why: DeviceError,
+}
+
+impl<M: Machine> Given<'_, '_, '_, M> {
+    /// Writes everything to all its places. What a device does not take goes to another one; blocks for which that cannot be, as
+    /// their places are an engram's already, are said to have failed.
+    pub(super) fn carry_out(&mut self, mounted: &Mounted<M>) -> Result<Vec<usize>, Error> {
+        let mut failed = Vec::new();
+        let mut bad = Members::default();
+        let mut refused = self.send(mounted, |_, _| true)?;
+        while !refused.is_empty() {
+            let mut moved: Vec<(usize, Extent)> = Vec::new();
+            for one in refused.iter() {
+                bad = bad.with(one.place.device);
+            }
+            for one in refused.iter() {
+                let Some(store) = self.stores.get_mut(one.store) else {
+                    continue;
+                };
+                if store.old.is_some() {
+                    if !failed.contains(&one.store) {
+                        failed.push(one.store)?;
+                    }
+                    continue;
+                }
+                moved.try_reserve(1)?;
+                let taken = |device| store.places.iter().any(|p| p.device == device);
+                let blocks = Blocks(store.blocks as u64);
+                let found = (mounted.parts().iter().map(|p| p.slot))
+                    .filter(|slot| !bad.has(*slot) && !taken(*slot))
+                    .find_map(|slot| mounted.space.allocate(slot, blocks, blocks));
+                store.moved = true;
+                let here = store.places.iter().position(|p| *p == one.place);
+                match (found, here) {
+                    (Some(new), Some(here)) => {
+                        if let Some(place) = store.places.get_mut(here) {
+                            *place = new;
+                        }
+                        moved.push((one.store, new))?;
+                    }
+                    (None, Some(here)) if store.places.len() > 1 => {
+                        store.places.remove(here);
+                    }
+                    _ => {
+                        let why = TreeError::Write(one.place.device, at(one.place), one.why);
+                        return Err(Error::Fault(Fault::Tree(why)));
+                    }
+                }
+                mounted.space.give_back(one.place);
+            }
+            refused = self.send(mounted, |store, place| moved.contains(&(store, place)))?;
+        }
+        Ok(failed)
+    }
+
+    /// Sends out all that `which` wants, at once.
+    fn send(
+        &self,
+        mounted: &Mounted<M>,
+        which: impl Fn(usize, Extent) -> bool,
+    ) -> Result<Vec<Refused>, Error> {
+        let mut writes: Vec<Write<'_>> = Vec::new();
+        let mut whose: Vec<(usize, Extent)> = Vec::new();
+        for (index, store) in self.stores.iter().enumerate() {
+            for place in store.places.iter().filter(|place| which(index, **place)) {
+                let mut to = at(*place);
+                for source in store.sources.iter() {
+                    writes.push(Write::new(place.device, to, source.bytes))?;
+                    whose.push((index, *place))?;
+                    let length = Bytes(source.bytes.len() as u64);
+                    to = to.plus(length).unwrap_or(Bytes(u64::MAX));
+                }
+            }
+        }
+        mounted.devices().write(&mut writes);
+        let mut refused: Vec<Refused> = Vec::new();
+        for (write, (store, place)) in writes.iter().zip(whose.iter()) {
+            let known = |r: &Refused| r.store == *store && r.place == *place;
+            if let Err(why) = write.outcome {
+                if why == DeviceError::NoMemory {
+                    return Err(Error::Fault(Fault::NoMemory));
+                }
+                if !refused.iter().any(known) {
+                    refused.push(Refused {
+                        store: *store,
+                        place: *place,
+                        why,
+                    })?;
+                }
+            }
+        }
+        Ok(refused)
+    }
+}

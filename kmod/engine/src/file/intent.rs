@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Operations that are larger than one transaction. What is to be seen of one is committed at once, together with an intent; then
+//! the work goes on in bounded transactions. Whoever reads meanwhile looks where things are by then; whoever changes the file first
+//! has the rest carried out. A mount carries out what a crash left.
+
+use super::edit::Clear;
+use super::edit::Edit;
+use super::edit::PER_GONE;
+use super::edit::PER_WINDOW;
+use super::extents;
+use super::inline;
+use super::window::State;
+use super::window::Windows;
+use super::END;
+use super::WINDOW_BLOCKS;
+use crate::format::intent::Intent;
+use crate::format::intent::Operation;
+use crate::names::change::Change;
+use crate::names::item::Item;
+use crate::names::item::Kind;
+use crate::names::item::MAX_SUB;
+use crate::names::Error;
+use crate::names::Files;
+use crate::names::Wrong;
+use crate::units::FileBlock;
+use crate::units::InodeNo;
+use crate::units::Timestamp;
+use crate::units::BLOCK_SIZE;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::NAMES;
+
+/// Bytes of the journal that a block in the tree takes that moves.
+const PER_INLINE: usize = BLOCK_SIZE + 64 + PER_GONE;
+
+fn item(file: InodeNo) -> Item {
+    Item::new(InodeNo::NONE, Kind::INTENT, file.0)
+}
+
+impl<M: Machine> Change<'_, M> {
+    /// Puts down how far an operation has come.
+    pub(super) fn intend(&mut self, intent: &Intent) -> Result<(), Error> {
+        self.set(item(intent.inode), &intent.encode())
+    }
+
+    /// Nothing is done with the file any more, if anything was.
+    pub(crate) fn forget_intent(&mut self, file: InodeNo) -> Result<(), Error> {
+        match self.files.intent(file)? {
+            Some(_) => self.remove(item(file)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<M: Machine> Files<'_, M> {
+    /// What is being done with a file.
+    pub(super) fn intent(&self, file: InodeNo) -> Result<Option<Intent>, Error> {
+        let Some(value) = self.view.get(self.mounted, item(file))? else {
+            return Ok(None);
+        };
+        let bad = Error::damaged(item(file), Wrong::Senseless);
+        let intent = Intent::parse(&value).ok_or(bad)?;
+        match intent.inode == file {
+            true => Ok(Some(intent)),
+            false => Err(Error::damaged(item(file), Wrong::Disagrees)),
+        }
+    }
+
+    /// Carries out what is being done with a file.
+    pub(super) fn settle(&self, file: InodeNo) -> Result<bool, Error> {
+        let mut any = false;
+        while let Some(intent) = self.intent(file)? {
+            any = true;
+            let mut change = Change::begin(*self, Timestamp::default())?;
+            let rest = match intent.operation {
+                Operation::Clear => {
+                    let mut edit = Edit::new(&mut change, file);
+                    let at = edit.clear(intent.cursor, intent.to, Clear::All)?;
+                    edit.finish()?;
+                    at.map(|cursor| Intent { cursor, ..intent })
+                }
+                Operation::Collapse => self.collapse_more(&mut change, intent)?,
+                Operation::Insert => self.insert_more(&mut change, intent)?,
+            };
+            match rest {
+                Some(intent) => change.intend(&intent)?,
+                None => change.remove(item(file))?,
+            }
+            change.commit(())?;
+        }
+        Ok(any)
+    }
+
+    /// As [`Self::settle`], for what is seen to be done already: if it cannot go on now, it does later.
+    pub(super) fn settle_or_later(&self, file: InodeNo) -> Result<(), Error> {
+        match self.settle(file) {
+            Ok(_) | Err(Error::NoSpace | Error::Fault(Fault::NoMemory)) => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Carries out what a crash left half done. A mount that writes does this before it serves. Says how much it was.
+    pub fn resume(&self) -> Result<u64, Error> {
+        let mut count = 0u64;
+        let mut from = InodeNo::NONE;
+        loop {
+            let last = item(InodeNo(MAX_SUB));
+            let mut items = self.view.items(self.mounted, item(from), last);
+            let Some((found, value)) = items.next()? else {
+                return Ok(count);
+            };
+            drop(items);
+            let bad = Error::damaged(found, Wrong::Senseless);
+            let file = Intent::parse(&value).ok_or(bad)?.inode;
+            if item(file) != found {
+                return Err(Error::damaged(found, Wrong::Disagrees));
+            }
+            self.settle(file)?;
+            count = count.saturating_add(1);
+            from = InodeNo(file.0.saturating_add(1));
+        }
+    }
+
+    fn collapse_more(
+        &self,
+        change: &mut Change<'_, M>,
+        intent: Intent,
+    ) -> Result<Option<Intent>, Error> {
+        let file = intent.inode;
+        let source = intent.cursor.plus(intent.blocks());
+        let back = |block: FileBlock| FileBlock(block.0.saturating_sub(intent.blocks()));
+        let mut edit = Edit::new(change, file);
+        // At first what is taken out; later there is nothing.
+        if edit.clear(intent.cursor, source, Clear::All)?.is_some() {
+            edit.finish()?;
+            return Ok(Some(intent));
+        }
+        let mut rest = None;
+        let mut windows = Windows::new(*self, file, source, END)?;
+        'all: while let Some(window) = windows.next()? {
+            for (block, index) in window.blocks(source, END) {
+                if !edit.has_room(price(window.cell(index).state)) {
+                    rest = Some(back(block));
+                    break 'all;
+                }
+                edit.shift(block, back(block))?;
+            }
+        }
+        edit.finish()?;
+        Ok(rest.map(|cursor| Intent { cursor, ..intent }))
+    }
+
+    fn insert_more(
+        &self,
+        change: &mut Change<'_, M>,
+        intent: Intent,
+    ) -> Result<Option<Intent>, Error> {
+        let file = intent.inode;
+        let mut edit = Edit::new(change, file);
+        let mut cursor = intent.cursor;
+        let mut rest = None;
+        'all: while let Some(number) = self.last_window(file, intent.from, cursor)? {
+            let start = FileBlock(number.saturating_mul(WINDOW_BLOCKS));
+            let from = start.max(intent.from);
+            let to = start.plus(WINDOW_BLOCKS).min(cursor);
+            let mut at = to;
+            while at > from {
+                let block = FileBlock(at.0.saturating_sub(1));
+                let state = edit.cell(block)?.state;
+                if !edit.has_room(price(state)) {
+                    rest = Some(at);
+                    break 'all;
+                }
+                edit.shift(block, block.plus(intent.blocks()))?;
+                at = block;
+            }
+            cursor = from;
+        }
+        edit.finish()?;
+        Ok(rest.map(|cursor| Intent { cursor, ..intent }))
+    }
+
+    /// The last window with anything in the blocks from `from` to before `to`.
+    fn last_window(
+        &self,
+        file: InodeNo,
+        from: FileBlock,
+        to: FileBlock,
+    ) -> Result<Option<u64>, Error> {
+        let Some(last) = to.0.checked_sub(1).filter(|last| *last >= from.0) else {
+            return Ok(None);
+        };
+        let last = FileBlock(last);
+        let find = |range| -> Result<Option<u64>, Error> {
+            let mut scan = self.mounted.scan_back(NAMES, range);
+            let found = match &mut scan {
+                Some(scan) => scan.next().map_err(Fault::from)?,
+                None => None,
+            };
+            Ok(found.map(|(key, _)| Item::of(key).0.sub()))
+        };
+        let of_extents = find(extents(file, from).to(extents(file, last)))?;
+        let of_inline = find(inline(file, from).to(inline(file, last)))?;
+        let of_inline = of_inline.map(|block| block / WINDOW_BLOCKS);
+        Ok(of_extents.max(of_inline))
+    }
+}
+
+/// Bytes of the journal that it takes to move a block.
+fn price(state: State) -> usize {
+    let item = match state {
+        State::Inline => PER_INLINE,
+        _ => 0,
+    };
+    item.saturating_add(PER_WINDOW * 2)
+}

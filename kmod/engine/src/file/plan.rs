@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is to be read from or written to which bytes of which device, and which hashes it has. A plan knows nothing of trees any
+//! more, and nothing here touches a device: the host may carry plans out by its own means.
+
+use super::window::At;
+use super::window::State;
+use super::window::Windows;
+use super::END;
+use crate::env::Hash256;
+use crate::env::Hasher as _;
+use crate::format::engram::Map;
+use crate::format::engram::MAX_BLOCKS;
+use crate::format::inline;
+use crate::format::journal::Extent;
+use crate::names::item::Item;
+use crate::names::item::Kind;
+use crate::names::Error;
+use crate::names::Files;
+use crate::names::Wrong;
+use crate::space::promise::Promise;
+use crate::tree::Base;
+use crate::units::Blocks;
+use crate::units::EngramId;
+use crate::units::FileBlock;
+use crate::units::InodeNo;
+use crate::units::BLOCK_SIZE;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use embr_rt::Arc;
+use embr_rt::Vec;
+
+/// Blocks to be read that lie together.
+#[derive(Debug)]
+pub struct Fetch {
+    /// The block of the buffer that the first of them goes to.
+    pub index: usize,
+    /// How many they are.
+    pub blocks: usize,
+    /// Of which engram they are.
+    pub engram: EngramId,
+    /// Their first one, in the engram.
+    pub first: usize,
+    /// Where the engram's copies lie.
+    pub map: Map,
+    /// What is kept of the hash of each, one after the other.
+    pub hashes: Vec<u8>,
+}
+
+impl Fetch {
+    /// How many copies there are.
+    pub fn copies(&self) -> usize {
+        self.map.places.count()
+    }
+
+    /// Where a copy of `blocks` blocks lies, from block `from` of these on. The copy to be read first is 0; engrams begin with
+    /// different devices.
+    pub fn place(&self, copy: usize, from: usize, blocks: usize) -> Option<Extent> {
+        let turn = (self.engram.0 as usize).wrapping_add(copy);
+        let place = self
+            .map
+            .places
+            .iter()
+            .nth(turn.checked_rem(self.copies())?)?;
+        let first = self.first.saturating_add(from) as u64;
+        Some(Extent {
+            device: place.device,
+            start: Blocks(place.block.0.saturating_add(first)),
+            blocks: Blocks(blocks as u64),
+        })
+    }
+}
+
+/// What fills a buffer. While it is held, the blocks that it names are not used for anything else.
+pub struct Reading {
+    /// What is to be read; the rest of the buffer is filled already.
+    pub fetches: Vec<Fetch>,
+    _pin: Option<Arc<Base>>,
+}
+
+impl<M: Machine> Files<'_, M> {
+    /// Fills of `into`, which is whole blocks, what needs no device, zeros included, and says what is to be read for the rest.
+    pub fn plan_read(
+        &self,
+        file: InodeNo,
+        at: FileBlock,
+        into: &mut [u8],
+    ) -> Result<Reading, Error> {
+        if into.len() % BLOCK_SIZE != 0 {
+            return Err(Error::Invalid);
+        }
+        into.fill(0);
+        let mut reading = Reading {
+            // Before anything is looked up: what is freed later stays as it is.
+            _pin: self.mounted.pin(),
+            fetches: Vec::new(),
+        };
+        let end = at.plus((into.len() / BLOCK_SIZE) as u64).min(END);
+        let intent = self.intent(file)?;
+        let mut from = at;
+        while from < end {
+            let (stored, blocks) = match &intent {
+                Some(intent) => intent.stored(from),
+                None => (Some(from), u64::MAX),
+            };
+            let to = from.plus(blocks).min(end);
+            if let Some(stored) = stored {
+                let index = from.0.saturating_sub(at.0) as usize;
+                let count = to.0.saturating_sub(from.0);
+                self.plan_stored(
+                    file,
+                    (stored, stored.plus(count)),
+                    index,
+                    into,
+                    &mut reading,
+                )?;
+            }
+            from = to;
+        }
+        for fetch in reading.fetches.iter_mut() {
+            let Fetch { first, blocks, .. } = *fetch;
+            if first.saturating_add(blocks) > fetch.map.blocks {
+                return Err(Error::Engram(fetch.engram, Wrong::Disagrees));
+            }
+            let hashes = &mut fetch.hashes;
+            self.mounted.hashes(fetch.engram, first, blocks, hashes)?;
+        }
+        Ok(reading)
+    }
+
+    /// Plans reading the blocks from one to before the other, which go to block `index` of the buffer on.
+    fn plan_stored(
+        &self,
+        file: InodeNo,
+        (from, to): (FileBlock, FileBlock),
+        index: usize,
+        into: &mut [u8],
+        reading: &mut Reading,
+    ) -> Result<(), Error> {
+        let mut windows = Windows::new(*self, file, from, to)?;
+        while let Some(window) = windows.next()? {
+            for (block, n) in window.blocks(from, to) {
+                let cell = window.cell(n);
+                let index = index.saturating_add(block.0.saturating_sub(from.0) as usize);
+                match cell.state {
+                    State::Raw(at) => self.plan_raw(at, index, &mut reading.fetches)?,
+                    State::Inline => {
+                        let of =
+                            |(i, version, _): &&(usize, _, _)| *i == n && *version == cell.version;
+                        let value = window.inline.iter().find(of).map(|(.., value)| value);
+                        let item = Item::new(file, Kind::INLINE, block.0);
+                        let bytes = value.and_then(|value| inline::parse(value));
+                        let bytes = bytes.ok_or(Error::damaged(item, Wrong::Senseless))?;
+                        let begin = index.saturating_mul(BLOCK_SIZE);
+                        for (to, from) in into.iter_mut().skip(begin).zip(bytes) {
+                            *to = *from;
+                        }
+                    }
+                    State::Nothing | State::Hole | State::Unwritten(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn plan_raw(&self, at: At, index: usize, fetches: &mut Vec<Fetch>) -> Result<(), Error> {
+        if let Some(last) = fetches.last_mut() {
+            let follows = last.engram == at.engram
+                && last.first.saturating_add(last.blocks) == at.block
+                && last.index.saturating_add(last.blocks) == index;
+            if follows {
+                last.blocks = last.blocks.saturating_add(1);
+                return Ok(());
+            }
+        }
+        fetches.push(Fetch {
+            index,
+            blocks: 1,
+            engram: at.engram,
+            first: at.block,
+            map: self.mounted.map(at.engram)?,
+            hashes: Vec::new(),
+        })?;
+        Ok(())
+    }
+}
+
+/// Blocks of a file that lie together in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The first of them.
+    pub at: FileBlock,
+    /// What they are to hold.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Source<'a> {
+    /// How many blocks they are.
+    pub fn blocks(&self) -> usize {
+        self.bytes.len() / BLOCK_SIZE
+    }
+
+    /// The first so many of them, and the others.
+    pub fn split(&self, blocks: usize) -> (Source<'a>, Source<'a>) {
+        let bytes = blocks.saturating_mul(BLOCK_SIZE);
+        let (a, b) = self
+            .bytes
+            .split_at_checked(bytes)
+            .unwrap_or((self.bytes, &[]));
+        let rest = Source {
+            at: self.at.plus(blocks as u64),
+            bytes: b,
+        };
+        (Source { bytes: a, ..*self }, rest)
+    }
+}
+
+/// Blocks to be written that lie together, on each of several devices.
+#[derive(Debug)]
+pub struct Store<'a> {
+    /// Where they lie.
+    pub places: Vec<Extent>,
+    /// How many they are.
+    pub blocks: usize,
+    /// What they hold, one after the other.
+    pub sources: Vec<Source<'a>>,
+    /// What is kept of the hash of each, one after the other.
+    pub hashes: Vec<u8>,
+    /// Where in an engram that is there already; else it is a new one.
+    pub(super) old: Option<At>,
+    /// A device did not take its copy: not all places are as they were promised.
+    pub(super) moved: bool,
+}
+
+impl<'a> Store<'a> {
+    /// These blocks, hashed, with no place yet.
+    pub(super) fn try_new<M: Machine>(
+        mounted: &Mounted<M>,
+        sources: Vec<Source<'a>>,
+    ) -> Result<Self, Error> {
+        let mut store = Store {
+            places: Vec::new(),
+            blocks: 0,
+            sources,
+            hashes: Vec::new(),
+            old: None,
+            moved: false,
+        };
+        let size = mounted.hash_size();
+        let mut full: Vec<Hash256> = Vec::new();
+        for source in store.sources.iter() {
+            full.clear();
+            full.try_resize(source.blocks(), Hash256::default())?;
+            mounted.hasher().hash_blocks(source.bytes, &mut full);
+            for hash in full.iter() {
+                let kept = hash.0.get(..size).unwrap_or_default();
+                store.hashes.try_extend_from_slice(kept)?;
+            }
+            store.blocks = store.blocks.saturating_add(source.blocks());
+        }
+        Ok(store)
+    }
+}
+
+/// Blocks that were given out of a promise for a plan: they are promised again unless they are taken over.
+pub(super) struct Given<'m, 'a, 'p, M: Machine> {
+    mounted: &'m Mounted<M>,
+    promise: &'p mut Promise,
+    pub(super) stores: Vec<Store<'a>>,
+}
+
+impl<'m, 'a, 'p, M: Machine> Given<'m, 'a, 'p, M> {
+    pub(super) fn new(mounted: &'m Mounted<M>, promise: &'p mut Promise) -> Self {
+        Given {
+            mounted,
+            promise,
+            stores: Vec::new(),
+        }
+    }
+
+    /// Finds places for these blocks, in as few pieces as free space allows.
+    pub(super) fn place(&mut self, sources: &[Source<'a>]) -> Result<(), Error> {
+        let mut rest = sources.iter().copied();
+        let mut next = rest.next();
+        let blocks = sources
+            .iter()
+            .fold(0usize, |n, s| n.saturating_add(s.blocks()));
+        let first = self.stores.len();
+        self.reserve(blocks)?;
+        for store in self.stores.iter_mut().skip(first) {
+            let mut some = Vec::new();
+            let mut missing = store.blocks;
+            while let Some(source) = next.filter(|_| missing != 0) {
+                let (now, later) = source.split(missing);
+                missing = missing.saturating_sub(now.blocks());
+                some.push(now)?;
+                next = match later.blocks() {
+                    0 => rest.next(),
+                    _ => Some(later),
+                };
+            }
+            let places = core::mem::take(&mut store.places);
+            match Store::try_new(self.mounted, some) {
+                Ok(full) => *store = Store { places, ..full },
+                Err(why) => {
+                    store.places = places;
+                    return Err(why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds places for so many blocks that hold nothing yet.
+    pub(super) fn reserve(&mut self, blocks: usize) -> Result<(), Error> {
+        let mut left = blocks;
+        while left != 0 {
+            let most = left.min(MAX_BLOCKS);
+            self.stores.try_reserve(1)?;
+            let mut places = Vec::new();
+            let given =
+                self.mounted
+                    .allocate_promised(self.promise, Blocks(most as u64), &mut places)?;
+            let blocks = (given.0 as usize).min(most);
+            self.stores.push(Store {
+                places,
+                blocks,
+                sources: Vec::new(),
+                hashes: Vec::new(),
+                old: None,
+                moved: false,
+            })?;
+            left = left.saturating_sub(blocks);
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine> Drop for Given<'_, '_, '_, M> {
+    fn drop(&mut self) {
+        for store in self.stores.iter().filter(|s| s.old.is_none()) {
+            if !store.moved {
+                self.mounted.give_back_to(self.promise, &store.places);
+                continue;
+            }
+            for extent in store.places.iter() {
+                self.mounted.give_back(*extent);
+            }
+        }
+    }
+}

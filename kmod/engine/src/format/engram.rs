@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the tree of engrams holds of each: where its blocks lie, their hashes, which of them live, and whose they are.
+
+use crate::error::NoMem;
+use crate::format::pointer::Places;
+use crate::format::pointer::RawPlaces;
+use crate::format::superblock::BlockHash;
+use crate::tree::Key;
+use crate::tree::Range;
+use crate::units::EngramId;
+use crate::units::FileBlock;
+use crate::units::InodeNo;
+use crate::units::BLOCK_SIZE;
+use embr_rt::Vec;
+use zerocopy::little_endian::U16;
+use zerocopy::little_endian::U64;
+use zerocopy::FromBytes as _;
+use zerocopy::IntoBytes as _;
+use zerocopy_derive::FromBytes;
+use zerocopy_derive::Immutable;
+use zerocopy_derive::IntoBytes;
+use zerocopy_derive::KnownLayout;
+use zerocopy_derive::Unaligned;
+
+/// The version of such items.
+pub const VERSION: u8 = 1;
+/// Blocks of an engram, at most.
+pub const MAX_BLOCKS: usize = 256;
+/// Bytes of an engram, at most.
+pub const MAX_PAYLOAD: u64 = (MAX_BLOCKS * BLOCK_SIZE) as u64;
+/// Blocks whose hashes lie in one item.
+pub const HASHES: usize = 16;
+/// In a map: whole copies, one after the other places.
+const COPIED: u8 = 0;
+const SUB_BITS: u32 = 56;
+
+/// What an item of an engram is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// Where its blocks lie.
+    Map = 0x01,
+    /// Hashes of 16 blocks.
+    Hashes = 0x02,
+    /// Which blocks live.
+    Live = 0x03,
+    /// Whose a run of them is, by its first block.
+    Owner = 0x04,
+    /// Under no engram: a number above that of every engram there ever was.
+    Numbers = 0xf2,
+}
+
+/// The key of an item.
+pub fn key(engram: EngramId, kind: Kind, sub: usize) -> Key {
+    let kind = (kind as u64).wrapping_shl(SUB_BITS);
+    Key([engram.0, kind | (sub as u64), 0])
+}
+
+/// The part of a key that tells items of a kind apart.
+pub fn sub(key: Key) -> u64 {
+    let [_, place, _] = key.0;
+    place & u64::MAX.wrapping_shr(u64::BITS.wrapping_sub(SUB_BITS))
+}
+
+/// Every key of an engram.
+pub fn all(engram: EngramId) -> Range {
+    Range {
+        first: Key([engram.0, 0, 0]),
+        last: Key([engram.0, u64::MAX, u64::MAX]),
+    }
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawMap {
+    version: u8,
+    kind: u8,
+    blocks: U16,
+    zero: [u8; 4],
+    places: RawPlaces,
+}
+
+/// Where an engram's blocks lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Map {
+    /// How many they are.
+    pub blocks: usize,
+    /// Where each copy begins.
+    pub places: Places,
+}
+
+impl Map {
+    /// Checks an item's value.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let raw = RawMap::ref_from_bytes(value).ok()?;
+        let blocks = usize::from(raw.blocks.get());
+        let sound =
+            raw.version == VERSION && raw.kind == COPIED && blocks != 0 && blocks <= MAX_BLOCKS;
+        let places = Places::parse(&raw.places)?;
+        sound.then_some(Map { blocks, places })
+    }
+
+    /// The item's value.
+    pub fn encode(&self) -> Result<Vec<u8>, NoMem> {
+        let raw = RawMap {
+            version: VERSION,
+            kind: COPIED,
+            blocks: (self.blocks as u16).into(),
+            zero: [0; 4],
+            places: self.places.raw(),
+        };
+        Vec::try_from_slice(raw.as_bytes())
+    }
+}
+
+/// Which blocks of an engram live.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Live([u64; MAX_BLOCKS / 64]);
+
+impl Live {
+    fn each(&mut self, first: usize, blocks: usize, f: impl Fn(u64, u64) -> u64) {
+        for (n, word) in self.0.iter_mut().enumerate() {
+            let begin = n.saturating_mul(64);
+            let from = first.saturating_sub(begin).min(64);
+            let to = first.saturating_add(blocks).saturating_sub(begin).min(64);
+            if from < to {
+                let count = to.saturating_sub(from) as u32;
+                let mask = u64::MAX.wrapping_shr(64u32.saturating_sub(count));
+                *word = f(*word, mask.wrapping_shl(from as u32));
+            }
+        }
+    }
+
+    /// These blocks live.
+    pub fn set(&mut self, first: usize, blocks: usize) {
+        self.each(first, blocks, |word, mask| word | mask);
+    }
+
+    /// These blocks are dead.
+    pub fn clear(&mut self, first: usize, blocks: usize) {
+        self.each(first, blocks, |word, mask| word & !mask);
+    }
+
+    /// How many live.
+    pub fn count(&self) -> usize {
+        self.0.iter().fold(0usize, |n, word| {
+            n.saturating_add(word.count_ones() as usize)
+        })
+    }
+
+    /// Whether a block lives.
+    pub fn has(&self, block: usize) -> bool {
+        let word = self.0.get(block / 64).copied().unwrap_or(0);
+        word.wrapping_shr((block % 64) as u32) & 1 != 0
+    }
+
+    /// Checks the value of the item of an engram with so many blocks.
+    pub fn parse(value: &[u8], blocks: usize) -> Option<Self> {
+        let ([version, _, low, high], bytes) = value.split_first_chunk()?;
+        let mut live = Live::default();
+        if *version != VERSION || bytes.len() != blocks.div_ceil(8) {
+            return None;
+        }
+        for (n, byte) in bytes.iter().enumerate() {
+            let word = live.0.get_mut(n / 8)?;
+            *word |= u64::from(*byte).wrapping_shl((n % 8).saturating_mul(8) as u32);
+        }
+        let mut beyond = live;
+        beyond.clear(0, blocks);
+        let count = usize::from(u16::from_le_bytes([*low, *high]));
+        (beyond.count() == 0 && live.count() == count).then_some(live)
+    }
+
+    /// The item's value for an engram with so many blocks.
+    pub fn encode(&self, blocks: usize) -> Result<Vec<u8>, NoMem> {
+        let [low, high] = (self.count() as u16).to_le_bytes();
+        let mut value = Vec::try_from_slice(&[VERSION, 0, low, high])?;
+        let bytes = self.0.iter().flat_map(|word| word.to_le_bytes());
+        value.try_extend(bytes.take(blocks.div_ceil(8)))?;
+        Ok(value)
+    }
+}
+
+/// How many bytes of a block's hash are kept.
+pub fn hash_size(kept: BlockHash) -> usize {
+    usize::from(kept.size())
+}
+
+/// The hashes of a group, each of so many bytes; none where the value makes no sense.
+pub fn parse_hashes(value: &[u8], size: usize) -> Option<&[u8]> {
+    let (version, hashes) = value.split_first()?;
+    let whole = hashes.len().checked_rem(size) == Some(0);
+    let sound = whole && hashes.len() <= HASHES.saturating_mul(size);
+    (*version == VERSION && sound).then_some(hashes)
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawOwner {
+    version: u8,
+    zero: u8,
+    blocks: U16,
+    more: [u8; 4],
+    inode: U64,
+    at: U64,
+}
+
+/// Whose a run of an engram's blocks is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// How many blocks.
+    pub blocks: usize,
+    /// The file.
+    pub inode: InodeNo,
+    /// Where in the file the run was when it was written: a hint.
+    pub at: FileBlock,
+}
+
+impl Owner {
+    /// Checks an item's value.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let raw = RawOwner::ref_from_bytes(value).ok()?;
+        let owner = Owner {
+            blocks: usize::from(raw.blocks.get()),
+            inode: InodeNo(raw.inode.get()),
+            at: FileBlock(raw.at.get()),
+        };
+        let sound = raw.version == VERSION && owner.blocks != 0 && owner.blocks <= MAX_BLOCKS;
+        sound.then_some(owner)
+    }
+
+    /// The item's value.
+    pub fn encode(&self) -> [u8; size_of::<RawOwner>()] {
+        let raw = RawOwner {
+            version: VERSION,
+            zero: 0,
+            blocks: (self.blocks as u16).into(),
+            more: [0; 4],
+            inode: self.inode.0.into(),
+            at: self.at.0.into(),
+        };
+        zerocopy::transmute!(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::member::Slot;
+    use crate::format::pointer::Place;
+    use crate::units::Blocks;
+    use proptest::prelude::*;
+
+    fn map() -> Map {
+        let place = |device, block| Place {
+            device: Slot::new(device).unwrap(),
+            block: Blocks(block),
+        };
+        Map {
+            blocks: 256,
+            places: Places::new(&[place(2, 7), place(1, 9)]).unwrap(),
+        }
+    }
+
+    #[test]
+    fn every_field_is_where_the_format_says() {
+        let value = map().encode().unwrap();
+        let mut expected = std::vec![1, 0, 0, 1, 0, 0, 0, 0];
+        for place in [(2u64 << 56) | 7, (1 << 56) | 9, 0, 0, 0] {
+            expected.extend(place.to_le_bytes());
+        }
+        assert_eq!(&value[..], &expected[..]);
+        assert_eq!(Map::parse(&value), Some(map()));
+
+        let mut live = Live::default();
+        live.set(1, 9);
+        let value = live.encode(13).unwrap();
+        assert_eq!(&value[..], &[1, 0, 9, 0, 0xfe, 0x03]);
+        assert_eq!(Live::parse(&value, 13), Some(live));
+
+        let owner = Owner {
+            blocks: 3,
+            inode: InodeNo(4),
+            at: FileBlock(5),
+        };
+        let mut expected = std::vec![1, 0, 3, 0, 0, 0, 0, 0];
+        expected.extend(4u64.to_le_bytes());
+        expected.extend(5u64.to_le_bytes());
+        assert_eq!(&owner.encode()[..], &expected[..]);
+        assert_eq!(Owner::parse(&owner.encode()), Some(owner));
+        assert_eq!(
+            key(EngramId(3), Kind::Owner, 255),
+            Key([3, (4 << 56) | 255, 0])
+        );
+        assert_eq!(sub(key(EngramId(3), Kind::Owner, 255)), 255);
+        assert!(all(EngramId(3)).has(key(EngramId(3), Kind::Numbers, 0)));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let mut value = map().encode().unwrap();
+        for (at, byte) in [(0, 2), (1, 1), (3, 2), (15, 1)] {
+            let before = value[at];
+            value[at] = byte;
+            assert_eq!(Map::parse(&value), None, "byte {at}");
+            value[at] = before;
+        }
+        assert_eq!(Map::parse(&value[1..]), None);
+        assert_eq!(Live::parse(&[1, 0, 1, 0, 1, 0], 8), None);
+        assert_eq!(Live::parse(&[1, 0, 2, 0, 1], 8), None);
+        assert_eq!(Live::parse(&[1, 0, 1, 0, 0x10], 4), None);
+        assert!(Live::parse(&[1, 0, 1, 0, 0x08], 4).is_some());
+        assert_eq!(parse_hashes(&[2], 8), None);
+        assert_eq!(parse_hashes(&[1, 1, 2, 3], 8), None);
+        assert_eq!(parse_hashes(&[1; 1 + 17 * 8], 8), None);
+        assert_eq!(parse_hashes(&[1; 1 + 16 * 8], 8), Some(&[1; 16 * 8][..]));
+        assert_eq!(Owner::parse(&[1; 24]), None);
+        assert_eq!(Owner::parse(&[0; 24]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn live_blocks_are_a_set(steps in proptest::collection::vec((any::<bool>(), 0usize..256, 0usize..256), 0..20), blocks in 1usize..257) {
+            let mut live = Live::default();
+            let mut model = [false; 256];
+            for (on, first, count) in steps {
+                let (first, count) = (first.min(blocks - 1), count.min(blocks - first.min(blocks - 1)));
+                if on { live.set(first, count) } else { live.clear(first, count) }
+                model[first..first + count].fill(on);
+            }
+            prop_assert_eq!(live.count(), model.iter().filter(|m| **m).count());
+            for (n, is) in model.iter().enumerate() {
+                prop_assert_eq!(live.has(n), *is);
+            }
+            prop_assert_eq!(Live::parse(&live.encode(blocks).unwrap(), blocks), Some(live));
+        }
+    }
+}

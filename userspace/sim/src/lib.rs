@@ -10,13 +10,15 @@
 //! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]),
 //! again and again ([`campaign`]).
 //!
-//! Names have a model of their own ([`files`]), and somebody who does the same to both ([`clerk`]).
+//! Names have a model of their own ([`files`]), and somebody who does the same to both ([`clerk`]). What files hold has
+//! plain bytes beside it ([`scribe`]); whether it agrees with free space is looked up item by item ([`contents`]).
 //!
 //! Everything here repeats from its seed.
 
 pub mod cache;
 pub mod campaign;
 pub mod clerk;
+pub mod contents;
 pub mod disk;
 mod drive;
 pub mod fault;
@@ -30,6 +32,7 @@ pub mod machine;
 pub mod mutant;
 pub mod nodes;
 pub mod recording;
+pub mod scribe;
 pub mod sectors;
 pub mod states;
 pub mod tale;

@@ -20,9 +20,13 @@ use embr_engine::format::geometry::Geometry;
 use embr_engine::format::journal::Extent;
 use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
+use embr_engine::format::node::Node;
+use embr_engine::format::pointer::Pointer;
 use embr_engine::hash::Scalar;
+use embr_engine::tree::check::Visitor;
 use embr_engine::tree::Key;
 use embr_engine::tree::Range;
+use embr_engine::tree::TreeError;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::Generation;
@@ -33,10 +37,13 @@ use embr_engine::volume::recover::Options;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// The key under which each transaction leaves its number.
 const COUNTER: Key = Key::MAX;
+/// Blocks of a node.
+pub(crate) const NODE_BLOCKS: u64 = (embr_engine::format::node::NODE_SIZE / BLOCK_SIZE) as u64;
 
 /// What one transaction left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -274,6 +281,34 @@ pub fn tell(seed: u64, shape: Shape) -> Result<Tale, String> {
         lefts,
         parity: shape.parity,
     })
+}
+
+/// Notes every node of a tree.
+#[derive(Default)]
+pub(crate) struct Nodes {
+    pub(crate) places: BTreeSet<(usize, u64)>,
+    pub(crate) complaint: Option<String>,
+}
+
+impl Visitor for Nodes {
+    fn node(&mut self, pointer: &Pointer, _: &Node) -> Result<(), TreeError> {
+        for place in pointer.places.iter() {
+            if !self.places.insert((place.device.index(), place.block.0)) {
+                self.complaint = Some(format!("two nodes at {place:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+        self.complaint = Some(why.to_string());
+        Ok(())
+    }
+
+    fn under_full(&mut self, pointer: &Pointer, _: &Node) -> Result<(), TreeError> {
+        self.complaint = Some(format!("a node that is too empty: {pointer:?}"));
+        Ok(())
+    }
 }
 
 /// Whether the volume holds the keys that were left, both ways.

@@ -1,38 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Operations on what a file holds, drawn from a seed, beside plain bytes.
+//! Operations on what files hold, drawn from a seed, beside plain bytes: on volumes that are unmounted now and then, with snapshots,
+//! that crash, that rot, whose drives fail, and that are full.
 
+use embr_engine::env::Devices as _;
 use embr_engine::file::Dirty;
-use embr_engine::file::Holds;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
+use embr_engine::format::extent::WINDOW;
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::member::Slot;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
 use embr_engine::names::New;
+use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::names::What;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
-use embr_engine::units::Timestamp;
+use embr_engine::units::SnapshotId;
 use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::recover::Options;
+use embr_engine::volume::Machine as _;
 use embr_engine::volume::Mounted;
 use embrfs_sim::clerk;
+use embrfs_sim::contents;
+use embrfs_sim::fault::Fault;
+use embrfs_sim::fault::When;
+use embrfs_sim::fault::WriteFault;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
+use embrfs_sim::recording::Recording;
+use embrfs_sim::recording::State;
+use embrfs_sim::scribe::Scribe;
+use embrfs_sim::scribe::Shape;
+use embrfs_sim::scribe::NOW;
+use embrfs_sim::states::Plan;
+use std::collections::BTreeMap;
 use std::time::SystemTime;
-
-const NOW: Timestamp = Timestamp {
-    seconds: 17,
-    nanos: 18,
-};
-/// Blocks of the file that operations are about.
-const BLOCKS: usize = 100;
 
 fn seed() -> u64 {
     let seed = match std::env::var("EMBRFS_SEED") {
@@ -46,9 +57,10 @@ fn seed() -> u64 {
     seed
 }
 
-fn drives(chance: &Chance, count: usize) -> Fleet {
+/// Drives, and a volume on them that bears the loss of so many.
+fn drives(chance: &Chance, count: usize, parity: u8) -> Fleet {
     let fleet = Fleet::new(chance.next(), &vec![Bytes(32 << 20); count]);
-    let geometry = Geometry::new(1, count as u8 - 1).expect("a geometry");
+    let geometry = Geometry::new(1, parity).expect("a geometry");
     machine::make(chance.next(), &fleet, geometry).expect("made");
     fleet
 }
@@ -57,223 +69,506 @@ fn mount(chance: &Chance, fleet: &Fleet) -> Mounted<Simulated> {
     machine::mount(chance.next(), fleet, machine::READ_WRITE).expect("mounted")
 }
 
-/// A file beside the model of it.
-struct Beside<'c> {
-    chance: &'c Chance,
-    file: InodeNo,
-    model: Vec<u8>,
+fn names() -> Names {
+    Names::try_new(HashWidth::Full).expect("memory")
 }
 
-impl Beside<'_> {
-    fn bytes(&self, blocks: usize) -> Vec<u8> {
-        let mut bytes = vec![0; blocks * BLOCK_SIZE];
-        for block in bytes.chunks_mut(BLOCK_SIZE) {
-            // Some are short, some are zeros.
-            let end = self.chance.one(&[0, 1, 100, 4000, BLOCK_SIZE]);
-            let seed = self.chance.next();
-            for (n, byte) in block[..end].iter_mut().enumerate() {
-                *byte = seed.rotate_left(n as u32) as u8;
-            }
-        }
-        bytes
-    }
+fn create(files: Files<'_, Simulated>, name: &[u8]) -> InodeNo {
+    let new = New {
+        what: What::Regular,
+        ..clerk::root()
+    };
+    let made = files.create(InodeNo::ROOT, name, &new).expect("made");
+    made.what.number
+}
 
-    fn place(&self) -> Bytes {
-        let byte = self.chance.below(BLOCKS * BLOCK_SIZE);
-        Bytes(match self.chance.below(3) {
-            0 => byte,
-            _ => byte / BLOCK_SIZE * BLOCK_SIZE,
-        } as u64)
-    }
+/// A volume with one empty file.
+fn one_file(mounted: &Mounted<Simulated>, names: &Names, view: &View) -> InodeNo {
+    let files = names.of(mounted, view);
+    files.format(&clerk::root()).expect("formatted");
+    create(files, b"file")
+}
 
-    fn resize(&mut self, size: usize) {
-        self.model.resize(size, 0);
-    }
+fn write(files: Files<'_, Simulated>, file: InodeNo, at: u64, bytes: &[u8], way: Way) {
+    let dirty = [Dirty {
+        at: FileBlock(at),
+        bytes,
+    }];
+    let end = at * BLOCK_SIZE as u64 + bytes.len() as u64;
+    let written = Written {
+        size: Some(Bytes(end)),
+        ..Written::default()
+    };
+    let done = files.write(file, &dirty, way, &written);
+    done.unwrap_or_else(|why| panic!("{why}"));
+}
 
-    fn write(&mut self, files: Files<'_, Simulated>) -> Result<(), Error> {
-        let mut parts = Vec::new();
-        let mut at = self.chance.below(BLOCKS);
-        while at < BLOCKS && parts.len() < 4 {
-            let most = self.chance.one(&[1, 2, 8, 60]);
-            let blocks = 1 + self.chance.below(most);
-            parts.push((at, self.bytes(blocks.min(BLOCKS - at))));
-            at += blocks + self.chance.below(20);
-        }
-        let end = parts
-            .last()
-            .map_or(0, |(at, bytes)| at * BLOCK_SIZE + bytes.len());
-        // The end of the file may lie within the last block, which then has zeros behind it.
-        let size = end - self.chance.one(&[0, 1, 1000, 4095]);
-        let size = size.max(self.model.len());
-        if let Some((at, bytes)) = parts.last_mut() {
-            let keep = size.saturating_sub(*at * BLOCK_SIZE).min(bytes.len());
-            bytes[keep..].fill(0);
-        }
-        let dirty: Vec<Dirty<'_>> = parts
-            .iter()
-            .map(|(at, bytes)| Dirty {
-                at: FileBlock(*at as u64),
-                bytes,
-            })
-            .collect();
-        let written = Written {
-            size: Some(Bytes(size as u64)),
-            modified: Some(NOW),
-            changed: None,
-        };
-        let way = self.chance.one(&[Way::Inline, Way::Sealed]);
-        files.write(self.file, &dirty, way, &written)?;
-        self.resize(size.max(end));
-        for (at, bytes) in &parts {
-            let at = at * BLOCK_SIZE;
-            self.model[at..at + bytes.len()].copy_from_slice(bytes);
-        }
-        self.resize(size);
-        Ok(())
-    }
-
-    fn shift(&mut self, files: Files<'_, Simulated>) -> Result<(), Error> {
-        let (from, blocks) = (self.chance.below(BLOCKS), 1 + self.chance.below(40));
-        let (at, end) = (FileBlock(from as u64), FileBlock((from + blocks) as u64));
-        let (from, bytes) = (from * BLOCK_SIZE, blocks * BLOCK_SIZE);
-        if self.chance.below(2) == 0 {
-            let done = files.collapse(self.file, at, end, NOW);
-            if from + bytes >= self.model.len() {
-                assert_eq!(done.err(), Some(Error::Invalid));
-                return Ok(());
-            }
-            done?;
-            self.model.drain(from..from + bytes);
-        } else {
-            let done = files.insert(self.file, at, blocks as u64, NOW);
-            if from >= self.model.len() {
-                assert_eq!(done.err(), Some(Error::Invalid));
-                return Ok(());
-            }
-            done?;
-            self.model.splice(from..from, std::iter::repeat_n(0, bytes));
-            // Not for ever larger.
-            files.truncate(self.file, Bytes((BLOCKS * BLOCK_SIZE) as u64), NOW)?;
-            self.model.resize(BLOCKS * BLOCK_SIZE, 0);
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, files: Files<'_, Simulated>) -> Result<(), Error> {
-        match self.chance.below(10) {
-            0 | 1 => {
-                let size = self.place();
-                let done = files.truncate(self.file, size, NOW)?;
-                assert_eq!((done.what.size, done.what.changed), (size, NOW));
-                self.resize(size.0 as usize);
-            }
-            2 | 3 => {
-                let (a, b) = (self.place(), self.place());
-                let (from, to) = (a.min(b), a.max(b));
-                if self.chance.below(2) == 0 {
-                    files.punch(self.file, from, to, NOW)?;
-                } else {
-                    let size = (self.chance.below(2) == 0).then_some(to);
-                    files.zero(self.file, from, to, size, NOW)?;
-                    let size = size.map_or(0, |s| s.0 as usize);
-                    self.resize(size.max(self.model.len()));
-                }
-                let length = self.model.len();
-                self.model[length.min(from.0 as usize)..length.min(to.0 as usize)].fill(0);
-            }
-            4 => {
-                let (a, b) = (self.place(), self.place());
-                let (from, to) = (FileBlock::of(a.min(b)), FileBlock::of(a.max(b)));
-                let size = (self.chance.below(2) == 0).then(|| to.start());
-                files.preallocate(self.file, from, to, size, NOW)?;
-                let size = size.map_or(0, |s| s.0 as usize);
-                self.resize(size.max(self.model.len()));
-            }
-            5 => self.shift(files)?,
-            _ => self.write(files)?,
-        }
-        Ok(())
-    }
-
-    fn compare(&self, files: Files<'_, Simulated>) {
-        let size = files.inode(self.file).expect("an inode").size;
-        assert_eq!(size, Bytes(self.model.len() as u64));
-        let mut expected = self.model.clone();
-        expected.resize((BLOCKS + 5) * BLOCK_SIZE, 0);
-        let mut at = 0;
-        while at < BLOCKS {
-            let blocks = 1 + self.chance.below(BLOCKS);
-            let blocks = blocks.min(BLOCKS + 5 - at);
-            let mut found = vec![0xee; blocks * BLOCK_SIZE];
-            files
-                .read(self.file, FileBlock(at as u64), &mut found)
-                .expect("read");
-            for (n, block) in found.chunks(BLOCK_SIZE).enumerate() {
-                let begin = (at + n) * BLOCK_SIZE;
-                assert!(
-                    block == &expected[begin..begin + BLOCK_SIZE],
-                    "block {}",
-                    at + n
-                );
-            }
-            at += blocks;
-        }
-        self.compare_pieces(files, &expected);
-    }
-
-    /// Pieces follow each other, and what is not zeros lies in data.
-    fn compare_pieces(&self, files: Files<'_, Simulated>, expected: &[u8]) {
-        let (mut at, to) = (FileBlock(0), FileBlock(BLOCKS as u64 + 5));
-        while at < to {
-            let most = self.chance.one(&[1, 2, 1000]);
-            let pieces = files.pieces(self.file, at, to, most).expect("pieces");
-            assert!(!pieces.is_empty() && pieces.len() <= most);
-            for piece in pieces.iter() {
-                assert_eq!(piece.at, at);
-                at = at.plus(piece.blocks.0);
-                let bytes = &expected[piece.at.start().0 as usize..at.start().0 as usize];
-                let data = matches!(piece.holds, Holds::Inline | Holds::Raw);
-                assert!(data || bytes.iter().all(|b| *b == 0), "{piece:?}");
-            }
-        }
-        assert_eq!(at, to);
-    }
+/// Bytes of which no block is like another.
+fn pattern(blocks: usize, seed: u64) -> Vec<u8> {
+    let chance = Chance::new(seed);
+    let words = blocks * BLOCK_SIZE / 8;
+    (0..words)
+        .flat_map(|_| chance.next().to_le_bytes())
+        .collect()
 }
 
 #[test]
 fn a_file_beside_plain_bytes() {
     let chance = &Chance::new(seed());
-    let fleet = drives(chance, 2);
+    let fleet = drives(chance, 2, 1);
     let mut mounted = mount(chance, &fleet);
-    let names = Names::try_new(HashWidth::Full).expect("memory");
+    let mut names_of = names();
     let view = View::first();
-    let root = InodeNo::ROOT;
-    let new = New {
-        what: What::Regular,
-        ..clerk::root()
-    };
-    let made = {
-        let files = names.of(&mounted, &view);
-        files.format(&clerk::root()).expect("formatted");
-        files.create(root, b"file", &new).expect("made")
-    };
-    let mut beside = Beside {
-        chance,
-        file: made.what.number,
-        model: Vec::new(),
-    };
+    let file = one_file(&mounted, &names_of, &view);
+    let mut scribe = Scribe::new(chance, file, 100);
     for step in 0..600 {
-        let files = names.of(&mounted, &view);
-        beside
-            .step(files)
-            .unwrap_or_else(|why| panic!("step {step}: {why}"));
+        let files = names_of.of(&mounted, &view);
+        let (_, done) = scribe.step(files);
+        done.unwrap_or_else(|why| panic!("step {step}: {why}"));
         if chance.below(4) == 0 {
-            beside.compare(files);
+            (scribe.compare(files)).unwrap_or_else(|why| panic!("step {step}: {why}"));
+        }
+        if chance.below(20) == 0 {
+            contents::audit(&mounted).unwrap_or_else(|why| panic!("step {step}: {why}"));
         }
         if chance.below(40) == 0 {
             mounted.close().expect("closed");
             mounted = mount(chance, &fleet);
+            names_of = names();
         }
     }
-    beside.compare(names.of(&mounted, &view));
+    let files = names_of.of(&mounted, &view);
+    (scribe.compare(files)).unwrap_or_else(|why| panic!("{why}"));
+    for what in [
+        "inline",
+        "sealed",
+        "truncate",
+        "punch",
+        "zero",
+        "preallocate",
+        "collapse",
+        "insert",
+    ] {
+        assert!(scribe.seen.contains_key(what), "{what} never happened");
+    }
+    files
+        .unlink(InodeNo::ROOT, b"file", Users::None, NOW)
+        .expect("unlinked");
+    assert_eq!(contents::audit(&mounted), Ok(0));
+}
+
+/// What is written in one snapshot is not seen in the others, and what one gives up the others keep.
+#[test]
+fn snapshots_keep_what_files_hold() {
+    let chance = &Chance::new(seed());
+    for _ in 0..3 {
+        let fleet = drives(chance, 2, 1);
+        let mounted = mount(chance, &fleet);
+        let names = names();
+        let ids = |list: &[u64]| list.iter().copied().map(SnapshotId).collect::<Vec<_>>();
+        let view = |id, before: &[u64]| {
+            let view = View::new(SnapshotId(id), &ids(before)).expect("memory");
+            view.expect("a view")
+        };
+        let views = [view(1, &[]), view(2, &[1]), view(3, &[1]), view(4, &[1, 2])];
+        let grew_from = [0, 0, 0, 1];
+        let file = one_file(&mounted, &names, &views[0]);
+        let mut scribes = vec![Scribe::new(chance, file, 70)];
+        for n in 0..4 {
+            if n != 0 {
+                scribes.push(scribes[grew_from[n]].grown());
+            }
+            for step in 0..60 {
+                let (_, done) = scribes[n].step(names.of(&mounted, &views[n]));
+                done.unwrap_or_else(|why| panic!("snapshot {n}, step {step}: {why}"));
+                if chance.below(30) == 0 {
+                    mounted.checkpoint().expect("a checkpoint");
+                }
+            }
+            for (scribe, view) in scribes.iter().zip(&views) {
+                (scribe.compare(names.of(&mounted, view)))
+                    .unwrap_or_else(|why| panic!("{:?} after {n}: {why}", view.current()));
+            }
+        }
+        let last = names.of(&mounted, &views[3]);
+        last.unlink(InodeNo::ROOT, b"file", Users::None, NOW)
+            .expect("unlinked");
+        assert_eq!(last.inode(file).err(), Some(Error::NotFound));
+        for (scribe, view) in scribes.iter().zip(&views).take(3) {
+            (scribe.compare(names.of(&mounted, view))).unwrap_or_else(|why| panic!("{why}"));
+        }
+    }
+}
+
+const COMMITTED: u64 = 0;
+const DURABLE: u64 = 1;
+
+/// Operations that were recorded, and what a crash within each, or right after it, may leave.
+struct Story {
+    recording: Recording,
+    left: Vec<Vec<Shape>>,
+    file: InodeNo,
+}
+
+fn story(chance: &Chance) -> Story {
+    let count = chance.one(&[1, 2, 3]);
+    let fleet = drives(chance, count, chance.below(count.min(2)) as u8);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    mounted.sync().expect("durable");
+    fleet.record();
+    // Many blocks in the tree are more than a transaction, or a group, holds.
+    let (most, ways): (usize, &'static [Way]) = match chance.below(3) {
+        0 => (200, &[Way::Inline]),
+        _ => (70, &[Way::Inline, Way::Sealed]),
+    };
+    let mut scribe = Scribe::new(chance, file, most);
+    scribe.ways = ways;
+    let mut left = vec![vec![Shape::of(&[])]];
+    let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[4, 15, 40]));
+    for number in 1..=10 + chance.below(30) {
+        // Noted before: from here on it may be there.
+        fleet.note(number as u64 * 2 + COMMITTED);
+        let (between, done) = scribe.step(names.of(&mounted, &view));
+        done.unwrap_or_else(|why| panic!("{why}"));
+        left.push(between);
+        if chance.below(sync_in) == 0 {
+            mounted.sync().expect("durable");
+            fleet.note(number as u64 * 2 + DURABLE);
+        }
+        if chance.below(checkpoint_in) == 0 {
+            mounted.checkpoint().expect("a checkpoint");
+            fleet.note(number as u64 * 2 + DURABLE);
+        }
+    }
+    Story {
+        recording: fleet.recorded(),
+        left,
+        file,
+    }
+}
+
+impl Story {
+    /// The last operation that was durable, and the last that was begun.
+    fn bounds(&self, cut: u64) -> (usize, usize) {
+        let (mut durable, mut committed) = (0, 0);
+        for note in self.recording.notes(cut) {
+            let number = (note / 2) as usize;
+            if note % 2 == DURABLE {
+                durable = durable.max(number);
+            }
+            committed = committed.max(number);
+        }
+        (durable, committed)
+    }
+
+    /// Whether what this crash left is allowed. Says how many intents there were.
+    fn check(&self, seed: u64, state: &State) -> Result<u64, String> {
+        let chance = Chance::new(seed);
+        let snapshot = self.recording.at(state).ok_or("no such state")?;
+        let fleet = Fleet::start(chance.next(), &snapshot);
+        let failed = |why: Error| why.to_string();
+        let (names, view) = (names(), View::first());
+        let mut scribe = Scribe::new(&chance, self.file, 70);
+        let seen_read_only = {
+            let options = Options {
+                read_only: true,
+                ..machine::READ_WRITE
+            };
+            let mounted = machine::mount(chance.next(), &fleet, options)?;
+            scribe.found(names.of(&mounted, &view)).map_err(failed)?
+        };
+        let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
+        let files = names.of(&mounted, &view);
+        let intents = files.resume().map_err(failed)?;
+        contents::audit(&mounted)?;
+        let found = scribe.found(files).map_err(failed)?;
+        if found != seen_read_only {
+            return Err("what was resumed is not what was to be seen before".into());
+        }
+        let (durable, committed) = self.bounds(state.cut);
+        let last = self.left[durable].last();
+        let later = self.left[durable + 1..=committed].iter().flatten();
+        let shape = Shape::of(&found);
+        if !last
+            .into_iter()
+            .chain(later)
+            .any(|allowed| *allowed == shape)
+        {
+            return Err(format!(
+                "nothing from {durable} to {committed} left {} bytes like this",
+                found.len()
+            ));
+        }
+        scribe.model = found;
+        for _ in 0..5 {
+            let (_, done) = scribe.step(files);
+            done.map_err(|why| format!("going on: {why}"))?;
+        }
+        scribe.compare(files)?;
+        contents::audit(&mounted)?;
+        Ok(intents)
+    }
+}
+
+#[test]
+fn crashes_leave_completed_writes_and_sizes_that_agree() {
+    let chance = Chance::new(seed());
+    let (mut states, mut intents) = (0, 0);
+    while states < 400 {
+        let story = story(&chance);
+        let plan = Plan {
+            seed: chance.next(),
+            subsets: 3,
+            tears: 1,
+            mixed: 20,
+        };
+        let wanted = 60.0 / story.recording.states(plan).count() as f64;
+        for state in story.recording.states(plan) {
+            if chance.next() as f64 > wanted * u64::MAX as f64 {
+                continue;
+            }
+            states += 1;
+            match story.check(chance.next(), &state) {
+                Ok(n) => intents += n,
+                Err(why) => panic!("{state}: {why}"),
+            }
+        }
+    }
+    println!("{states} states, {intents} intents");
+}
+
+/// Where each block of a file lies, on every drive.
+fn places(mounted: &Mounted<Simulated>, blocks: usize) -> Vec<Vec<(Slot, Blocks)>> {
+    let engrams = contents::engrams(mounted).expect("engrams");
+    assert_eq!(engrams.len(), 1, "one engram");
+    let known = engrams.values().next().expect("an engram");
+    let at = |n| {
+        let each = known.map.places.iter();
+        each.map(|p| (p.device, Blocks(p.block.0 + n as u64)))
+            .collect()
+    };
+    (0..blocks).map(at).collect()
+}
+
+#[test]
+fn a_bad_copy_is_repaired_and_none_is_believed() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, 3, 1);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let files = names.of(&mounted, &view);
+    let blocks = 2 * WINDOW + 5;
+    let data = pattern(blocks, chance.next());
+    write(files, file, 0, &data, Way::Sealed);
+    mounted.checkpoint().expect("a checkpoint");
+    let places = places(&mounted, blocks);
+    let byte = |at: Blocks| Bytes(at.0 * BLOCK_SIZE as u64 + chance.below(BLOCK_SIZE) as u64);
+    // Any one copy of each block.
+    for copies in &places {
+        let (slot, at) = chance.one(copies);
+        fleet.rot(slot, byte(at), 1 << chance.below(8));
+    }
+    let mut found = vec![0; data.len()];
+    files.read(file, FileBlock(0), &mut found).expect("read");
+    assert!(found == data);
+    let repaired = mounted.machine().events().repaired();
+    assert!(repaired > 0);
+    // Those that were read first were bad in part; the others are still bad, and are there to be found.
+    let mut bad = 0;
+    for (n, copies) in places.iter().enumerate() {
+        let mut block = [0; BLOCK_SIZE];
+        for (slot, at) in copies {
+            fleet
+                .read(*slot, at.bytes().expect("a place"), &mut block)
+                .expect("read");
+            bad += u64::from(block[..] != data[n * BLOCK_SIZE..][..BLOCK_SIZE]);
+        }
+    }
+    assert_eq!(bad + repaired, blocks as u64);
+    // All copies of one block, one bit each, on the medium and not only in front of it.
+    fleet.flush(mounted.present());
+    let lost = chance.below(blocks);
+    for (slot, at) in &places[lost] {
+        let mut block = [0; BLOCK_SIZE];
+        fleet
+            .read(*slot, at.bytes().expect("a place"), &mut block)
+            .expect("read");
+        let n = chance.below(BLOCK_SIZE);
+        let turned = block[n] ^ data[lost * BLOCK_SIZE + n];
+        let bit = (0..8)
+            .map(|b| 1 << b)
+            .find(|b| *b != turned)
+            .expect("a bit");
+        fleet.rot(*slot, Bytes(at.0 * BLOCK_SIZE as u64 + n as u64), bit);
+    }
+    let done = files.read(file, FileBlock(0), &mut found);
+    assert_eq!(done.err(), Some(Error::Lost(file, FileBlock(lost as u64))));
+    for n in (0..blocks).filter(|n| *n != lost) {
+        let mut block = [0; BLOCK_SIZE];
+        files
+            .read(file, FileBlock(n as u64), &mut block)
+            .expect("read");
+        assert!(
+            block[..] == data[n * BLOCK_SIZE..][..BLOCK_SIZE],
+            "block {n}"
+        );
+    }
+}
+
+#[test]
+fn a_read_only_mount_reads_around_bad_copies_and_writes_nothing() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, 2, 1);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let data = pattern(40, chance.next());
+    write(names.of(&mounted, &view), file, 3, &data, Way::Sealed);
+    let places = places(&mounted, 40);
+    mounted.close().expect("closed");
+    for copies in &places {
+        let (slot, at) = chance.one(copies);
+        fleet.rot(slot, at.bytes().expect("a place"), 4);
+    }
+    let options = Options {
+        read_only: true,
+        ..machine::READ_WRITE
+    };
+    let before = fleet.snapshot().fingerprint();
+    let mounted = machine::mount(chance.next(), &fleet, options).expect("mounted");
+    let mut found = vec![0; data.len()];
+    let files = names.of(&mounted, &view);
+    files.read(file, FileBlock(3), &mut found).expect("read");
+    assert!(found == data);
+    assert_eq!(fleet.snapshot().fingerprint(), before);
+}
+
+/// A drive that takes no data is gone round, and nothing that was given out for it is lost.
+#[test]
+fn data_goes_to_drives_that_take_it() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, 3, 1);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let files = names.of(&mounted, &view);
+    let (from, to) = (FileBlock(0), FileBlock(100));
+    files
+        .preallocate(file, from, to, None, NOW)
+        .expect("preallocated");
+    let data = pattern(300, chance.next());
+    let bad = mounted.parts()[2].slot;
+    let everywhere = When::Within(Bytes(0)..Bytes(32 << 20));
+    fleet.expect(bad, Fault::Write(everywhere, WriteFault::Fail));
+    write(files, file, 0, &data, Way::Sealed);
+    fleet.heal();
+    let mut found = vec![0; data.len()];
+    files.read(file, from, &mut found).expect("read");
+    assert!(found == data);
+    contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
+    for known in contents::engrams(&mounted).expect("engrams").values() {
+        assert_eq!(known.map.places.count(), 2);
+        assert!(known.map.places.iter().all(|p| p.device != bad));
+    }
+}
+
+#[test]
+fn a_full_volume_says_so_and_takes_back_what_is_removed() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, 2, 1);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let files = names.of(&mounted, &view);
+    let data = pattern(256, chance.next());
+    // What checkpoints need is not for files.
+    let aside = |part: usize| {
+        let slot = mounted.parts()[part].slot;
+        mounted
+            .allocate(slot, Blocks(200), Blocks(200))
+            .expect("room")
+    };
+    let kept = [aside(0), aside(1)];
+    let mut at = 0;
+    let why = loop {
+        let dirty = [Dirty {
+            at: FileBlock(at),
+            bytes: &data,
+        }];
+        match files.write(file, &dirty, Way::Sealed, &Written::default()) {
+            Ok(_) => at += 256,
+            Err(why) => break why,
+        }
+    };
+    assert_eq!(why, Error::NoSpace);
+    assert!(at > 15 * 256, "only {at} blocks");
+    let room = |n: usize| mounted.room(mounted.parts()[n].slot).free.0;
+    assert!(room(0).min(room(1)) < 256);
+    kept.into_iter()
+        .for_each(|extent| mounted.give_back(extent));
+    let done = files.truncate(file, Bytes(0), NOW);
+    done.unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(contents::audit(&mounted), Ok(0));
+    mounted.checkpoint().expect("a checkpoint");
+    mounted.checkpoint().expect("a checkpoint");
+    write(files, file, 0, &data, Way::Sealed);
+}
+
+/// What does not fit into one transaction: many small runs, so that every one of them takes room.
+#[test]
+fn a_large_file_goes_piece_by_piece() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, 1, 0);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let files = names.of(&mounted, &view);
+    let data = pattern(400, chance.next());
+    let mut expected: BTreeMap<u64, usize> = BTreeMap::new();
+    for n in 0..400usize {
+        let at = (n * 7 + chance.below(7)) as u64;
+        let block = &data[n * BLOCK_SIZE..][..BLOCK_SIZE];
+        write(files, file, at, block, Way::Sealed);
+        expected.insert(at, n);
+    }
+    let compare = |expected: &BTreeMap<u64, usize>| {
+        let mut found = vec![0; 3300 * BLOCK_SIZE];
+        files.read(file, FileBlock(0), &mut found).expect("read");
+        for (at, block) in found.chunks(BLOCK_SIZE).enumerate() {
+            match expected.get(&(at as u64)) {
+                Some(n) => assert!(block == &data[n * BLOCK_SIZE..][..BLOCK_SIZE], "block {at}"),
+                None => assert!(block.iter().all(|b| *b == 0), "block {at}"),
+            }
+        }
+    };
+    compare(&expected);
+    files
+        .insert(file, FileBlock(20), 333, NOW)
+        .expect("inserted");
+    expected = (expected.iter())
+        .map(|(at, n)| (if *at < 20 { *at } else { at + 333 }, *n))
+        .collect();
+    compare(&expected);
+    files
+        .collapse(file, FileBlock(5), FileBlock(505), NOW)
+        .expect("collapsed");
+    expected = (expected.iter())
+        .filter(|(at, _)| !(5..505).contains(*at))
+        .map(|(at, n)| (if *at < 5 { *at } else { at - 500 }, *n))
+        .collect();
+    compare(&expected);
+    contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
+    files
+        .punch(file, Bytes(4096 * 100), Bytes(4096 * 2000), NOW)
+        .expect("punched");
+    expected.retain(|at, _| !(100..2000).contains(at));
+    compare(&expected);
+    files
+        .unlink(InodeNo::ROOT, b"file", Users::None, NOW)
+        .expect("unlinked");
+    assert_eq!(files.inode(file).err(), Some(Error::NotFound));
+    assert_eq!(contents::audit(&mounted), Ok(0));
 }

@@ -4,6 +4,9 @@
 //! on one that crashes.
 
 use embr_engine::env::Hasher as _;
+use embr_engine::file::Dirty;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
 use embr_engine::format::geometry::Geometry;
 use embr_engine::format::inode::MAX_LINKS;
 use embr_engine::format::name;
@@ -25,9 +28,11 @@ use embr_engine::names::What;
 use embr_engine::names::Wrong;
 use embr_engine::tree::Range;
 use embr_engine::units::Bytes;
+use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
 use embr_engine::units::SnapshotId;
 use embr_engine::units::Timestamp;
+use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
@@ -676,12 +681,20 @@ fn nothing_is_left_of_a_removed_file() {
                 .what
                 .number
         });
+        for number in made {
+            for (at, way) in [(7, Way::Inline), (99, Way::Sealed)] {
+                let dirty = [Dirty {
+                    at: FileBlock(at),
+                    bytes: &[1; BLOCK_SIZE],
+                }];
+                let done = files.write(number, &dirty, way, &Written::default());
+                done.expect("written");
+            }
+        }
         let mut txn = mounted.begin().expect("begun");
         for number in made {
-            for kind in [Kind::ATTRIBUTE, Kind::INLINE, Kind::EXTENTS] {
-                txn.set(NAMES, Item::new(number, kind, 7).at(view.current()), b"x")
-                    .expect("set");
-            }
+            let item = Item::new(number, Kind::ATTRIBUTE, 7);
+            txn.set(NAMES, item.at(view.current()), b"x").expect("set");
         }
         txn.commit().expect("committed");
         let keys = || {

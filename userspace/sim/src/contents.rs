@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether files, engrams and free space agree: every block of an engram that lives is named once and owned once, every place is
+//! used by one thing, and nothing is used by none. For volumes with one snapshot.
+
+use crate::machine::Simulated;
+use crate::tale::Nodes;
+use crate::tale::NODE_BLOCKS;
+use embr_engine::format::engram;
+use embr_engine::format::engram::Live;
+use embr_engine::format::engram::Map;
+use embr_engine::format::engram::Owner;
+use embr_engine::format::extent;
+use embr_engine::format::extent::Encoding;
+use embr_engine::format::layout;
+use embr_engine::format::member::Slot;
+use embr_engine::names::Item;
+use embr_engine::names::Kind;
+use embr_engine::tree::check;
+use embr_engine::tree::check::Depth;
+use embr_engine::tree::Key;
+use embr_engine::tree::Range;
+use embr_engine::units::Blocks;
+use embr_engine::units::EngramId;
+use embr_engine::units::TreeId;
+use embr_engine::volume::mounted::ENGRAMS;
+use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::Mounted;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// An engram as its items have it.
+#[derive(Debug)]
+pub struct Known {
+    /// Where it lies.
+    pub map: Map,
+    /// What of it lives.
+    pub live: Live,
+    /// Groups of hashes.
+    pub hashes: BTreeSet<u64>,
+    /// Whose each block is.
+    pub owners: BTreeMap<usize, u64>,
+}
+
+fn scan(mounted: &Mounted<Simulated>, tree: TreeId) -> Result<Vec<(Key, Vec<u8>)>, String> {
+    let mut found = Vec::new();
+    let mut scan = mounted.scan(tree, Range::ALL).ok_or("no such tree")?;
+    while let Some((key, value)) = scan.next().map_err(|why| why.to_string())? {
+        found.push((key, value.to_vec()));
+    }
+    Ok(found)
+}
+
+/// All engrams.
+pub fn engrams(mounted: &Mounted<Simulated>) -> Result<BTreeMap<u64, Known>, String> {
+    let mut engrams: BTreeMap<u64, Known> = BTreeMap::new();
+    let items = scan(mounted, ENGRAMS)?;
+    let is = |key: &Key, kind: engram::Kind| {
+        engram::key(EngramId(key.0[0]), kind, 0).0[1] >> 56 == key.0[1] >> 56
+    };
+    for (key, value) in items.iter().filter(|(key, _)| key.0[0] != 0) {
+        let (number, sub) = (key.0[0], engram::sub(*key));
+        let bad = || format!("engram {number}: the item {key} makes no sense");
+        if is(key, engram::Kind::Map) {
+            let map = Map::parse(value).ok_or_else(bad)?;
+            let live = items
+                .iter()
+                .find(|(k, _)| *k == engram::key(EngramId(number), engram::Kind::Live, 0));
+            let live = live.ok_or(format!("engram {number}: nothing says what lives"))?;
+            engrams.insert(
+                number,
+                Known {
+                    map,
+                    live: Live::parse(&live.1, map.blocks).ok_or_else(bad)?,
+                    hashes: BTreeSet::new(),
+                    owners: BTreeMap::new(),
+                },
+            );
+            continue;
+        }
+        let known = engrams.get_mut(&number).ok_or_else(bad)?;
+        if is(key, engram::Kind::Hashes) {
+            known.hashes.insert(sub);
+        } else if is(key, engram::Kind::Owner) {
+            let owner = Owner::parse(value).ok_or_else(bad)?;
+            for block in sub as usize..sub as usize + owner.blocks {
+                if known.owners.insert(block, owner.inode.0).is_some() {
+                    return Err(format!("engram {number}: block {block} has two owners"));
+                }
+            }
+        } else if !is(key, engram::Kind::Live) {
+            return Err(bad());
+        }
+    }
+    Ok(engrams)
+}
+
+/// Whether all agrees. Says how many blocks of engrams live.
+pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
+    let engrams = engrams(mounted)?;
+    let mut named: BTreeMap<(u64, usize), u64> = BTreeMap::new();
+    let mut inline = BTreeSet::new();
+    let mut covered = BTreeSet::new();
+    for (key, value) in scan(mounted, NAMES)? {
+        let (item, _) = Item::of(key);
+        let file = item.owner().0;
+        if item.kind() == Kind::INLINE && file != 0 {
+            inline.insert((file, item.sub()));
+        }
+        if item.kind() != Kind::EXTENTS || file == 0 {
+            continue;
+        }
+        let runs = extent::parse(&value).ok_or(format!("the item {key} makes no sense"))?;
+        for run in runs.iter() {
+            for n in 0..run.blocks {
+                let block = item.sub() * extent::WINDOW as u64 + (run.first + n) as u64;
+                covered.insert((file, block));
+                let at = (run.engram.0, run.block() + n);
+                if run.encoding == Encoding::Hole {
+                    return Err(format!("the item {key}: a hole that hides nothing"));
+                }
+                if named.insert(at, file).is_some() {
+                    return Err(format!("block {} of engram {} is named twice", at.1, at.0));
+                }
+                let known = engrams
+                    .get(&at.0)
+                    .ok_or(format!("engram {} is missing", at.0))?;
+                if run.encoding == Encoding::Raw && !known.hashes.contains(&(at.1 as u64 / 16)) {
+                    return Err(format!("block {} of engram {} has no hash", at.1, at.0));
+                }
+            }
+        }
+    }
+    if let Some((file, block)) = inline.intersection(&covered).next() {
+        return Err(format!("inode {file}: block {block} lies in two places"));
+    }
+    let mut lie: BTreeSet<(usize, u64)> = BTreeSet::new();
+    let mut lives = 0;
+    for (number, known) in &engrams {
+        if known.live.count() == 0 {
+            return Err(format!("engram {number}: nothing of it lives"));
+        }
+        for block in 0..engram::MAX_BLOCKS {
+            let is_named = named.get(&(*number, block));
+            let is_live = known.live.has(block);
+            if is_live != is_named.is_some() || is_named != known.owners.get(&block) {
+                return Err(format!(
+                    "engram {number}, block {block}: lives {is_live}, named by {is_named:?}, owned by {:?}",
+                    known.owners.get(&block)
+                ));
+            }
+            if !is_live {
+                continue;
+            }
+            lives += 1;
+            for place in known.map.places.iter() {
+                if !lie.insert((place.device.index(), place.block.0 + block as u64)) {
+                    return Err(format!("two things lie at {place:?} + {block}"));
+                }
+            }
+        }
+    }
+    audit_space(mounted, lie)?;
+    Ok(lives)
+}
+
+/// Whether what is used is just what nodes and engrams use.
+fn audit_space(
+    mounted: &Mounted<Simulated>,
+    mut lie: BTreeSet<(usize, u64)>,
+) -> Result<(), String> {
+    let mut nodes = Nodes::default();
+    for base in mounted.bases() {
+        check::check(mounted.nodes(), &base, Depth::Tree, &mut nodes)
+            .map_err(|why| why.to_string())?;
+    }
+    if let Some(complaint) = nodes.complaint {
+        return Err(complaint);
+    }
+    for (device, block) in &nodes.places {
+        for block in *block..block + NODE_BLOCKS {
+            if !lie.insert((*device, block)) {
+                return Err(format!(
+                    "a node and something else at {block} of drive {device}"
+                ));
+            }
+        }
+    }
+    for (device, block) in &lie {
+        let slot = Slot::new(*device).ok_or("a drive")?;
+        if !mounted.is_used(slot, Blocks(*block)) {
+            return Err(format!(
+                "block {block} of drive {device} is needed and free"
+            ));
+        }
+    }
+    for part in mounted.parts() {
+        let used = layout::allocatable(part.size).0 - mounted.room(part.slot).unused.0;
+        let needed = lie.iter().filter(|(d, _)| *d == part.slot.index()).count() as u64;
+        if used != needed {
+            return Err(format!(
+                "{:?}: {used} blocks are used, {needed} are needed",
+                part.slot
+            ));
+        }
+    }
+    Ok(())
+}

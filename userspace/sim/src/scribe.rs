@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Somebody who does the same, drawn from a seed, to a file of the engine and to plain bytes; and what a crash may leave.
+
+use crate::host::Chance;
+use crate::machine::Simulated;
+use embr_engine::file::Dirty;
+use embr_engine::file::Holds;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
+use embr_engine::names::Error;
+use embr_engine::names::Files;
+use embr_engine::units::Bytes;
+use embr_engine::units::FileBlock;
+use embr_engine::units::InodeNo;
+use embr_engine::units::Timestamp;
+use embr_engine::units::BLOCK_SIZE;
+use std::collections::BTreeMap;
+use std::hash::DefaultHasher;
+use std::hash::Hash as _;
+use std::hash::Hasher as _;
+
+/// When everything here happens.
+pub const NOW: Timestamp = Timestamp {
+    seconds: 17,
+    nanos: 18,
+};
+
+/// What a file holds, in short: its size, and a number for what each block holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// The size.
+    pub size: u64,
+    /// A number for each block; equal blocks have equal ones.
+    pub blocks: Vec<u64>,
+}
+
+impl Shape {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut last = [0; BLOCK_SIZE];
+        let blocks = bytes.chunks(BLOCK_SIZE).map(|block| {
+            let mut hasher = DefaultHasher::new();
+            match block.len() == BLOCK_SIZE {
+                true => block.hash(&mut hasher),
+                false => {
+                    last[..block.len()].copy_from_slice(block);
+                    last[..].hash(&mut hasher);
+                }
+            }
+            hasher.finish()
+        });
+        Shape {
+            size: bytes.len() as u64,
+            blocks: blocks.collect(),
+        }
+    }
+}
+
+/// A file of the engine beside plain bytes.
+#[derive(Clone)]
+pub struct Scribe<'c> {
+    chance: &'c Chance,
+    /// The file.
+    pub file: InodeNo,
+    /// What it holds.
+    pub model: Vec<u8>,
+    /// Blocks of it that operations are about.
+    most: usize,
+    /// Whether no other snapshot has a share in it, so that blocks may be shifted.
+    alone: bool,
+    /// How it writes: one of these.
+    pub ways: &'static [Way],
+    /// How often each operation was done.
+    pub seen: BTreeMap<&'static str, u64>,
+}
+
+impl<'c> Scribe<'c> {
+    /// For an empty file, of which so many blocks are worked on.
+    pub fn new(chance: &'c Chance, file: InodeNo, most: usize) -> Self {
+        Scribe {
+            chance,
+            file,
+            model: Vec::new(),
+            most,
+            alone: true,
+            ways: &[Way::Inline, Way::Sealed],
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// The same file in a snapshot that grew from this one.
+    #[must_use]
+    pub fn grown(&self) -> Self {
+        Scribe {
+            alone: false,
+            ..self.clone()
+        }
+    }
+
+    fn bytes(&self, blocks: usize) -> Vec<u8> {
+        let mut bytes = vec![0; blocks * BLOCK_SIZE];
+        for block in bytes.chunks_mut(BLOCK_SIZE) {
+            // Some are short, some are zeros.
+            let end = self.chance.one(&[0, 1, 100, 4000, BLOCK_SIZE]);
+            let seed = self.chance.next() | 1;
+            for (n, byte) in block[..end].iter_mut().enumerate() {
+                *byte = (seed.wrapping_mul(n as u64 + 1) >> 32) as u8;
+            }
+        }
+        bytes
+    }
+
+    fn place(&self) -> Bytes {
+        let byte = self.chance.below(self.most * BLOCK_SIZE);
+        Bytes(match self.chance.below(3) {
+            0 => byte,
+            _ => byte / BLOCK_SIZE * BLOCK_SIZE,
+        } as u64)
+    }
+
+    fn range(&self) -> (Bytes, Bytes) {
+        let (a, b) = (self.place(), self.place());
+        (a.min(b), a.max(b))
+    }
+
+    fn extend(&mut self, size: usize) {
+        self.model.resize(size.max(self.model.len()), 0);
+    }
+
+    fn write(
+        &mut self,
+        files: Files<'_, Simulated>,
+        between: &mut Vec<Shape>,
+    ) -> Result<(), Error> {
+        let mut parts = Vec::new();
+        let mut at = self.chance.below(self.most);
+        while at < self.most && parts.len() < 4 {
+            let most = self.chance.one(&[1, 2, 8, 60]);
+            let blocks = 1 + self.chance.below(most);
+            parts.push((at, self.bytes(blocks.min(self.most - at))));
+            at += blocks + self.chance.below(20);
+        }
+        let end = parts
+            .last()
+            .map_or(0, |(at, bytes)| at * BLOCK_SIZE + bytes.len());
+        // The end of the file may lie within the last block, which then has zeros behind it.
+        let size = end - self.chance.one(&[0, 1, 1000, 4095]);
+        let size = size.max(self.model.len());
+        if let Some((at, bytes)) = parts.last_mut() {
+            let keep = size.saturating_sub(*at * BLOCK_SIZE).min(bytes.len());
+            bytes[keep..].fill(0);
+        }
+        let dirty: Vec<Dirty<'_>> = parts
+            .iter()
+            .map(|(at, bytes)| Dirty {
+                at: FileBlock(*at as u64),
+                bytes,
+            })
+            .collect();
+        let written = Written {
+            size: Some(Bytes(size as u64)),
+            modified: Some(NOW),
+            changed: None,
+        };
+        let way = self.chance.one(self.ways);
+        *self
+            .seen
+            .entry(if way == Way::Inline {
+                "inline"
+            } else {
+                "sealed"
+            })
+            .or_default() += 1;
+        let done = files.write(self.file, &dirty, way, &written);
+        // However far it came, the size never passes what is not written.
+        for (at, bytes) in &parts {
+            for (n, block) in bytes.chunks(BLOCK_SIZE).enumerate() {
+                let at = (at + n) * BLOCK_SIZE;
+                let old = self.model.len();
+                between.push(Shape::of(&self.model));
+                self.extend(at);
+                if self.model.len() != old {
+                    between.push(Shape::of(&self.model));
+                }
+                self.extend((at + BLOCK_SIZE).min(size));
+                let end = self.model.len().min(at + BLOCK_SIZE);
+                self.model[at..end].copy_from_slice(&block[..end - at]);
+            }
+        }
+        self.extend(size);
+        done.map(|_| ())
+    }
+
+    fn shift(&mut self, files: Files<'_, Simulated>) -> Result<(), Error> {
+        let (from, blocks) = (self.chance.below(self.most), 1 + self.chance.below(40));
+        let (at, end) = (FileBlock(from as u64), FileBlock((from + blocks) as u64));
+        let (from, bytes) = (from * BLOCK_SIZE, blocks * BLOCK_SIZE);
+        let collapse = self.chance.below(2) == 0;
+        let (what, possible, done) = match collapse {
+            true => (
+                "collapse",
+                from + bytes < self.model.len(),
+                files.collapse(self.file, at, end, NOW),
+            ),
+            false => (
+                "insert",
+                from < self.model.len(),
+                files.insert(self.file, at, blocks as u64, NOW),
+            ),
+        };
+        if !self.alone || !possible {
+            let why = done.err();
+            let expected = if self.alone {
+                Error::Invalid
+            } else {
+                Error::NotPermitted
+            };
+            assert_eq!(why, Some(expected));
+            return Ok(());
+        }
+        *self.seen.entry(what).or_default() += 1;
+        match collapse {
+            true => drop(self.model.drain(from..from + bytes)),
+            false => drop(self.model.splice(from..from, std::iter::repeat_n(0, bytes))),
+        }
+        done.map(|_| ())
+    }
+
+    fn change(
+        &mut self,
+        files: Files<'_, Simulated>,
+        between: &mut Vec<Shape>,
+    ) -> Result<(), Error> {
+        // Inserting makes it longer: not for ever.
+        let long = self.model.len() > (self.most + 60) * BLOCK_SIZE;
+        match self.chance.below(if long { 1 } else { 10 }) {
+            0 | 1 => {
+                *self.seen.entry("truncate").or_default() += 1;
+                let size = self.place();
+                self.model.resize(size.0 as usize, 0);
+                let done = files.truncate(self.file, size, NOW)?;
+                assert_eq!((done.what.size, done.what.changed), (size, NOW));
+            }
+            2 | 3 => {
+                let (from, to) = self.range();
+                let zero = self.chance.below(2) == 0;
+                let size = (zero && self.chance.below(2) == 0).then_some(to);
+                let length = self.model.len();
+                self.model[length.min(from.0 as usize)..length.min(to.0 as usize)].fill(0);
+                between.push(Shape::of(&self.model));
+                self.extend(size.map_or(0, |s| s.0 as usize));
+                if zero {
+                    *self.seen.entry("zero").or_default() += 1;
+                    files.zero(self.file, from, to, size, NOW)?;
+                } else {
+                    *self.seen.entry("punch").or_default() += 1;
+                    files.punch(self.file, from, to, NOW)?;
+                }
+            }
+            4 => {
+                *self.seen.entry("preallocate").or_default() += 1;
+                let (from, to) = self.range();
+                let (from, to) = (FileBlock::of(from), FileBlock::of(to));
+                let size = (self.chance.below(2) == 0).then(|| to.start());
+                self.extend(size.map_or(0, |s| s.0 as usize));
+                files.preallocate(self.file, from, to, size, NOW)?;
+            }
+            5 => self.shift(files)?,
+            _ => self.write(files, between)?,
+        }
+        Ok(())
+    }
+
+    /// One operation. Returns what a crash within it may leave, beside what there was before it; the last is what it comes to.
+    pub fn step(&mut self, files: Files<'_, Simulated>) -> (Vec<Shape>, Result<(), Error>) {
+        let mut between = Vec::new();
+        let done = self.change(files, &mut between);
+        between.push(Shape::of(&self.model));
+        (between, done)
+    }
+
+    /// What the engine's file holds.
+    pub fn found(&self, files: Files<'_, Simulated>) -> Result<Vec<u8>, Error> {
+        let size = files.inode(self.file)?.size.0 as usize;
+        let mut found = vec![0xee; size.next_multiple_of(BLOCK_SIZE)];
+        files.read(self.file, FileBlock(0), &mut found)?;
+        found.truncate(size);
+        Ok(found)
+    }
+
+    /// Compares everything, read in pieces.
+    pub fn compare(&self, files: Files<'_, Simulated>) -> Result<(), String> {
+        let failed = |why: Error| why.to_string();
+        let size = files.inode(self.file).map_err(failed)?.size.0;
+        if size != self.model.len() as u64 {
+            return Err(format!("{size} bytes, by the model {}", self.model.len()));
+        }
+        let mut expected = self.model.clone();
+        let blocks = self.model.len().div_ceil(BLOCK_SIZE) + 5;
+        expected.resize(blocks * BLOCK_SIZE, 0);
+        let mut at = 0;
+        while at < blocks {
+            let count = (1 + self.chance.below(blocks)).min(blocks - at);
+            let mut found = vec![0xee; count * BLOCK_SIZE];
+            files
+                .read(self.file, FileBlock(at as u64), &mut found)
+                .map_err(failed)?;
+            for (n, block) in found.chunks(BLOCK_SIZE).enumerate() {
+                let begin = (at + n) * BLOCK_SIZE;
+                if block != &expected[begin..begin + BLOCK_SIZE] {
+                    return Err(format!("block {} is not what it should be", at + n));
+                }
+            }
+            at += count;
+        }
+        self.compare_pieces(files, &expected)
+    }
+
+    /// Pieces follow each other, and what is not zeros lies in data.
+    fn compare_pieces(&self, files: Files<'_, Simulated>, expected: &[u8]) -> Result<(), String> {
+        let to = FileBlock((expected.len() / BLOCK_SIZE) as u64);
+        let mut at = FileBlock(0);
+        while at < to {
+            let most = self.chance.one(&[1, 2, 1000]);
+            let pieces = files
+                .pieces(self.file, at, to, most)
+                .map_err(|why| why.to_string())?;
+            if pieces.is_empty() || pieces.len() > most {
+                return Err(format!("{} pieces of {most}", pieces.len()));
+            }
+            for piece in pieces.iter() {
+                let here = piece.at == at;
+                at = at.plus(piece.blocks.0);
+                let bytes = &expected[piece.at.start().0 as usize..at.start().0 as usize];
+                let data = matches!(piece.holds, Holds::Inline | Holds::Raw);
+                if !here || (!data && bytes.iter().any(|b| *b != 0)) {
+                    return Err(format!("a wrong piece: {piece:?}"));
+                }
+            }
+        }
+        match at == to {
+            true => Ok(()),
+            false => Err("pieces end elsewhere".into()),
+        }
+    }
+}

@@ -71,6 +71,8 @@ pub struct Scribe<'c> {
     alone: bool,
     /// How it writes: one of these.
     pub ways: &'static [Way],
+    /// How many bytes of a block it writes, the rest zeros: one of these.
+    pub lengths: &'static [usize],
     /// How often each operation was done.
     pub seen: BTreeMap<&'static str, u64>,
 }
@@ -84,6 +86,7 @@ impl<'c> Scribe<'c> {
             model: Vec::new(),
             most,
             alone: true,
+            lengths: &[0, 1, 100, 4000, BLOCK_SIZE],
             ways: &[Way::Inline, Way::Sealed],
             seen: BTreeMap::new(),
         }
@@ -101,8 +104,7 @@ impl<'c> Scribe<'c> {
     fn bytes(&self, blocks: usize) -> Vec<u8> {
         let mut bytes = vec![0; blocks * BLOCK_SIZE];
         for block in bytes.chunks_mut(BLOCK_SIZE) {
-            // Some are short, some are zeros.
-            let end = self.chance.one(&[0, 1, 100, 4000, BLOCK_SIZE]);
+            let end = self.chance.one(self.lengths);
             let seed = self.chance.next() | 1;
             for (n, byte) in block[..end].iter_mut().enumerate() {
                 *byte = (seed.wrapping_mul(n as u64 + 1) >> 32) as u8;

@@ -219,12 +219,12 @@ fn story(chance: &Chance) -> Story {
     mounted.sync().expect("durable");
     fleet.record();
     // Many blocks in the tree are more than a transaction, or a group, holds.
-    let (most, ways): (usize, &'static [Way]) = match chance.below(3) {
-        0 => (200, &[Way::Inline]),
-        _ => (70, &[Way::Inline, Way::Sealed]),
-    };
-    let mut scribe = Scribe::new(chance, file, most);
-    scribe.ways = ways;
+    let large = chance.below(3) == 0;
+    let mut scribe = Scribe::new(chance, file, if large { 300 } else { 70 });
+    if large {
+        scribe.ways = &[Way::Inline];
+        scribe.lengths = &[BLOCK_SIZE];
+    }
     let mut left = vec![vec![Shape::of(&[])]];
     let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[4, 15, 40]));
     for number in 1..=10 + chance.below(30) {
@@ -337,6 +337,93 @@ fn crashes_leave_completed_writes_and_sizes_that_agree() {
         }
     }
     println!("{states} states, {intents} intents");
+}
+
+/// An operation that takes several transactions, each of which is durable before the next.
+fn long_story(chance: &Chance, operation: &str) -> Story {
+    let fleet = drives(chance, 1, 0);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let files = names.of(&mounted, &view);
+    let data = pattern(600, chance.next());
+    let mut model = vec![0; 2 * data.len()];
+    for (n, block) in data.chunks(BLOCK_SIZE).enumerate() {
+        // Every second block, so that none belongs with its neighbour.
+        let at = 2 * n;
+        let way = if n % 3 == 0 { Way::Inline } else { Way::Sealed };
+        write(files, file, at as u64, block, way);
+        model[at * BLOCK_SIZE..][..BLOCK_SIZE].copy_from_slice(block);
+    }
+    model.truncate(1199 * BLOCK_SIZE);
+    mounted.close().expect("closed");
+    // With no memory for changes, there is a root after each transaction.
+    let hasty = Options {
+        dirty: Bytes(0),
+        ..machine::READ_WRITE
+    };
+    let mounted = machine::mount(chance.next(), &fleet, hasty).expect("mounted");
+    let files = names.of(&mounted, &view);
+    fleet.record();
+    let mut left = vec![vec![Shape::of(&model)]];
+    fleet.note(2 + COMMITTED);
+    let (from, to) = (3 + chance.below(40), 50 + chance.below(100));
+    let (at, end) = (FileBlock(from as u64), FileBlock(to as u64));
+    let (from, to) = (from * BLOCK_SIZE, to * BLOCK_SIZE);
+    let done = match operation {
+        "truncate" => {
+            model.truncate(from);
+            files.truncate(file, at.start(), NOW)
+        }
+        "punch" => {
+            let last = 1190 * BLOCK_SIZE;
+            model[from..last].fill(0);
+            files.punch(file, at.start(), Bytes(last as u64), NOW)
+        }
+        "collapse" => {
+            model.drain(from..to);
+            files.collapse(file, at, end, NOW)
+        }
+        _ => {
+            model.splice(from..from, std::iter::repeat_n(0, to - from));
+            files.insert(file, at, end.0 - at.0, NOW)
+        }
+    };
+    done.unwrap_or_else(|why| panic!("{operation}: {why}"));
+    left.push(vec![Shape::of(&model)]);
+    mounted.sync().expect("durable");
+    fleet.note(2 + DURABLE);
+    Story {
+        recording: fleet.recorded(),
+        left,
+        file,
+    }
+}
+
+#[test]
+fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
+    let chance = Chance::new(seed());
+    for operation in ["truncate", "punch", "collapse", "insert"] {
+        let story = long_story(&chance, operation);
+        let plan = Plan {
+            seed: chance.next(),
+            subsets: 1,
+            tears: 0,
+            mixed: 0,
+        };
+        let wanted = 40.0 / story.recording.states(plan).count() as f64;
+        let mut intents = 0;
+        for state in story.recording.states(plan) {
+            if chance.next() as f64 > wanted * u64::MAX as f64 {
+                continue;
+            }
+            match story.check(chance.next(), &state) {
+                Ok(n) => intents += n,
+                Err(why) => panic!("{operation}: {state}: {why}"),
+            }
+        }
+        assert!(intents > 0, "{operation}: no intent was ever left");
+    }
 }
 
 /// Where each block of a file lies, on every drive.

@@ -196,6 +196,10 @@ fn audit_space(
     }
     for part in mounted.parts() {
         let used = layout::allocatable(part.size).0 - mounted.room(part.slot).unused.0;
+        let room = mounted.room(part.slot);
+        if room.free.0 + room.pending.0 != room.unused.0 {
+            return Err(format!("{:?}: {room:?} while nobody is at work", part.slot));
+        }
         let needed = lie.iter().filter(|(d, _)| *d == part.slot.index()).count() as u64;
         if used != needed {
             return Err(format!(

@@ -25,11 +25,13 @@ use embr_engine::units::InodeNo;
 use embr_engine::units::SnapshotId;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::recover::Options;
+use embr_engine::volume::Fault;
 use embr_engine::volume::Machine as _;
 use embr_engine::volume::Mounted;
+use embr_rt::failpoint;
 use embrfs_sim::clerk;
 use embrfs_sim::contents;
-use embrfs_sim::fault::Fault;
+use embrfs_sim::fault::Fault as DriveFault;
 use embrfs_sim::fault::When;
 use embrfs_sim::fault::WriteFault;
 use embrfs_sim::fleet::Fleet;
@@ -366,6 +368,7 @@ fn long_story(chance: &Chance, operation: &str) -> Story {
     let files = names.of(&mounted, &view);
     fleet.record();
     let mut left = vec![vec![Shape::of(&model)]];
+    let mut between = Vec::new();
     fleet.note(2 + COMMITTED);
     let (from, to) = (3 + chance.below(40), 50 + chance.below(100));
     let (at, end) = (FileBlock(from as u64), FileBlock(to as u64));
@@ -384,13 +387,36 @@ fn long_story(chance: &Chance, operation: &str) -> Story {
             model.drain(from..to);
             files.collapse(file, at, end, NOW)
         }
-        _ => {
+        "insert" => {
             model.splice(from..from, std::iter::repeat_n(0, to - from));
             files.insert(file, at, end.0 - at.0, NOW)
         }
+        _ => {
+            let more = pattern(600, chance.next());
+            let way = match operation {
+                "inline" => Way::Inline,
+                _ => Way::Sealed,
+            };
+            let at = model.len() / BLOCK_SIZE;
+            for block in more.chunks(BLOCK_SIZE) {
+                model.extend_from_slice(block);
+                between.push(Shape {
+                    size: model.len() as u64,
+                    blocks: Vec::new(),
+                });
+            }
+            let all = Shape::of(&model);
+            for shape in &mut between {
+                let blocks = (shape.size / BLOCK_SIZE as u64) as usize;
+                shape.blocks.extend_from_slice(&all.blocks[..blocks]);
+            }
+            write(files, file, at as u64, &more, way);
+            files.truncate(file, Bytes(model.len() as u64), NOW)
+        }
     };
     done.unwrap_or_else(|why| panic!("{operation}: {why}"));
-    left.push(vec![Shape::of(&model)]);
+    between.push(Shape::of(&model));
+    left.push(between);
     mounted.sync().expect("durable");
     fleet.note(2 + DURABLE);
     Story {
@@ -403,7 +429,9 @@ fn long_story(chance: &Chance, operation: &str) -> Story {
 #[test]
 fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
     let chance = Chance::new(seed());
-    for operation in ["truncate", "punch", "collapse", "insert"] {
+    for operation in [
+        "truncate", "punch", "collapse", "insert", "inline", "sealed",
+    ] {
         let story = long_story(&chance, operation);
         let plan = Plan {
             seed: chance.next(),
@@ -422,7 +450,8 @@ fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
                 Err(why) => panic!("{operation}: {state}: {why}"),
             }
         }
-        assert!(intents > 0, "{operation}: no intent was ever left");
+        let is_write = matches!(operation, "inline" | "sealed");
+        assert_eq!(intents == 0, is_write, "{operation}: {intents} intents");
     }
 }
 
@@ -549,7 +578,7 @@ fn data_goes_to_drives_that_take_it() {
     let data = pattern(300, chance.next());
     let bad = mounted.parts()[2].slot;
     let everywhere = When::Within(Bytes(0)..Bytes(32 << 20));
-    fleet.expect(bad, Fault::Write(everywhere, WriteFault::Fail));
+    fleet.expect(bad, DriveFault::Write(everywhere, WriteFault::Fail));
     write(files, file, 0, &data, Way::Sealed);
     fleet.heal();
     let mut found = vec![0; data.len()];
@@ -591,11 +620,13 @@ fn a_full_volume_says_so_and_takes_back_what_is_removed() {
         }
     };
     assert_eq!(why, Error::NoSpace);
+    for aside in kept {
+        mounted.give_back(aside);
+    }
+    contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
     assert!(at > 15 * 256, "only {at} blocks");
     let room = |n: usize| mounted.room(mounted.parts()[n].slot).free.0;
-    assert!(room(0).min(room(1)) < 256);
-    kept.into_iter()
-        .for_each(|extent| mounted.give_back(extent));
+    assert!(room(0).min(room(1)) < 200 + 256);
     let done = files.truncate(file, Bytes(0), NOW);
     done.unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(contents::audit(&mounted), Ok(0));
@@ -658,4 +689,105 @@ fn a_large_file_goes_piece_by_piece() {
         .expect("unlinked");
     assert_eq!(files.inode(file).err(), Some(Error::NotFound));
     assert_eq!(contents::audit(&mounted), Ok(0));
+}
+
+type Operation = fn(Files<'_, Simulated>, InodeNo) -> Result<(), Error>;
+
+fn write_some(files: Files<'_, Simulated>, file: InodeNo, way: Way) -> Result<(), Error> {
+    let dirty = [Dirty {
+        at: FileBlock(3),
+        bytes: &[7; 9 * BLOCK_SIZE],
+    }];
+    let done = files.write(file, &dirty, way, &Written::default());
+    done.map(|_| ())
+}
+
+const OPERATIONS: [(&str, Operation); 8] = [
+    ("sealed", |f, file| write_some(f, file, Way::Sealed)),
+    ("inline", |f, file| write_some(f, file, Way::Inline)),
+    ("truncate", |f, file| {
+        f.truncate(file, Bytes(7777), NOW).map(|_| ())
+    }),
+    ("punch", |f, file| {
+        let (from, to) = (Bytes(100), Bytes(50000));
+        f.punch(file, from, to, NOW).map(|_| ())
+    }),
+    ("preallocate", |f, file| {
+        let (from, to) = (FileBlock(5), FileBlock(30));
+        f.preallocate(file, from, to, None, NOW).map(|_| ())
+    }),
+    ("collapse", |f, file| {
+        let (from, to) = (FileBlock(2), FileBlock(7));
+        f.collapse(file, from, to, NOW).map(|_| ())
+    }),
+    ("insert", |f, file| {
+        f.insert(file, FileBlock(2), 7, NOW).map(|_| ())
+    }),
+    ("unlink", |f, _| {
+        let done = f.unlink(InodeNo::ROOT, b"one", Users::None, NOW);
+        done.map(|_| ())
+    }),
+];
+
+/// Lack of memory at any point leaves what there was or what there is to be, and nothing lost.
+#[test]
+fn operations_bear_lack_of_memory() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, 2, 1);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    one_file(&mounted, &names, &view);
+    let files = names.of(&mounted, &view);
+    let shape = |file| match Scribe::new(chance, file, 1).found(files) {
+        Ok(found) => Some(Shape::of(&found)),
+        Err(Error::NotFound) => None,
+        Err(why) => panic!("{why}"),
+    };
+    let made = || {
+        let file = create(files, b"one");
+        write(files, file, 0, &pattern(8, 1), Way::Sealed);
+        write(files, file, 8, &pattern(2, 2), Way::Inline);
+        let (from, to) = (FileBlock(10), FileBlock(12));
+        let done = files.preallocate(file, from, to, None, NOW);
+        done.expect("preallocated");
+        file
+    };
+    let gone = |file| {
+        if shape(file).is_some() {
+            let done = files.unlink(InodeNo::ROOT, b"one", Users::None, NOW);
+            done.unwrap_or_else(|why| panic!("{why}"));
+        }
+        assert_eq!(contents::audit(&mounted), Ok(0));
+    };
+    for (what, operation) in OPERATIONS {
+        let file = made();
+        operation(files, file).unwrap_or_else(|why| panic!("{what}: {why}"));
+        let after = shape(file);
+        gone(file);
+        for nth in 1.. {
+            let file = made();
+            let before = shape(file);
+            failpoint::fail_nth(nth);
+            let result = operation(files, file);
+            let failed = failpoint::off().failed;
+            let found = shape(file);
+            contents::audit(&mounted).unwrap_or_else(|why| panic!("{what}, {nth}: {why}"));
+            match result {
+                Ok(()) => assert_eq!(found, after, "{what}, allocation {nth}"),
+                Err(why) => {
+                    assert_eq!(
+                        why,
+                        Error::Fault(Fault::NoMemory),
+                        "{what}, allocation {nth}"
+                    );
+                    assert_eq!(found, before, "{what}, allocation {nth}");
+                }
+            }
+            gone(file);
+            if failed == 0 {
+                assert!(nth > 3, "{what} needs no memory");
+                break;
+            }
+        }
+    }
 }

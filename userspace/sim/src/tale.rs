@@ -326,6 +326,16 @@ fn audit_keys(mounted: &Mounted<Simulated>, left: &Left) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether every promise of space can be kept, and no checkpoint took more than it may.
+pub fn audit_promises(mounted: &Mounted<Simulated>) -> Result<(), String> {
+    let ledger = mounted.ledger();
+    let floor = ledger.reserve.floor;
+    match ledger.balanced && ledger.overdrawn <= floor / 2 && ledger.kept >= floor / 2 {
+        true => Ok(()),
+        false => Err(format!("promises of space: {ledger:?}")),
+    }
+}
+
 /// Whether the volume holds what was left: keys both ways, data, and all that a check of the volume looks at, free space to the block
 /// among it.
 pub fn audit(
@@ -353,6 +363,9 @@ pub fn audit(
         });
     }
     inspector::check(mounted, None, depth, &held)?;
+    if !mounted.is_read_only() {
+        audit_promises(mounted)?;
+    }
     for part in mounted.parts() {
         let room = mounted.room(part.slot);
         if room.unused.0 != room.free.0 + room.claimed.0 + room.pending.0 {

@@ -11,6 +11,7 @@ use crate::space::bits::SLOT;
 use crate::space::promise::Promise;
 use crate::space::reserve::Reserve;
 use crate::space::share;
+use crate::space::Ledger;
 use crate::space::Purpose;
 use crate::space::Remedy;
 use crate::space::Space;
@@ -106,6 +107,7 @@ impl Space {
         }
         if let Some(promise) = promise {
             promise.nodes = promise.nodes.saturating_sub(promised);
+            state.claims.promised = state.claims.promised.saturating_sub(promised);
         }
         state.claims.active = state.claims.active.saturating_add(nodes);
         Some(Granted { promised, other })
@@ -116,7 +118,11 @@ impl Space {
         let mut state = self.state.lock();
         let mut all = granted.other;
         match promise {
-            Some(promise) => promise.nodes = promise.nodes.saturating_add(granted.promised),
+            Some(promise) => {
+                promise.nodes = promise.nodes.saturating_add(granted.promised);
+                let claims = &mut state.claims;
+                claims.promised = claims.promised.saturating_add(granted.promised);
+            }
             None => all = all.saturating_add(granted.promised),
         }
         let granted = granted.promised.saturating_add(granted.other);
@@ -153,6 +159,7 @@ impl Space {
             return None;
         }
         claims.blocks = claims.blocks.saturating_add(blocks.0);
+        claims.promised = claims.promised.saturating_add(nodes);
         Some(Promise {
             space: this.clone(),
             blocks: blocks.0,
@@ -168,6 +175,7 @@ impl Space {
         } = &mut *state;
         share::release_blocks(devices, claims.data, blocks);
         claims.blocks = claims.blocks.saturating_sub(blocks);
+        claims.promised = claims.promised.saturating_sub(nodes);
         state.release(nodes);
     }
 
@@ -237,7 +245,8 @@ impl Space {
     /// The checkpoint came about: what it was granted and did not need goes back.
     pub fn settle(&self) {
         let mut state = self.state.lock();
-        state.claims.built = (0, 0);
+        let (_, overdrawn) = core::mem::take(&mut state.claims.built);
+        state.claims.overdrawn = state.claims.overdrawn.max(overdrawn);
         let rest = core::mem::take(&mut state.claims.frozen);
         state.release(rest);
     }
@@ -271,6 +280,35 @@ impl Space {
     /// How many copies of data there are.
     pub fn copies(&self) -> usize {
         self.state.lock().claims.data.count as usize
+    }
+
+    /// What is promised.
+    pub fn ledger(&self) -> Ledger {
+        let state = self.state.lock();
+        let claims = &state.claims;
+        let granted = claims.active.saturating_add(claims.frozen);
+        let nodes = claims
+            .kept
+            .saturating_add(granted)
+            .saturating_add(claims.promised);
+        let is_there = |d: &super::Device| {
+            let all = d.slots.saturating_mul(SLOT).saturating_add(d.promised);
+            d.slots <= d.whole && all <= d.free
+        };
+        Ledger {
+            reserve: claims.reserve,
+            kept: claims.kept,
+            granted,
+            promised: (Blocks(claims.blocks), claims.promised),
+            overdrawn: claims.overdrawn,
+            balanced: state.devices.iter().all(is_there)
+                && claims
+                    .nodes
+                    .holds(state.devices.iter().map(|d| d.slots), nodes)
+                && claims
+                    .data
+                    .holds(state.devices.iter().map(|d| d.promised), claims.blocks),
+        }
     }
 
     /// The reserve of this volume.

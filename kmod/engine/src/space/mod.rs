@@ -128,8 +128,12 @@ struct Claims {
     frozen: u64,
     /// Nodes that the checkpoint has taken so far: of those, and of the reserve.
     built: (u64, u64),
+    /// The most that a checkpoint ever took of the reserve.
+    overdrawn: u64,
     /// Blocks that are promised to data, each once.
     blocks: u64,
+    /// Nodes that are promised with them.
+    promised: u64,
 }
 
 /// Who wants space for nodes.
@@ -163,6 +167,23 @@ pub struct Usage {
     pub free: Blocks,
     /// What can still be written, without what is promised.
     pub available: Blocks,
+}
+
+/// What is promised, to look at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ledger {
+    /// What is kept back on this volume.
+    pub reserve: Reserve,
+    /// Nodes in the reserve.
+    pub kept: u64,
+    /// Nodes that transactions were granted and that are not in a root yet.
+    pub granted: u64,
+    /// Blocks of data that are promised, and nodes with them.
+    pub promised: (Blocks, u64),
+    /// The most that a checkpoint ever took of the reserve.
+    pub overdrawn: u64,
+    /// Whether the devices' books agree with this, and all of it can be had from them. Not while a checkpoint is being made.
+    pub balanced: bool,
 }
 
 /// The free space of a mounted volume.
@@ -376,7 +397,9 @@ impl Space {
             active: 0,
             frozen: 0,
             built: (0, 0),
+            overdrawn: 0,
             blocks: 0,
+            promised: 0,
         };
         Ok(Space {
             state: Mutex::try_new(

@@ -17,6 +17,7 @@ use crate::format::superblock::BlockHash;
 use crate::journal::Journal;
 use crate::journal::Stopped;
 use crate::space::promise::Promise;
+use crate::space::Ledger;
 use crate::space::Purpose;
 use crate::space::Room;
 use crate::space::Space;
@@ -360,6 +361,11 @@ impl<M: Machine> Mounted<M> {
     /// How much room there is for data, what is kept back not counted.
     pub fn statfs(&self) -> Usage {
         self.space.usage()
+    }
+
+    /// What is promised of the space, to look at.
+    pub fn ledger(&self) -> Ledger {
+        self.space.ledger()
     }
 
     /// Asks until something is found, or nothing brings space back any more.

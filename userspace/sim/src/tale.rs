@@ -51,6 +51,8 @@ pub struct Left {
     keys: BTreeMap<Key, Rc<[u8]>>,
     /// Blocks that are held, by a number that their contents follow from.
     held: BTreeMap<u64, (usize, u64, u64)>,
+    /// Blocks that are held just so that the volume is full; nothing was written there.
+    filler: Rc<[Extent]>,
 }
 
 /// How a tale goes.
@@ -70,6 +72,8 @@ pub struct Shape {
     pub sync_in: usize,
     /// After about one transaction in so many comes a checkpoint.
     pub checkpoint_in: usize,
+    /// The volume is full from the beginning, but for so many blocks.
+    pub spare: Option<u64>,
 }
 
 impl Shape {
@@ -89,6 +93,7 @@ impl Shape {
             value: chance.one(&[10, 200, 4000]),
             sync_in: chance.one(&[2, 5, 20]),
             checkpoint_in: chance.one(&[4, 15, 60]),
+            spare: chance.one(&[None, None, Some(0), Some(200)]),
         }
     }
 }
@@ -137,8 +142,32 @@ impl Teller<'_> {
         Key([n / 50, n % 50 * 3, n % 3])
     }
 
-    /// One transaction: what it leaves.
+    /// One transaction: what it leaves. Where there is no space for it, another one that takes none.
     fn transact(&self, number: usize, before: &Left) -> Result<Left, Fault> {
+        match self.take_part(number, before) {
+            Err(Fault::NoSpace) => self.clear_out(number, before),
+            done => done,
+        }
+    }
+
+    /// Frees something; there is always room for that.
+    fn clear_out(&self, number: usize, before: &Left) -> Result<Left, Fault> {
+        let mut left = before.clone();
+        let mut txn = self.mounted.begin_freeing()?;
+        for _ in 0..self.chance.below(4) {
+            let key = self.key();
+            txn.remove(NAMES, key)?;
+            left.keys.remove(&key);
+        }
+        if let Some((_, (device, start, blocks))) = left.held.pop_first() {
+            txn.free(self.extent(device, start, blocks))?;
+        }
+        txn.set(NAMES, COUNTER, &(number as u64).to_le_bytes())?;
+        txn.commit()?;
+        Ok(left)
+    }
+
+    fn take_part(&self, number: usize, before: &Left) -> Result<Left, Fault> {
         if self.chance.below(6) == 0 {
             self.change_mind()?;
         }
@@ -235,6 +264,33 @@ impl Teller<'_> {
     }
 }
 
+/// Fills a volume with data, of which nothing is written, until only about so many blocks are left.
+pub fn take_all_but(mounted: &Mounted<Simulated>, blocks: u64) -> Result<Vec<Extent>, Fault> {
+    let mut all = Vec::new();
+    // The less is left, the less at once, so that nothing is left in the end but what is meant to.
+    for at_once in [512, 16, 1] {
+        while mounted.statfs().available.0 > blocks {
+            let mut promise = match mounted.promise(Blocks(at_once)) {
+                Ok(promise) => promise,
+                Err(Fault::NoSpace) => break,
+                Err(why) => return Err(why),
+            };
+            let mut txn = mounted.begin()?;
+            while promise.blocks().0 != 0 {
+                let mut extents = embr_rt::Vec::new();
+                let most = Blocks(1 + all.len() as u64 % (at_once * 2));
+                mounted.allocate_promised(&mut promise, most, &mut extents)?;
+                for extent in &extents {
+                    txn.take(*extent)?;
+                    all.push(*extent);
+                }
+            }
+            txn.commit_under(&mut promise)?;
+        }
+    }
+    Ok(all)
+}
+
 /// Tells the tale of a seed on drives that do what they should.
 pub fn tell(seed: u64, shape: Shape) -> Result<Tale, String> {
     let chance = Chance::new(seed);
@@ -242,9 +298,16 @@ pub fn tell(seed: u64, shape: Shape) -> Result<Tale, String> {
     let geometry = Geometry::new((shape.drives as u8 - shape.parity).max(1), shape.parity)
         .map_err(|why| why.to_string())?;
     machine::make(chance.next(), &fleet, geometry)?;
+    let mut empty = Left::default();
+    if let Some(spare) = shape.spare {
+        let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
+        let filler = take_all_but(&mounted, spare).map_err(|why| format!("filling: {why}"))?;
+        empty.filler = filler.into();
+        mounted.close().map_err(|why| format!("filled: {why}"))?;
+    }
     fleet.record();
     let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
-    let mut lefts = vec![Left::default()];
+    let mut lefts = vec![empty];
     let teller = Teller {
         mounted: &mounted,
         fleet: &fleet,
@@ -361,6 +424,9 @@ pub fn audit(
             start: Blocks(*start),
             blocks: Blocks(*blocks),
         });
+    }
+    for extent in left.filler.iter() {
+        held.push(*extent);
     }
     inspector::check(mounted, None, depth, &held)?;
     if !mounted.is_read_only() {
@@ -587,6 +653,7 @@ impl Tale {
             value: 200,
             sync_in: 3,
             checkpoint_in: 5,
+            spare: None,
         };
         let teller = Teller {
             mounted,

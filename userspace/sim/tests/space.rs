@@ -3,7 +3,6 @@
 //! Full volumes: deleting always works, what was promised is there, and what the volume says of its room is true.
 
 use embr_engine::format::geometry::Geometry;
-use embr_engine::format::journal::Extent;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
@@ -101,26 +100,6 @@ fn remove(files: Files<'_, Simulated>, number: u64) -> Result<(), Error> {
     .map(|_| ())
 }
 
-/// Fills a volume with data until only so many blocks are left.
-fn take_all_but(mounted: &Mounted<Simulated>, blocks: u64) -> Vec<Extent> {
-    let mut all = Vec::new();
-    while mounted.statfs().available.0 > blocks + 16 {
-        let mut promise = mounted.promise(Blocks(16)).expect("there is room");
-        let mut txn = mounted.begin().expect("writable");
-        while promise.blocks().0 != 0 {
-            let mut extents = embr_rt::Vec::new();
-            let most = Blocks(1 + all.len() as u64 % 7);
-            (mounted.allocate_promised(&mut promise, most, &mut extents)).expect("promised");
-            for extent in &extents {
-                txn.take(*extent).expect("room");
-                all.push(*extent);
-            }
-        }
-        txn.commit_under(&mut promise).expect("promised");
-    }
-    all
-}
-
 fn cycles(seed: u64, sizes: &[u64], parity: u8, left: u64, rounds: usize) {
     let chance = Chance::new(seed);
     let fleet = volume(seed, sizes, parity);
@@ -129,7 +108,7 @@ fn cycles(seed: u64, sizes: &[u64], parity: u8, left: u64, rounds: usize) {
     let view = View::first();
     let root = new(What::Directory);
     names.of(&mounted, &view).format(&root).expect("formatted");
-    take_all_but(&mounted, left);
+    tale::take_all_but(&mounted, left).expect("healthy drives");
     let mut fewest = usize::MAX;
     let mut most = 0;
     for round in 0..rounds {

@@ -34,6 +34,7 @@ pub fn findings(
     let options = Options {
         memory: Bytes(1 << 20),
         depth,
+        snapshots: &[],
         held,
     };
     check::check(mounted, files, &options, &mut found).map_err(|why| why.to_string())?;

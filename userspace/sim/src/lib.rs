@@ -24,6 +24,7 @@ mod drive;
 pub mod fault;
 pub mod files;
 pub mod fleet;
+pub mod forge;
 pub mod history;
 pub mod host;
 pub mod image;

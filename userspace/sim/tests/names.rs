@@ -3,6 +3,7 @@
 //! Operations on names, drawn from a seed, beside a plain model: on a volume that is unmounted now and then, on one with snapshots, and
 //! on one that crashes.
 
+use embr_engine::check::Depth;
 use embr_engine::env::Hasher as _;
 use embr_engine::file::Dirty;
 use embr_engine::file::Way;
@@ -43,6 +44,7 @@ use embrfs_sim::files::Files as Model;
 use embrfs_sim::files::Refused;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::Chance;
+use embrfs_sim::inspector;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::recording::Recording;
@@ -77,7 +79,9 @@ fn mount(chance: &Chance, fleet: &Fleet) -> Mounted<Simulated> {
 
 /// Compares everything.
 fn compare(names: &Names, mounted: &Mounted<Simulated>, view: &View, model: &Model, batch: usize) {
-    let found = clerk::walk(names.of(mounted, view), batch).unwrap_or_else(|why| panic!("{why}"));
+    let files = names.of(mounted, view);
+    inspector::check(mounted, Some(files), Depth::Tree, &[]).unwrap_or_else(|why| panic!("{why}"));
+    let found = clerk::walk(files, batch).unwrap_or_else(|why| panic!("{why}"));
     for (number, file) in &model.files {
         assert_eq!(found.files.get(number), Some(file), "inode {number}");
     }
@@ -335,6 +339,7 @@ impl Story {
         let names = Names::try_new(self.width).map_err(|why| format!("{why:?}"))?;
         let view = View::first();
         let files = names.of(&mounted, &view);
+        inspector::check(&mounted, Some(files), Depth::Tree, &[])?;
         let found = clerk::walk(files, 10)?;
         let (durable, committed) = self.bounds(state.cut);
         let mut allowed = self.left[durable..=committed].iter();
@@ -357,6 +362,7 @@ impl Story {
                 .step(files, &mut model)
                 .map_err(|why| format!("going on: {why}"))?;
         }
+        inspector::check(&mounted, Some(files), Depth::Copies, &[])?;
         match clerk::walk(files, 10)? == model {
             true => Ok(orphans),
             false => Err("going on: something else".into()),

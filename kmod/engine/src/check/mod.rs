@@ -27,6 +27,7 @@ use crate::format::journal::Extent;
 use crate::names::Files;
 use crate::tree::TreeError;
 use crate::units::Bytes;
+use crate::units::SnapshotId;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
@@ -39,6 +40,8 @@ pub struct Options<'a> {
     pub memory: Bytes,
     /// How thoroughly nodes are looked at.
     pub depth: Depth,
+    /// Every snapshot that there is, rising; none where that is not to be looked at.
+    pub snapshots: &'a [SnapshotId],
     /// Blocks that are in use although no item names them: for tests, which take blocks of their own.
     pub held: &'a [Extent],
 }

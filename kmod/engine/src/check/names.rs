@@ -47,8 +47,10 @@ struct At {
     head: Option<Head>,
     /// Its own item is there, whatever it says.
     is_there: bool,
-    /// It is there in an older version alone.
+    /// Its newest version says that it is gone, and so is all that belongs to it.
     is_gone: bool,
+    /// There are other items of it that the snapshot sees.
+    has_items: bool,
     /// Some of its items may be in a node that is lost.
     is_torn: bool,
     /// Names that lead to it.
@@ -94,6 +96,7 @@ impl At {
             head: None,
             is_there: false,
             is_gone: false,
+            has_items: false,
             is_torn: false,
             names: 0,
             entries: 0,
@@ -185,7 +188,8 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
                 continue;
             }
             if !self.files.view.sees(version) {
-                if self.files.view.is_alone() {
+                let known = self.check.options.snapshots;
+                if !known.is_empty() && !known.contains(&version) {
                     self.found(item, Trouble::Version(version.0));
                 }
                 continue;
@@ -197,6 +201,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             if value.is_empty() {
                 self.at.is_gone |= item == self.at.item();
             } else if !self.at.is_gone {
+                self.at.has_items = true;
                 self.item(item, &value)?;
             }
         }
@@ -409,7 +414,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             }
             return Ok(());
         }
-        if !self.at.is_there && !self.at.is_gone && !self.at.is_torn {
+        if self.at.has_items && !self.at.is_there && !self.at.is_torn {
             self.found(item, Trouble::NoInode);
         }
         let Some(Head {

@@ -1,0 +1,868 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every kind of damage that a check knows of, made through the engine's own encoders and with right checksums, is found and named.
+
+use embr_engine::check;
+use embr_engine::check::Depth;
+use embr_engine::check::Finding;
+use embr_engine::check::Options;
+use embr_engine::check::Trouble;
+use embr_engine::check::Use;
+use embr_engine::env::WritableDevice as _;
+use embr_engine::format::geometry::Geometry;
+use embr_engine::format::inode::FileType;
+use embr_engine::format::journal::Extent;
+use embr_engine::format::member::Slot;
+use embr_engine::format::name;
+use embr_engine::format::name::Name;
+use embr_engine::format::name::Target;
+use embr_engine::format::pointer::Place;
+use embr_engine::format::pointer::Places;
+use embr_engine::names::HashWidth;
+use embr_engine::names::Item;
+use embr_engine::names::Kind;
+use embr_engine::names::Names;
+use embr_engine::names::New;
+use embr_engine::names::View;
+use embr_engine::names::What;
+use embr_engine::tree::Base;
+use embr_engine::tree::Key;
+use embr_engine::tree::TreeError;
+use embr_engine::units::Blocks;
+use embr_engine::units::Bytes;
+use embr_engine::units::Generation;
+use embr_engine::units::InodeNo;
+use embr_engine::units::SnapshotId;
+use embr_engine::units::Timestamp;
+use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::SPACE;
+use embr_engine::volume::Fault;
+use embr_engine::volume::Mounted;
+use embrfs_sim::clerk;
+use embrfs_sim::fleet::Fleet;
+use embrfs_sim::forge;
+use embrfs_sim::inspector;
+use embrfs_sim::machine;
+use embrfs_sim::machine::Simulated;
+
+const ROOT: InodeNo = InodeNo::ROOT;
+const NOW: Timestamp = Timestamp {
+    seconds: 5,
+    nanos: 6,
+};
+
+fn slot(index: usize) -> Slot {
+    Slot::new(index).expect("a slot")
+}
+
+fn volume() -> Fleet {
+    let fleet = Fleet::new(1, &[Bytes(32 << 20); 2]);
+    machine::make(2, &fleet, Geometry::new(1, 1).expect("a geometry")).expect("made");
+    fleet
+}
+
+fn mount(fleet: &Fleet) -> Mounted<Simulated> {
+    machine::mount(3, fleet, machine::READ_WRITE).expect("mounted")
+}
+
+fn new(what: What<'_>) -> New<'_> {
+    New {
+        what,
+        permissions: 0o644,
+        uid: 0,
+        gid: 0,
+        flags: 0,
+        project: 0,
+        now: NOW,
+    }
+}
+
+/// A volume with some files: a directory `d` in the root, `f` in it, `g` in the root.
+struct Sample {
+    mounted: Mounted<Simulated>,
+    names: Names,
+    view: View,
+    d: InodeNo,
+    f: InodeNo,
+    g: InodeNo,
+}
+
+impl Sample {
+    fn new(fleet: &Fleet) -> Self {
+        let mounted = mount(fleet);
+        let names = Names::try_new(HashWidth::Full).expect("memory");
+        let view = View::first();
+        let files = names.of(&mounted, &view);
+        files.format(&clerk::root()).expect("formatted");
+        let make = |directory, name: &[u8], what| {
+            let made = files.create(directory, name, &new(what));
+            made.expect("created").what.number
+        };
+        let d = make(ROOT, b"d", What::Directory);
+        let f = make(d, b"f", What::Regular);
+        let g = make(ROOT, b"g", What::Regular);
+        Sample {
+            mounted,
+            names,
+            view,
+            d,
+            f,
+            g,
+        }
+    }
+
+    fn put(&self, item: Item, value: &[u8]) {
+        self.put_as(item, SnapshotId::FIRST, value);
+    }
+
+    fn put_as(&self, item: Item, version: SnapshotId, value: &[u8]) {
+        let mut txn = self.mounted.begin().expect("begun");
+        txn.set(NAMES, item.at(version), value).expect("set");
+        txn.commit().expect("committed");
+    }
+
+    fn remove(&self, item: Item, version: SnapshotId) {
+        let mut txn = self.mounted.begin().expect("begun");
+        txn.remove(NAMES, item.at(version)).expect("removed");
+        txn.commit().expect("committed");
+    }
+
+    /// The only item of this kind of an inode, and its value.
+    fn only(&self, inode: InodeNo, kind: Kind, name: Option<&[u8]>) -> (Item, Vec<u8>) {
+        let (first, last) = (Item::new(inode, kind, 0), Item::new(inode, kind, u64::MAX));
+        let mut items = self.view.items(&self.mounted, first, last);
+        while let Some((item, value)) = items.next().expect("read") {
+            if name.is_none_or(|name| value.ends_with(name)) {
+                return (item, value.to_vec());
+            }
+        }
+        panic!("no such item");
+    }
+
+    fn change_inode(
+        &self,
+        number: InodeNo,
+        change: impl FnOnce(&mut embr_engine::format::inode::Inode),
+    ) {
+        let files = self.names.of(&self.mounted, &self.view);
+        let mut inode = files.inode(number).expect("read");
+        change(&mut inode);
+        self.put(Item::inode(number), &inode.encode().expect("memory"));
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let files = self.names.of(&self.mounted, &self.view);
+        let mut found = inspector::Found::default();
+        let options = Options {
+            memory: Bytes(1 << 16),
+            depth: Depth::Copies,
+            snapshots: &[SnapshotId::FIRST],
+            held: &[],
+        };
+        check::check(&self.mounted, Some(files), &options, &mut found).expect("checked");
+        found.0
+    }
+
+    /// Just this is found, in whatever order.
+    #[track_caller]
+    fn expect(&self, expected: &[(Item, Trouble)]) {
+        let mut missing: Vec<Finding> = (expected.iter())
+            .map(|(item, trouble)| Finding::Names(*item, *trouble))
+            .collect();
+        for found in self.findings() {
+            match missing.iter().position(|m| *m == found) {
+                Some(n) => drop(missing.swap_remove(n)),
+                None => panic!("not expected: {found}"),
+            }
+        }
+        assert_eq!(missing, [], "not found");
+    }
+}
+
+fn encode_entry(inode: InodeNo, generation: u32, kind: FileType, name: &[u8]) -> Vec<u8> {
+    let target = Target {
+        inode,
+        generation,
+        kind,
+    };
+    let name = Name::new(name).expect("a name");
+    let value = name::encode_entry(target, name).expect("memory");
+    value.to_vec()
+}
+
+fn encode_parents(parents: &[(InodeNo, &[u8])]) -> Vec<u8> {
+    let mut value = name::no_parents().expect("memory");
+    for (directory, name) in parents {
+        let name = Name::new(name).expect("a name");
+        name::push_parent(&mut value, *directory, name).expect("memory");
+    }
+    value.to_vec()
+}
+
+fn numbers() -> Item {
+    Item::new(InodeNo::NONE, Kind::NUMBERS, 0)
+}
+
+fn orphan(number: InodeNo) -> Item {
+    Item::new(InodeNo::NONE, Kind::ORPHAN, number.0)
+}
+
+/// Makes this damage to a sample, and expects just these findings.
+#[track_caller]
+fn damaged(make: impl FnOnce(&Sample) -> Vec<(Item, Trouble)>) {
+    let sample = Sample::new(&volume());
+    sample.expect(&[]);
+    let expected = make(&sample);
+    sample.expect(&expected);
+}
+
+#[test]
+fn items_that_make_no_sense() {
+    damaged(|s| {
+        let unknown = Item::new(s.g, Kind(0x55), 7);
+        s.put(unknown, b"x");
+        let nobody = Item::new(InodeNo::NONE, Kind(0x01), 0);
+        s.put(nobody, b"x");
+        let second = Item::new(s.g, Kind::INODE, 1);
+        s.put(second, b"x");
+        [unknown, nobody, second]
+            .map(|i| (i, Trouble::Unknown))
+            .to_vec()
+    });
+    damaged(|s| {
+        let item = Item::inode(s.g);
+        s.put_as(item, SnapshotId(9), b"x");
+        vec![(item, Trouble::Version(9))]
+    });
+    damaged(|s| {
+        let (parent, _) = s.only(s.g, Kind::PARENT, None);
+        s.put(parent, b"\x01");
+        // Whether the file has as many names as it counts is not known.
+        vec![(parent, Trouble::Senseless)]
+    });
+    damaged(|s| {
+        let (entry, _) = s.only(s.d, Kind::ENTRY, None);
+        s.put(entry, b"\x01\x08");
+        vec![(entry, Trouble::Senseless)]
+    });
+    damaged(|s| {
+        s.put(orphan(InodeNo(77)), b"?");
+        s.put_as(numbers(), SnapshotId::NONE, b"?");
+        vec![
+            (orphan(InodeNo(77)), Trouble::Senseless),
+            (numbers(), Trouble::Senseless),
+        ]
+    });
+    damaged(|s| {
+        s.put(Item::inode(s.g), &[9; 96]);
+        let bad = embr_engine::format::inode::BadInode::Version(9);
+        vec![(Item::inode(s.g), Trouble::Inode(bad))]
+    });
+}
+
+#[test]
+fn inodes_that_should_be_there() {
+    damaged(|s| {
+        let (entry, _) = s.only(ROOT, Kind::ENTRY, Some(b"g"));
+        s.remove(Item::inode(s.g), SnapshotId::FIRST);
+        vec![
+            (Item::inode(s.g), Trouble::NoInode),
+            (entry, Trouble::Nowhere(s.g)),
+        ]
+    });
+    damaged(|s| {
+        s.put_as(numbers(), SnapshotId::NONE, &name::encode_number(s.g));
+        vec![(Item::inode(s.g), Trouble::Number(s.g))]
+    });
+    damaged(|s| {
+        s.remove(numbers(), SnapshotId::NONE);
+        vec![(numbers(), Trouble::NoCounter)]
+    });
+    // Without a root nothing is below it.
+    let sample = Sample::new(&volume());
+    sample.remove(Item::inode(ROOT), SnapshotId::FIRST);
+    let found = sample.findings();
+    let is_there = |what| found.contains(&Finding::Names(Item::inode(ROOT), what));
+    assert!(
+        is_there(Trouble::NoRoot) && is_there(Trouble::NoInode),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn entries_and_parents_that_disagree() {
+    damaged(|s| {
+        let (entry, value) = s.only(ROOT, Kind::ENTRY, Some(b"g"));
+        s.remove(entry, SnapshotId::FIRST);
+        let moved = Item::new(ROOT, Kind::ENTRY, entry.sub() ^ (1 << 30));
+        s.put(moved, &value);
+        // By its name it is not found any more.
+        let (parent, _) = s.only(s.g, Kind::PARENT, None);
+        vec![
+            (moved, Trouble::Place),
+            (parent, Trouble::NoEntry(ROOT)),
+            (Item::inode(s.g), Trouble::Links(1, 0)),
+        ]
+    });
+    damaged(|s| {
+        let (parent, value) = s.only(s.g, Kind::PARENT, None);
+        s.remove(parent, SnapshotId::FIRST);
+        let moved = Item::new(s.g, Kind::PARENT, parent.sub() ^ 1);
+        s.put(moved, &value);
+        let (entry, _) = s.only(ROOT, Kind::ENTRY, Some(b"g"));
+        vec![(moved, Trouble::Place), (entry, Trouble::NoParent(s.g))]
+    });
+    damaged(|s| {
+        let (entry, value) = s.only(ROOT, Kind::ENTRY, Some(b"g"));
+        let again = Item::new(ROOT, Kind::ENTRY, entry.sub() + 3);
+        s.put(again, &value);
+        vec![
+            (again, Trouble::Twice),
+            (Item::inode(ROOT), Trouble::Entries(2, 3)),
+        ]
+    });
+    damaged(|s| {
+        let (parent, _) = s.only(s.g, Kind::PARENT, None);
+        s.put(parent, &encode_parents(&[(ROOT, b"g"), (ROOT, b"g")]));
+        vec![(parent, Trouble::Twice)]
+    });
+    damaged(|s| {
+        let (entry, _) = s.only(ROOT, Kind::ENTRY, Some(b"g"));
+        let files = s.names.of(&s.mounted, &s.view);
+        let generation = files.inode(s.g).expect("read").generation;
+        s.put(
+            entry,
+            &encode_entry(s.g, generation ^ 1, FileType::Fifo, b"g"),
+        );
+        vec![
+            (entry, Trouble::Type(s.g)),
+            (entry, Trouble::Generation(s.g)),
+        ]
+    });
+    damaged(|s| {
+        let (entry, _) = s.only(ROOT, Kind::ENTRY, Some(b"g"));
+        let files = s.names.of(&s.mounted, &s.view);
+        let generation = files.inode(s.f).expect("read").generation;
+        s.put(
+            entry,
+            &encode_entry(s.f, generation, FileType::Regular, b"g"),
+        );
+        let (parent, _) = s.only(s.g, Kind::PARENT, None);
+        vec![
+            (entry, Trouble::NoParent(s.f)),
+            (parent, Trouble::OtherEntry(ROOT)),
+            (Item::inode(s.g), Trouble::Links(1, 0)),
+        ]
+    });
+    damaged(|s| {
+        let (entry, _) = s.only(s.d, Kind::ENTRY, None);
+        s.remove(entry, SnapshotId::FIRST);
+        let (parent, _) = s.only(s.f, Kind::PARENT, None);
+        vec![
+            (parent, Trouble::NoEntry(s.d)),
+            (Item::inode(s.f), Trouble::Links(1, 0)),
+            (Item::inode(s.d), Trouble::Entries(1, 0)),
+        ]
+    });
+    damaged(|s| {
+        s.change_inode(s.g, |inode| {
+            inode.kind = FileType::Directory;
+            inode.nlink = 2;
+        });
+        let (entry, _) = s.only(ROOT, Kind::ENTRY, Some(b"g"));
+        vec![(entry, Trouble::Type(s.g))]
+    });
+    damaged(|s| {
+        s.change_inode(s.d, |inode| {
+            inode.kind = FileType::Regular;
+            inode.entries = 0;
+            inode.nlink = 1;
+        });
+        let (entry, _) = s.only(ROOT, Kind::ENTRY, Some(b"d"));
+        let (inner, _) = s.only(s.d, Kind::ENTRY, None);
+        vec![(entry, Trouble::Type(s.d)), (inner, Trouble::NotDirectory)]
+    });
+}
+
+#[test]
+fn what_files_hold() {
+    damaged(|s| {
+        let bad = Item::new(s.g, Kind::INLINE, 3);
+        s.put(bad, b"\x02x");
+        let other = Item::new(s.d, Kind::INLINE, 3);
+        s.put(other, b"\x01x");
+        vec![(bad, Trouble::Senseless), (other, Trouble::NotRegular)]
+    });
+}
+
+#[test]
+fn counts_and_orphans() {
+    damaged(|s| {
+        s.change_inode(s.g, |inode| inode.nlink = 5);
+        s.change_inode(s.d, |inode| inode.entries = 7);
+        s.change_inode(ROOT, |inode| inode.nlink = 2);
+        vec![
+            (Item::inode(s.g), Trouble::Links(5, 1)),
+            (Item::inode(s.d), Trouble::Entries(7, 1)),
+            (Item::inode(ROOT), Trouble::Links(2, 3)),
+        ]
+    });
+    damaged(|s| {
+        let files = s.names.of(&s.mounted, &s.view);
+        let made = files.create_orphan(&new(What::Regular)).expect("made");
+        s.expect(&[]);
+        let number = made.what.number;
+        s.remove(orphan(number), SnapshotId::FIRST);
+        vec![(Item::inode(number), Trouble::NotListed)]
+    });
+    damaged(|s| {
+        s.put(orphan(s.g), &name::encode_number(s.g));
+        let gone = InodeNo(9999);
+        s.put(orphan(gone), &name::encode_number(gone));
+        let astray = orphan(InodeNo(12));
+        let files = s.names.of(&s.mounted, &s.view);
+        let made = files.create_orphan(&new(What::Regular)).expect("made");
+        s.put(astray, &name::encode_number(made.what.number));
+        vec![
+            (orphan(s.g), Trouble::Listed(s.g)),
+            (orphan(gone), Trouble::Listed(gone)),
+            (astray, Trouble::Place),
+        ]
+    });
+}
+
+#[test]
+fn directories_away_from_the_root() {
+    // A second name for a directory.
+    damaged(|s| {
+        let files = s.names.of(&s.mounted, &s.view);
+        let other = files
+            .create(ROOT, b"other", &new(What::Regular))
+            .expect("made");
+        let other = other.what.number;
+        let (entry, _) = s.only(ROOT, Kind::ENTRY, Some(b"other"));
+        let d = files.inode(s.d).expect("read");
+        s.put(
+            entry,
+            &encode_entry(s.d, d.generation, FileType::Directory, b"other"),
+        );
+        let (parent, value) = s.only(other, Kind::PARENT, None);
+        s.put(Item::new(s.d, Kind::PARENT, parent.sub()), &value);
+        s.remove(parent, SnapshotId::FIRST);
+        s.remove(Item::inode(other), SnapshotId::FIRST);
+        vec![
+            (Item::inode(s.d), Trouble::Parents(2)),
+            (Item::inode(ROOT), Trouble::Links(3, 4)),
+        ]
+    });
+    // Two directories in a circle, and one below them.
+    damaged(|s| {
+        let files = s.names.of(&s.mounted, &s.view);
+        let make = |directory, name: &[u8]| {
+            let made = files.create(directory, name, &new(What::Directory));
+            made.expect("made").what.number
+        };
+        let a = make(ROOT, b"a");
+        let b = make(a, b"b");
+        let c = make(b, b"c");
+        // `a` is in `b` now, under the name that it had in the root.
+        let (entry, value) = s.only(ROOT, Kind::ENTRY, Some(b"a"));
+        let (parent, _) = s.only(a, Kind::PARENT, None);
+        s.remove(entry, SnapshotId::FIRST);
+        s.remove(parent, SnapshotId::FIRST);
+        let hashed = |directory: InodeNo| {
+            use embr_engine::env::Hasher as _;
+            let volume = s.mounted.volume();
+            let hash = embr_engine::hash::Scalar.hash(&[
+                b"embrfs name v1\0\0",
+                &volume.0,
+                &directory.0.to_le_bytes(),
+                b"a",
+            ]);
+            u64::from_le_bytes(hash.0[..8].try_into().expect("eight"))
+        };
+        s.put(Item::new(b, Kind::ENTRY, hashed(b) << 8), &value);
+        s.put(
+            Item::new(a, Kind::PARENT, hashed(b)),
+            &encode_parents(&[(b, b"a")]),
+        );
+        s.change_inode(b, |inode| {
+            inode.entries = 2;
+            inode.nlink = 4;
+        });
+        s.change_inode(ROOT, |inode| {
+            inode.entries = 2;
+            inode.nlink = 3;
+        });
+        [a, b, c]
+            .map(|n| (Item::inode(n), Trouble::Unreachable))
+            .to_vec()
+    });
+}
+
+/// All that is wrong with the volume on these drives.
+fn all_findings(fleet: &Fleet, memory: u64) -> Vec<Finding> {
+    let mut told = Vec::new();
+    let mounted = machine::inspect_telling(5, fleet, &mut |why| told.push(Finding::Mount(why)))
+        .expect("to be looked at");
+    let names = Names::try_new(HashWidth::Full).expect("memory");
+    let view = View::first();
+    let files = names.of(&mounted, &view);
+    let mut found = inspector::Found(told);
+    let options = Options {
+        memory: Bytes(memory),
+        depth: Depth::Copies,
+        snapshots: &[SnapshotId::FIRST],
+        held: &[],
+    };
+    check::check(&mounted, Some(files), &options, &mut found).expect("checked");
+    found.0
+}
+
+/// A volume with so many more files, unmounted.
+fn filled(files: usize) -> Fleet {
+    let fleet = volume();
+    let sample = Sample::new(&fleet);
+    let all = sample.names.of(&sample.mounted, &sample.view);
+    for n in 0..files {
+        let name = format!("file number {n}");
+        let what = new(What::Symlink(&[b'x'; 300]));
+        all.create(sample.d, name.as_bytes(), &what).expect("made");
+    }
+    // The nodes of one root are in the free space of the next.
+    sample.mounted.checkpoint().expect("a checkpoint");
+    sample.mounted.close().expect("closed");
+    assert_eq!(all_findings(&fleet, 1 << 20), []);
+    fleet
+}
+
+fn forge_roots(fleet: &Fleet, root: &mut dyn FnMut(Slot, &mut Vec<Base>)) {
+    let drives = drives(fleet);
+    forge::forge(&drives, &mut |_, _| {}, &mut |slot, _, bases| {
+        root(slot, bases)
+    })
+    .expect("forged");
+}
+
+fn drives(fleet: &Fleet) -> Vec<(Slot, embrfs_sim::fleet::DriveHandle)> {
+    let drives = fleet.drives();
+    drives.into_iter().map(|d| (d.slot(), d)).collect()
+}
+
+/// Changes the items of free space.
+fn forge_space(fleet: &Fleet, mut edit: impl FnMut(&mut Vec<(Key, Vec<u8>)>)) {
+    let volume = mount_to_look(fleet).volume();
+    let mut change = |spot: forge::Spot, bytes: &mut Vec<u8>| {
+        if spot.tree == SPACE && spot.level.is_leaf() {
+            forge::entries(bytes, volume, &mut edit);
+        }
+    };
+    forge::forge(&drives(fleet), &mut change, &mut |_, _, _| {}).expect("forged");
+}
+
+fn mount_to_look(fleet: &Fleet) -> Mounted<Simulated> {
+    machine::inspect_telling(5, fleet, &mut |_| {}).expect("mounted")
+}
+
+fn top(fleet: &Fleet, tree: embr_engine::units::TreeId) -> embr_engine::format::pointer::Pointer {
+    let mounted = mount_to_look(fleet);
+    let base = mounted.bases().find(|b| b.tree == tree).expect("a tree");
+    base.top.expect("not empty").pointer
+}
+
+#[test]
+fn copies_and_nodes() {
+    for files in [0, 500] {
+        let fleet = filled(files);
+        let pointer = top(&fleet, NAMES);
+        let places: Vec<Place> = pointer.places.iter().collect();
+        assert_eq!(places.len(), 2);
+        for (n, place) in places.iter().enumerate() {
+            fleet.rot(place.device, place.block.bytes().expect("a place"), 1 << 3);
+            let found = all_findings(&fleet, 1 << 20);
+            match n {
+                0 => assert!(
+                    matches!(found[..], [Finding::Copy(TreeError::Corrupt(spot, _))]
+                        if spot.device == place.device && spot.at.whole_blocks() == place.block && spot.tree == NAMES),
+                    "{found:?}"
+                ),
+                _ => {
+                    let lost = found.iter().any(|f| matches!(f, Finding::Lost(TreeError::Corrupt(spot, _)) if spot.tree == NAMES));
+                    assert!(lost, "{found:?}");
+                    // What was below is not said to be free: nobody knows.
+                    let unused = found.iter().any(|f| matches!(f, Finding::Unused(_)));
+                    assert!(!unused, "{found:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn lost_leaves_do_not_accuse_others() {
+    let fleet = filled(500);
+    let volume = mount_to_look(&fleet).volume();
+    let mut leaf = None;
+    let mut n = 0;
+    let mut note = |spot: forge::Spot, _: &mut Vec<u8>| {
+        if spot.tree == NAMES && spot.level.is_leaf() {
+            n += 1;
+            if n == 5 {
+                leaf = Some(spot.range);
+            }
+        }
+    };
+    forge::forge(&drives(&fleet), &mut note, &mut |_, _, _| {}).expect("forged");
+    let lost = leaf.expect("a fifth leaf");
+    // Its checksum is right, but not what is in it.
+    let mut wreck = |spot: forge::Spot, bytes: &mut Vec<u8>| {
+        if spot.tree == NAMES && spot.range == lost {
+            bytes[48] ^= 1;
+        }
+    };
+    forge::forge(&drives(&fleet), &mut wreck, &mut |_, _, _| {}).expect("forged");
+    let found = all_findings(&fleet, 1 << 20);
+    assert_eq!(found.len(), 1, "{found:?} of {volume}");
+    assert!(matches!(found[0], Finding::Lost(_)), "{found:?}");
+}
+
+#[test]
+fn nodes_that_are_too_empty() {
+    let fleet = filled(500);
+    let volume = mount_to_look(&fleet).volume();
+    let mut done = false;
+    let mut change = |spot: forge::Spot, bytes: &mut Vec<u8>| {
+        if spot.tree == NAMES && spot.level.is_leaf() && !done && spot.range.first > Key([5, 0, 0])
+        {
+            done = true;
+            forge::entries(bytes, volume, |all| all.truncate(1));
+        }
+    };
+    forge::forge(&drives(&fleet), &mut change, &mut |_, _, _| {}).expect("forged");
+    let found = all_findings(&fleet, 1 << 20);
+    let empty = (found.iter())
+        .filter(|f| matches!(f, Finding::UnderFull(Use::Node(t, ..), ..) if *t == NAMES));
+    assert_eq!(empty.count(), 1, "{found:?}");
+}
+
+#[test]
+fn places_that_cannot_be() {
+    let change = |fleet: &Fleet, to: Place| {
+        forge_roots(fleet, &mut |_, bases| {
+            for top in bases
+                .iter_mut()
+                .filter(|b| b.tree == NAMES)
+                .filter_map(|b| b.top.as_mut())
+            {
+                let mut places: Vec<Place> = top.pointer.places.iter().collect();
+                places[1] = to;
+                top.pointer.places = Places::new(&places).expect("places");
+            }
+        });
+    };
+    let fleet = filled(0);
+    let first = top(&fleet, NAMES).places.iter().next().expect("a place");
+    let second = slot(1 - first.device.index());
+    let other = top(&fleet, SPACE).places;
+    let other = other.iter().find(|p| p.device == second).expect("a place");
+    // Over a node of another tree.
+    change(
+        &fleet,
+        Place {
+            block: Blocks(other.block.0 + 1),
+            ..other
+        },
+    );
+    let found = all_findings(&fleet, 1 << 20);
+    let expected = Extent {
+        device: second,
+        start: Blocks(other.block.0 + 1),
+        blocks: Blocks(3),
+    };
+    assert!(
+        found
+            .iter()
+            .any(|f| matches!(f, Finding::Overlap(Use::Node(NAMES, ..), e) if *e == expected)),
+        "{found:?}"
+    );
+    // In the journal, in a system area, beyond the end, on no device.
+    for (place, what) in [
+        (
+            Place {
+                device: second,
+                block: Blocks(2400),
+            },
+            "overlap",
+        ),
+        (
+            Place {
+                device: second,
+                block: Blocks(20),
+            },
+            "overlap",
+        ),
+        (
+            Place {
+                device: second,
+                block: Blocks(8190),
+            },
+            "beyond",
+        ),
+        (
+            Place {
+                device: slot(9),
+                block: Blocks(6000),
+            },
+            "no-device",
+        ),
+    ] {
+        let fleet = filled(0);
+        change(&fleet, place);
+        let found = all_findings(&fleet, 1 << 20);
+        let named = |f: &&Finding| {
+            f.kind() == what && f.device() == Some(place.device) && f.tree() == Some(NAMES)
+        };
+        assert!(found.iter().any(|f| named(&f)), "{place:?}: {found:?}");
+    }
+}
+
+#[test]
+fn roots_that_disagree() {
+    let fleet = filled(0);
+    forge_roots(&fleet, &mut |at, bases| {
+        if at == slot(1) {
+            bases.retain(|b| b.tree != NAMES);
+        }
+    });
+    let found = all_findings(&fleet, 1 << 20);
+    let on_the_second = |f: &&Finding| matches!(f, Finding::Root(s, _) if *s == slot(1));
+    assert_eq!(found.iter().filter(on_the_second).count(), 2, "{found:?}");
+    assert_eq!(found.len(), 2);
+    let fleet = filled(0);
+    forge_roots(&fleet, &mut |_, bases| {
+        for top in bases.iter_mut().filter_map(|b| b.top.as_mut()) {
+            top.pointer.generation = Generation(1000);
+        }
+    });
+    let found = all_findings(&fleet, 1 << 20);
+    assert!(
+        found.contains(&Finding::Newer(NAMES, Generation(1000))),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn free_space_that_is_not_so() {
+    for memory in [1, 1 << 20] {
+        let fleet = filled(0);
+        let unused = 7000u16;
+        forge_space(&fleet, |all| {
+            for (_, value) in all.iter_mut().filter(|(key, _)| key.0[0] == 1) {
+                value.extend_from_slice(&unused.to_le_bytes());
+                value.extend_from_slice(&9u16.to_le_bytes());
+            }
+        });
+        let extent = Extent {
+            device: slot(1),
+            start: Blocks(7000),
+            blocks: Blocks(10),
+        };
+        assert_eq!(all_findings(&fleet, memory), [Finding::Unused(extent)]);
+    }
+    let fleet = filled(0);
+    forge_space(&fleet, |all| all.retain(|(key, _)| key.0[0] != 1));
+    let found = all_findings(&fleet, 1 << 20);
+    let nodes: u64 = found
+        .iter()
+        .map(|f| match f {
+            Finding::Used(e) if e.device == slot(1) => e.blocks.0,
+            other => panic!("{other}"),
+        })
+        .sum();
+    // The node of names; that of free space itself was taken after its items were frozen, and is in the journal.
+    assert_eq!(nodes, 4);
+    for (bad, value) in [
+        (Key([1, 0, 7]), vec![1]),
+        (Key([1, 99, 0]), vec![1]),
+        (Key([1, 0, 0]), vec![7]),
+        (Key([99, 0, 0]), vec![1]),
+    ] {
+        let fleet = filled(0);
+        forge_space(&fleet, |all| {
+            all.retain(|(key, _)| *key != bad);
+            all.push((bad, value.clone()));
+            all.sort();
+        });
+        let found = all_findings(&fleet, 1 << 20);
+        assert!(
+            found.contains(&Finding::Mount(Fault::SpaceItem(bad))),
+            "{bad}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_the_journal_says_twice() {
+    let fleet = volume();
+    let sample = Sample::new(&fleet);
+    for _ in 0..2 {
+        sample.mounted.checkpoint().expect("a checkpoint");
+    }
+    let extent = sample
+        .mounted
+        .allocate(slot(0), Blocks(5), Blocks(5))
+        .expect("space");
+    let mut txn = sample.mounted.begin().expect("begun");
+    txn.take(extent).expect("taken");
+    txn.commit().expect("committed");
+    sample.mounted.sync().expect("durable");
+    drop(sample);
+    forge_space(&fleet, |all| {
+        for (_, value) in all.iter_mut().filter(|(key, _)| key.0[0] == 0) {
+            value.extend_from_slice(&(extent.start.0 as u16).to_le_bytes());
+            value.extend_from_slice(&0u16.to_le_bytes());
+        }
+    });
+    let found = all_findings(&fleet, 1 << 20);
+    assert!(
+        found.contains(&Finding::Mount(Fault::Space(extent))),
+        "{found:?}"
+    );
+    assert!(found.contains(&Finding::Unused(extent)), "{found:?}");
+}
+
+#[test]
+fn a_journal_with_a_hole() {
+    let fleet = volume();
+    let sample = Sample::new(&fleet);
+    sample.mounted.checkpoint().expect("a checkpoint");
+    let before = fleet.snapshot();
+    let files = sample.names.of(&sample.mounted, &sample.view);
+    for name in [b"x", b"y", b"z"] {
+        files.create(ROOT, name, &new(What::Regular)).expect("made");
+        sample.mounted.sync().expect("durable");
+    }
+    let journal = sample.mounted.parts()[0].journal;
+    drop(sample);
+    assert_eq!(all_findings(&fleet, 1 << 20), []);
+    // The first block that is new on both drives is the head of the first group.
+    let old = Fleet::start(1, &before);
+    for (drive, old) in fleet.drives().iter().zip(old.drives()) {
+        use embr_engine::env::Device as _;
+        for block in journal.start.0..journal.start.0 + journal.blocks.0 {
+            let at = Blocks(block).bytes().expect("a place");
+            let (mut now, mut then) = ([0; 4096], [0; 4096]);
+            drive.read(at, &mut now).expect("read");
+            old.read(at, &mut then).expect("read");
+            if now != then {
+                drive.write(at, &then).expect("written");
+                break;
+            }
+        }
+    }
+    let found = all_findings(&fleet, 1 << 20);
+    assert!(
+        matches!(found[..], [Finding::Mount(Fault::JournalLost(_))]),
+        "{found:?}"
+    );
+}

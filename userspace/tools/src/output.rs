@@ -17,6 +17,13 @@ pub fn complain(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// Writes a line over the last one on the terminal of standard error; an empty one takes it away.
+pub fn remark(line: fmt::Arguments<'_>) {
+    let mut err = io::stderr().lock();
+    let _ = write!(err, "\r\x1b[K{line}");
+    let _ = err.flush();
+}
+
 /// Text without a line's end, shown at once: a question.
 pub fn ask(text: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();

@@ -5,6 +5,7 @@
 use super::sections;
 use super::Section;
 use clap::Parser;
+use embr_engine::units::Bytes;
 use std::path::PathBuf;
 
 /// What stands below the options.
@@ -29,10 +30,11 @@ pub const SECTIONS: &[Section] = &[
 
 /// Check and repair an embrfs volume.
 ///
-/// Checks every superblock copy and every root of every device, and whether the devices make a volume. Damaged or
-/// old superblock copies are written again from the newest, damaged roots from their second copy. What a later
+/// Checks every superblock copy and every root of every device, and whether the devices make a volume. Then, from the
+/// newest root and the journal behind it, checks every copy of every node of every tree, that each block has one use and
+/// free space is what is left, and that inodes, names, links and directories agree with each other. Damaged or old superblock copies are written again from the newest, damaged roots from their second copy. What a later
 /// version of embrfs wrote is left alone. A volume in use is checked, but never repaired: mounted, or with a member
-/// that something else holds, or an image file under a loop device.
+/// that something else holds, or an image file under a loop device; of a mounted volume, trees and names are not checked.
 ///
 /// One device is enough: the others of its volume are found by UUID. Without -n, -p or -y, repairs are asked
 /// for on a terminal, and left undone elsewhere.
@@ -67,9 +69,17 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 
+    /// Show on a terminal how far the check is
+    #[arg(long)]
+    pub progress: bool,
+
+    /// Memory for the check, beside what free space takes (64 bytes for each MiB of the volume); with less it takes longer
+    #[arg(long, value_name = "BYTES", value_parser = super::mkfs::size, default_value = "256M")]
+    pub memory: Bytes,
+
     /// Progress to a file descriptor, as fsck(8) asks for; ignored
     #[arg(short = 'C', value_name = "FD", hide = true, num_args = 0..=1, require_equals = true)]
-    pub progress: Option<Option<i32>>,
+    pub progress_to: Option<Option<i32>>,
 
     /// Devices or image files of one volume
     #[arg(required = true, value_name = "DEVICE")]

@@ -152,7 +152,7 @@ fn uuid(text: &str) -> Result<Uuid, String> {
     }
 }
 
-fn size(text: &str) -> Result<Bytes, String> {
+pub(super) fn size(text: &str) -> Result<Bytes, String> {
     let wrong = || "a number of bytes, or one with K, M, G or T behind it".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match text

@@ -4,6 +4,7 @@
 
 use super::OPERATIONAL;
 use super::UNCORRECTED;
+use embr_engine::check::Counted;
 use embr_engine::units::Bytes;
 use embr_engine::units::Uuid;
 use embr_engine::volume::assemble::Standing;
@@ -45,6 +46,8 @@ pub(crate) struct Finding {
     pub(crate) text: String,
     pub(crate) mend: Mend,
     pub(crate) mended: bool,
+    /// Where it is in the volume, for programs.
+    pub(crate) at: Option<Value>,
 }
 
 /// All that was found.
@@ -55,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) volume: Option<String>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) notes: Vec<String>,
+    /// What was looked at of the contents; none where that could not be.
+    pub(crate) contents: Option<Counted>,
 }
 
 impl Finding {
@@ -87,6 +92,7 @@ impl Finding {
             "text": self.text,
             "repairable": self.repairable(),
             "corrected": self.mended,
+            "at": self.at,
         })
     }
 }
@@ -127,6 +133,7 @@ pub(crate) fn superblocks(device: usize, member: &Member) -> Vec<Finding> {
         text,
         mend,
         mended: false,
+        at: None,
     };
     member
         .copies
@@ -194,6 +201,7 @@ pub(crate) fn disagreements(volume: &Volume, members: &[Member], names: &[String
             ),
             mend: Mend::None,
             mended: false,
+ at: None,
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 
 //! fsck.embrfs: what is wrong with a volume's devices, each by itself and together, and how much of that can be mended.
 
+mod contents;
 mod findings;
 mod repair;
 mod roots;
@@ -65,6 +66,12 @@ fn run(args: Args) -> Result<u8, Failure> {
     let mut code = 0;
     if report.mendable() {
         code |= repair::repair(&args, &host, &paths, &mut report)?;
+    }
+    match &mounted {
+        Some(_) => report
+            .notes
+            .push("trees and names were not checked, as the volume is mounted".to_owned()),
+        None => contents::check(&args, &host, &paths, &mut report)?,
     }
     code |= report.code();
     tell(&args, &report, mounted.as_deref(), code);
@@ -158,6 +165,7 @@ fn unreadable(index: usize, device: &FileDevice, error: Error) -> Finding {
             Mend::None
         },
         mended: false,
+        at: None,
     }
 }
 
@@ -193,6 +201,7 @@ fn together(report: &mut Report, sound: &[Member], names: &[String]) {
                 text: error.explain(names).to_string(),
                 mend,
                 mended: false,
+                at: None,
             });
             report.volume_uuid = sound.first().map(|m| m.superblock.volume);
         }
@@ -222,6 +231,9 @@ fn tell(args: &Args, report: &Report, mounted: Option<&str>, code: u8) {
             "devices": report.names,
             "findings": report.findings.iter().map(|f| f.json(&report.names)).collect::<Vec<_>>(),
             "notes": report.notes,
+            "checked": report.contents.map(|c| json!({
+                "nodes": c.nodes, "inodes": c.inodes, "items": c.items, "passes": c.passes,
+            })),
         }));
         return;
     }
@@ -249,6 +261,14 @@ fn tell(args: &Args, report: &Report, mounted: Option<&str>, code: u8) {
             .names
             .iter()
             .for_each(|name| say!("  checked {name}"));
+        if let Some(c) = report.contents {
+            say!(
+                "  checked {} nodes, {} inodes with {} items",
+                c.nodes,
+                c.inodes,
+                c.items
+            );
+        }
     }
 }
 

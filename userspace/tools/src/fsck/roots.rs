@@ -36,6 +36,7 @@ pub(crate) fn check(
                     text,
                     mend,
                     mended: false,
+                    at: None,
                 });
             }
         }

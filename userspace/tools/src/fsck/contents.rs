@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is in the volume: the engine's check of trees, blocks and names, told with the paths of devices and files.
+
+use super::findings::Finding;
+use super::findings::Mend;
+use super::findings::Report;
+use super::open;
+use crate::cli::fsck::Args;
+use crate::failure::Failure;
+use crate::output;
+use embr_engine::check;
+use embr_engine::check::path;
+use embr_engine::check::Counted;
+use embr_engine::check::Depth;
+use embr_engine::check::Ended;
+use embr_engine::check::Observer;
+use embr_engine::check::Options;
+use embr_engine::check::Stage;
+use embr_engine::env::Environment;
+use embr_engine::format::member::Slot;
+use embr_engine::names::Files;
+use embr_engine::names::HashWidth;
+use embr_engine::names::Names;
+use embr_engine::names::View;
+use embr_engine::units::Bytes;
+use embr_engine::units::SnapshotId;
+use embr_engine::volume;
+use embr_engine::volume::assemble;
+use embr_engine::volume::assemble::Standing;
+use embr_engine::volume::Fault;
+use embr_engine::volume::Machine;
+use embr_engine::volume::Mounted;
+use embrfs_host::machine;
+use embrfs_host::machine::Process;
+use embrfs_host::machine::Slots;
+use embrfs_host::Host;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Findings of one kind that are told; of more there is the number.
+const MOST: u64 = 100;
+/// The largest node cache: trees are mostly read once.
+const CACHE: Bytes = Bytes(64 << 20);
+
+/// Where findings go.
+struct Told<'t, M> {
+    files: Option<Files<'t, M>>,
+    /// Which of the paths is in which slot.
+    devices: &'t BTreeMap<Slot, usize>,
+    findings: Vec<Finding>,
+    notes: Vec<String>,
+    /// How many there are of each kind.
+    kinds: BTreeMap<&'static str, u64>,
+    progress: Option<Instant>,
+}
+
+impl<M: Machine> Observer for Told<'_, M> {
+    fn found(&mut self, what: &check::Finding) {
+        let count = self.kinds.entry(what.kind()).or_default();
+        *count += 1;
+        if *count > MOST {
+            return;
+        }
+        if !what.is_damage() {
+            self.notes.push(what.to_string());
+            return;
+        }
+        let inode = what.inode();
+        let files = self.files.zip(inode);
+        let path = files.and_then(|(files, number)| path::of(files, number).ok().flatten());
+        let path = path.map(|path| String::from_utf8_lossy(&path).escape_debug().to_string());
+        let text = match &path {
+            Some(path) => format!("{what} ({path})"),
+            None => what.to_string(),
+        };
+        let place = json!({
+            "kind": what.kind(),
+            "slot": what.device().map(Slot::index),
+            "block": what.block().map(|b| b.0),
+            "tree": what.tree().map(|t| t.0),
+            "key": what.key().map(|k| k.to_string()),
+            "inode": inode.map(|n| n.0),
+            "path": path,
+        });
+        self.findings.push(Finding {
+            device: what
+                .device()
+                .and_then(|slot| self.devices.get(&slot).copied()),
+            text,
+            mend: Mend::None,
+            mended: false,
+            at: Some(place),
+        });
+    }
+
+    fn at(&mut self, stage: Stage, counted: &Counted) -> bool {
+        let due = |last: &Instant| last.elapsed() > Duration::from_millis(200);
+        if self.progress.as_ref().is_some_and(due) {
+            self.progress = Some(Instant::now());
+            match stage {
+                Stage::Nodes => output::remark(format_args!(
+                    "pass {}: {} nodes",
+                    counted.passes, counted.nodes
+                )),
+                Stage::Names => output::remark(format_args!(
+                    "names: {} inodes, {} items",
+                    counted.inodes, counted.items
+                )),
+            }
+        }
+        true
+    }
+}
+
+/// Checks what the volume holds, if its devices make one.
+pub(super) fn check(
+    args: &Args,
+    host: &Host,
+    paths: &[PathBuf],
+    report: &mut Report,
+) -> Result<(), Failure> {
+    // Devices that say nothing of use were told of.
+    let mut devices = Vec::new();
+    let mut members = Vec::new();
+    let mut indices = Vec::new();
+    for (index, path) in paths.iter().enumerate() {
+        let device = open(path)?;
+        if let Ok(member) = volume::probe(&device, host.hasher()) {
+            devices.push(device);
+            members.push(member);
+            indices.push(index);
+        }
+    }
+    let Ok(assembled) = assemble(&members) else {
+        return Ok(());
+    };
+    let mut by_slot = BTreeMap::new();
+    for seat in assembled.seats() {
+        if let Standing::Current(index) = seat.standing {
+            by_slot.extend(indices.get(index).map(|path| (seat.entry.slot, *path)));
+        }
+    }
+    let cache = Bytes(args.memory.0 / 4).min(CACHE);
+    machine::fetch_journals(devices.iter().zip(&members));
+    let process = Process::new(Slots::of_volume(&assembled, &devices), host, |_| {});
+    let mut faults = Vec::new();
+    let mounted = Mounted::inspect(process, &assembled, &members, cache, &mut |why| {
+        faults.push(why);
+    });
+    let mounted = match mounted {
+        Ok(mounted) => mounted,
+        Err(why) => {
+            report.findings.push(ended(Ended::from(why)));
+            return Ok(());
+        }
+    };
+    let view = View::first();
+    let Ok(names) = Names::try_new(HashWidth::Full) else {
+        report.findings.push(ended(Ended::NoMemory));
+        return Ok(());
+    };
+    let files = names.of(&mounted, &view);
+    let mut told = Told {
+        files: Some(files),
+        devices: &by_slot,
+        findings: Vec::new(),
+        notes: Vec::new(),
+        kinds: BTreeMap::new(),
+        progress: (args.progress && io::stderr().is_terminal()).then(Instant::now),
+    };
+    for why in faults {
+        told.found(&check::Finding::Mount(why));
+    }
+    let options = Options {
+        memory: Bytes(args.memory.0.saturating_sub(cache.0)),
+        depth: Depth::Copies,
+        snapshots: &[SnapshotId::FIRST],
+        held: &[],
+    };
+    let checked = check::check(&mounted, Some(files), &options, &mut told);
+    if told.progress.is_some() {
+        output::remark(format_args!(""));
+    }
+    for (kind, count) in told.kinds.iter().filter(|(_, count)| **count > MOST) {
+        told.notes
+            .push(format!("{} more of kind {kind}", count - MOST));
+    }
+    report.findings.append(&mut told.findings);
+    report.notes.append(&mut told.notes);
+    match checked {
+        Ok(counted) => report.contents = Some(counted),
+        Err(why) => report.findings.push(ended(why)),
+    }
+    Ok(())
+}
+
+/// The check could not go on.
+fn ended(why: Ended) -> Finding {
+    let mend = match why {
+        Ended::NoMemory | Ended::Interrupted => Mend::Operational,
+        Ended::Fault(Fault::NoMemory) => Mend::Operational,
+        Ended::Fault(_) => Mend::None,
+    };
+    Finding {
+        device: None,
+        text: format!("trees and names could not be checked: {why}"),
+        mend,
+        mended: false,
+        at: None,
+    }
+}

@@ -138,3 +138,85 @@ fn a_manual_page_for_every_tool() {
     let text = std::fs::read_to_string(man.join("mkfs.embrfs.8")).unwrap();
     assert!(text.contains(".SH EXAMPLES") && text.contains(".SH EXIT STATUS"));
 }
+
+#[test]
+fn dump_of_trees_and_blocks() {
+    let dir = Dir::new();
+    let devices = dir.images(2, 32);
+    mkfs(&["-q", "--root-owner", "7:8"], &devices).expect(0);
+    let items = admin(&["dump", "items", "names"], &devices).expect(0).out;
+    assert!(
+        items.contains("directory, mode 0755, 2 links, owner 7:8"),
+        "{items}"
+    );
+    let root = admin(
+        &["dump", "items", "names", "--inode", "1", "--json"],
+        &devices,
+    )
+    .expect(0)
+    .json();
+    assert_eq!(root["items"].as_array().unwrap().len(), 1);
+    let none = admin(&["dump", "items", "names", "--from", "2"], &devices).expect(0);
+    assert_eq!(none.out, "");
+    admin(&["dump", "items", "9"], &devices).expect(3);
+    admin(&["dump", "items", "names", "--from", "x"], &devices).expect(2);
+
+    let nodes = admin(&["dump", "nodes", "names", "--json"], &devices)
+        .expect(0)
+        .json();
+    let place = &nodes["nodes"][0]["places"][0];
+    let device = &devices[place["slot"].as_u64().unwrap() as usize];
+    let block = place["block"].as_u64().unwrap();
+    let shown = admin(&["dump", "node", &block.to_string()], &[device.clone()])
+        .expect(0)
+        .out;
+    assert!(shown.contains("owner 7:8"), "{shown}");
+    admin(&["dump", "node", "3"], &[device.clone()]).expect(3);
+    admin(&["dump", "node", "99999999999999999"], &[device.clone()]).expect(3);
+
+    let mut in_order = devices.clone();
+    in_order.sort_by_key(|d| d != device);
+    for (at, what) in [
+        (block + 2, "a node of tree 2"),
+        (0, "system area 0"),
+        (2304, "the journal"),
+        (8000, "free, says free space"),
+        (1 << 40, "beyond the end"),
+    ] {
+        let text = admin(&["dump", "block", &at.to_string()], &in_order)
+            .expect(0)
+            .out;
+        assert!(text.contains(what), "block {at}: {text}");
+    }
+    // All copies of the node are bad: it is told, and nothing fails.
+    for place in nodes["nodes"][0]["places"].as_array().unwrap() {
+        let device = &devices[place["slot"].as_u64().unwrap() as usize];
+        rot(device, place["block"].as_u64().unwrap() * 4096 + 200);
+    }
+    let lost = admin(&["dump", "nodes", "names"], &devices).expect(1).out;
+    assert!(lost.contains("lost: tree 2"), "{lost}");
+    let lost = admin(&["dump", "items", "names"], &devices).expect(1).out;
+    assert!(lost.contains("lost: tree 2"), "{lost}");
+}
+
+#[test]
+fn dump_of_the_journal() {
+    let dir = Dir::new();
+    let devices = dir.images(1, 32);
+    mkfs(&["-q"], &devices).expect(0);
+    let text = admin(&["dump", "journal", "--records"], &devices)
+        .expect(0)
+        .out;
+    assert!(text.contains("in the root"), "{text}");
+    assert!(text.contains("inode 1, snapshot 1: directory"), "{text}");
+    assert!(text.contains("hold nodes from generation 3 on"), "{text}");
+    let groups = admin(&["dump", "journal", "--json"], &devices)
+        .expect(0)
+        .json();
+    assert_eq!(groups["start"], 2304);
+    let first = &groups["groups"][0];
+    // Its records are not what they were, and nobody needs them.
+    rot(&devices[0], first["block"].as_u64().unwrap() * 4096 + 300);
+    let text = admin(&["dump", "journal"], &devices).expect(0).out;
+    assert!(text.contains("checksum mismatch"), "{text}");
+}

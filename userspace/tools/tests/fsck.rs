@@ -6,9 +6,23 @@ mod common;
 
 use common::*;
 use embr_engine::env::Environment;
+use embr_engine::format::member::Slot;
+use embr_engine::format::pointer::Pointer;
 use embr_engine::format::seal;
 use embr_engine::units::Bytes;
+use embr_engine::units::TreeId;
+use embr_engine::units::Uuid;
+use embr_engine::volume::assemble;
+use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::SPACE;
+use embr_engine::volume::probe;
+use embr_engine::volume::recover::Options;
+use embr_engine::volume::Mounted;
+use embrfs_host::machine::Process;
+use embrfs_host::machine::Slots;
 use embrfs_host::Host;
+use embrfs_host::WritableFileDevice;
+use embrfs_sim::forge;
 
 /// Superblock copies of a device above 1 GiB.
 const COPIES: [u64; 3] = [64 << 10, (8 << 20) + (64 << 10), (1 << 30) + (64 << 10)];
@@ -280,4 +294,130 @@ fn looking_changes_nothing() {
     fsck(&["--json"], &devices).expect(4);
     admin(&["status"], &devices).expect(0);
     assert_eq!(std::fs::read(&devices[0]).unwrap(), before);
+}
+
+fn opened(devices: &[String]) -> Vec<(Slot, WritableFileDevice)> {
+    let open = |path: &String| WritableFileDevice::open(path.as_ref()).unwrap();
+    let numbered = (0..).map(|n| Slot::new(n).unwrap());
+    numbered.zip(devices.iter().map(open)).collect()
+}
+
+/// Where the top of a tree is.
+fn top(devices: &[String], tree: TreeId) -> Pointer {
+    let mut found = None;
+    let mut look = |_: Slot, _: &mut _, bases: &mut Vec<embr_engine::tree::Base>| {
+        let base = bases.iter().find(|b| b.tree == tree);
+        found = base.and_then(|b| b.top);
+    };
+    forge::forge(&opened(devices), &mut |_, _| {}, &mut look).unwrap();
+    found.unwrap().pointer
+}
+
+fn uuid(devices: &[String]) -> Uuid {
+    let (_, device) = &opened(devices)[0];
+    let member = probe(device, Host::new().unwrap().hasher()).unwrap();
+    member.superblock.volume
+}
+
+/// Changes the entries of a tree's only leaf.
+fn change(
+    devices: &[String],
+    tree: TreeId,
+    mut edit: impl FnMut(&mut Vec<(embr_engine::tree::Key, Vec<u8>)>),
+) {
+    let volume = uuid(devices);
+    let mut leaf = |spot: forge::Spot, bytes: &mut Vec<u8>| {
+        if spot.tree == tree {
+            forge::entries(bytes, volume, &mut edit);
+        }
+    };
+    forge::forge(&opened(devices), &mut leaf, &mut |_, _, _| {}).unwrap();
+}
+
+/// Mounts the volume and unmounts it: the nodes of its first roots come into the free space of the next.
+fn remount(devices: &[String]) {
+    let host = Host::new().unwrap();
+    let opened: Vec<WritableFileDevice> = opened(devices).into_iter().map(|(_, d)| d).collect();
+    let probed = opened.iter().map(|d| probe(d, host.hasher()).unwrap());
+    let members: Vec<_> = probed.collect();
+    let volume = assemble(&members).unwrap();
+    let process = Process::new(Slots::of_volume(&volume, &opened), &host, |_| {});
+    let options = Options {
+        read_only: false,
+        cache: Bytes(1 << 20),
+        dirty: Bytes(1 << 20),
+    };
+    let mounted = Mounted::open(process, &volume, &members, options).unwrap();
+    mounted.close().unwrap();
+}
+
+#[test]
+fn damaged_nodes_are_found_with_their_devices() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+1", 32);
+    let clean = fsck(&["-n", "--json"], &devices).expect(0).json();
+    assert_eq!(clean["checked"]["nodes"], 1);
+    let mut found = Vec::new();
+    for place in top(&devices, NAMES).places.iter() {
+        let device = &devices[place.device.index()];
+        rot(device, place.block.bytes().unwrap().0 + 5000);
+        let done = fsck(&["-y", "--json"], &devices).expect(4).json();
+        if found.is_empty() {
+            assert_eq!(done["findings"][0]["device"], device.as_str(), "{done}");
+            assert_eq!(done["findings"][0]["at"]["block"], place.block.0);
+        }
+        assert_eq!(done["findings"][0]["at"]["tree"], NAMES.0);
+        found.push(done["findings"][0]["at"]["kind"].clone());
+        assert_eq!(done["findings"].as_array().unwrap().len(), 1, "{done}");
+    }
+    assert_eq!(found, ["copy", "lost"]);
+}
+
+#[test]
+fn what_is_wrong_with_names_is_told_with_paths() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 32);
+    change(&devices, NAMES, |all| {
+        let (_, inode) = all.iter_mut().find(|(key, _)| key.0[0] == 1).unwrap();
+        // Its number of entries.
+        inode[24] = 9;
+    });
+    let done = fsck(&["-n", "--json"], &devices).expect(4).json();
+    let at = &done["findings"][0]["at"];
+    assert_eq!(
+        (&at["inode"], &at["path"]),
+        (&1.into(), &"/".into()),
+        "{done}"
+    );
+    let text = fsck(&["-n"], &devices).expect(4).out;
+    assert!(text.contains("counts 9 entries, but has 0 (/)"), "{text}");
+    change(&devices, NAMES, |all| all.retain(|(key, _)| key.0[0] == 0));
+    let text = fsck(&["-n"], &devices).expect(4).out;
+    assert!(text.contains("no root directory"), "{text}");
+}
+
+#[test]
+fn wrong_free_space_is_told_in_any_memory() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 600);
+    for memory in ["1", "4K", "8K", "1M"] {
+        let done = fsck(&["-n", "--json", "--memory", memory], &devices)
+            .expect(0)
+            .json();
+        let passes = done["checked"]["passes"].as_u64().unwrap();
+        assert_eq!(passes > 1, memory != "1M", "{done}");
+    }
+    fsck(&["-n", "--progress"], &devices).expect(0);
+    remount(&devices);
+    change(&devices, SPACE, |all| {
+        let (_, value) = all.iter_mut().find(|(key, _)| key.0[1] == 0).unwrap();
+        value.extend_from_slice(&9000u16.to_le_bytes());
+        value.extend_from_slice(&4u16.to_le_bytes());
+    });
+    for memory in ["1", "1M"] {
+        let text = fsck(&["-n", "--memory", memory], &devices).expect(4).out;
+        let told = "blocks 9000 to 9004 of the device in slot 0 are said to be in use";
+        assert!(text.contains(told), "{text}");
+    }
+    fsck(&["-n", "--memory", "some"], &devices).expect(16);
 }

@@ -426,34 +426,13 @@ impl Space {
         };
         let index = usize::try_from(index).map_err(|_| bad)?;
         let group = device.groups.get_mut(index).ok_or(bad)?;
-        let (kind, rest) = value.split_first().ok_or(bad)?;
         if zero != 0 {
             return Err(bad);
         }
+        let used = parse(value, group.used.length())?.ok_or(bad)?;
         let before = group.used.count();
-        match *kind {
-            BITMAP if rest.len() as u64 == group.used.length().div_ceil(8) => {
-                for (n, byte) in rest.iter().enumerate() {
-                    for bit in 0..8u64 {
-                        if byte.wrapping_shr(bit as u32) & 1 != 0 {
-                            let at = (n as u64).saturating_mul(8).saturating_add(bit);
-                            group.used.set(at, 1);
-                        }
-                    }
-                }
-            }
-            RUNS if rest.len() % 4 == 0 => {
-                for pair in rest.chunks_exact(4) {
-                    let [a, b, c, d] = *pair else { return Err(bad) };
-                    let begin = u64::from(u16::from_le_bytes([a, b]));
-                    let length = u64::from(u16::from_le_bytes([c, d])).saturating_add(1);
-                    if begin.saturating_add(length) > group.used.length() {
-                        return Err(bad);
-                    }
-                    group.used.set(begin, length);
-                }
-            }
-            _ => return Err(bad),
+        for (begin, length) in used.runs() {
+            group.used.set(begin, length);
         }
         let more = group.used.count().saturating_sub(before);
         device.unused = device.unused.saturating_sub(more);
@@ -642,6 +621,36 @@ impl Space {
             .and_then(|d| d.groups.get((block.0 / GROUP) as usize));
         group.is_none_or(|g| g.used.is_set(block.0 % GROUP))
     }
+}
+
+/// Which blocks of a group of so many are used, as its item says; none where that makes no sense.
+pub fn parse(value: &[u8], length: u64) -> Result<Option<Bits>, NoMem> {
+    let Some((kind, rest)) = value.split_first() else {
+        return Ok(None);
+    };
+    let mut used = Bits::try_new(length)?;
+    match *kind {
+        BITMAP if rest.len() as u64 == length.div_ceil(8) => {
+            for (n, byte) in (0u64..).zip(rest) {
+                for bit in (0..8u64).filter(|bit| byte.wrapping_shr(*bit as u32) & 1 != 0) {
+                    used.set(n.saturating_mul(8).saturating_add(bit), 1);
+                }
+            }
+        }
+        RUNS if rest.len() % 4 == 0 => {
+            for pair in rest.chunks_exact(4) {
+                let [a, b, c, d] = *pair else { return Ok(None) };
+                let begin = u64::from(u16::from_le_bytes([a, b]));
+                let count = u64::from(u16::from_le_bytes([c, d])).saturating_add(1);
+                if begin.saturating_add(count) > length {
+                    return Ok(None);
+                }
+                used.set(begin, count);
+            }
+        }
+        _ => return Ok(None),
+    }
+    Ok(Some(used))
 }
 
 fn encode(used: &Bits) -> Result<Vec<u8>, NoMem> {

@@ -4,13 +4,19 @@
 
 mod devices;
 mod dump;
+mod journal;
 mod status;
+mod trees;
 
 use crate::cli::admin::Action;
 use crate::cli::admin::Args;
 use crate::cli::admin::Dump;
 use crate::failure::Failure;
 use crate::program;
+use embr_engine::names::Item;
+use embr_engine::tree::Key;
+use embr_engine::tree::Range;
+use embr_engine::units::InodeNo;
 use embrfs_host::device::Claim;
 use embrfs_host::FileDevice;
 use embrfs_host::Host;
@@ -37,14 +43,37 @@ fn run(args: Args) -> Result<u8, Failure> {
     match &args.action {
         Action::Status { path } => status::run(path.as_deref(), args.json, &host),
         Action::Devices { devices } => devices::run(devices, args.json, &host),
-        Action::Dump {
-            what:
-                Dump::Super {
-                    copy,
-                    roots,
-                    device,
+        Action::Dump { what } => dump(what, args.json, &host),
+    }
+}
+
+fn dump(what: &Dump, json: bool, host: &Host) -> Result<u8, Failure> {
+    match what {
+        Dump::Super {
+            copy,
+            roots,
+            device,
+        } => dump::run(device, *copy, *roots, json, host),
+        Dump::Journal { records, device } => journal::run(device, *records, json, host),
+        Dump::Nodes { tree, devices } => trees::nodes(*tree, devices, json, host),
+        Dump::Items {
+            tree,
+            from,
+            to,
+            inode,
+            devices,
+        } => {
+            let range = match inode {
+                Some(number) => Item::all(InodeNo(*number)),
+                None => Range {
+                    first: from.unwrap_or(Key::MIN),
+                    last: to.unwrap_or(Key::MAX),
                 },
-        } => dump::run(device, *copy, *roots, args.json, &host),
+            };
+            trees::items(*tree, range, devices, json, host)
+        }
+        Dump::Node { block, device } => trees::node(*block, device, json, host),
+        Dump::Block { block, devices } => trees::block(*block, devices, json, host),
     }
 }
 

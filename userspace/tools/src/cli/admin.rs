@@ -6,6 +6,10 @@ use super::sections;
 use super::Section;
 use clap::Parser;
 use clap::Subcommand;
+use embr_engine::tree::Key;
+use embr_engine::units::TreeId;
+use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::SPACE;
 use std::path::PathBuf;
 
 /// What stands below the options.
@@ -15,7 +19,9 @@ pub const SECTIONS: &[Section] = &[
         "embrfs-admin devices                   every embrfs device of this machine, by volume\n\
          embrfs-admin status                    every mounted volume\n\
          embrfs-admin status /mnt               the one mounted there\n\
-         embrfs-admin dump super /dev/vdb       what the superblock of a device says",
+         embrfs-admin dump super /dev/vdb       what the superblock of a device says\n\
+         embrfs-admin dump items names --inode 1 /dev/vdb   what the root directory has\n\
+         embrfs-admin dump block 2309 /dev/vdb  what a block is used for",
     ),
     (
         "Exit status",
@@ -82,4 +88,107 @@ pub enum Dump {
         #[arg(value_name = "DEVICE")]
         device: PathBuf,
     },
+    /// The journal of a device: its groups, in the order of their numbers
+    Journal {
+        /// The records of each group as well
+        #[arg(long)]
+        records: bool,
+        /// A device or image file
+        #[arg(value_name = "DEVICE")]
+        device: PathBuf,
+    },
+    /// The nodes of a tree, as the newest root has it
+    Nodes {
+        /// Which tree: space or names, or its number
+        #[arg(value_name = "TREE", value_parser = tree)]
+        tree: TreeId,
+        /// Devices or image files of one volume; of one device, the others are found
+        #[arg(value_name = "DEVICE", required = true)]
+        devices: Vec<PathBuf>,
+    },
+    /// The items of a tree and what they mean, with what the journal made of them
+    Items {
+        /// Which tree: space or names, or its number
+        #[arg(value_name = "TREE", value_parser = tree)]
+        tree: TreeId,
+        /// From this key on: three hexadecimal numbers, as in 1:0:0; what is left out is 0
+        #[arg(long, value_name = "KEY", value_parser = first_key)]
+        from: Option<Key>,
+        /// Up to this key; what is left out is the highest that there is
+        #[arg(long, value_name = "KEY", value_parser = last_key)]
+        to: Option<Key>,
+        /// Only those of this inode
+        #[arg(long, value_name = "N", conflicts_with_all = ["from", "to"])]
+        inode: Option<u64>,
+        /// Devices or image files of one volume; of one device, the others are found
+        #[arg(value_name = "DEVICE", required = true)]
+        devices: Vec<PathBuf>,
+    },
+    /// The node that lies at a block, whether any tree has it or not
+    Node {
+        /// The block
+        #[arg(value_name = "BLOCK")]
+        block: u64,
+        /// A device or image file
+        #[arg(value_name = "DEVICE")]
+        device: PathBuf,
+    },
+    /// What a block is used for
+    Block {
+        /// The block
+        #[arg(value_name = "BLOCK")]
+        block: u64,
+        /// The device that it is on, and others of its volume; without them, they are found
+        #[arg(value_name = "DEVICE", required = true)]
+        devices: Vec<PathBuf>,
+    },
+}
+
+fn tree(text: &str) -> Result<TreeId, String> {
+    match text {
+        "space" => Ok(SPACE),
+        "names" => Ok(NAMES),
+        number => number
+            .parse()
+            .map(TreeId)
+            .map_err(|_| "space, names, or a number from 0 to 255".to_owned()),
+    }
+}
+
+fn key(text: &str, missing: u64) -> Result<Key, String> {
+    let mut key = [missing; 3];
+    let mut places = key.iter_mut();
+    for part in text.split(':') {
+        let number = u64::from_str_radix(part.trim_start_matches("0x"), 16);
+        match (places.next(), number) {
+            (Some(place), Ok(number)) => *place = number,
+            _ => return Err("up to three hexadecimal numbers, as in 1:0:0".to_owned()),
+        }
+    }
+    Ok(Key(key))
+}
+
+fn first_key(text: &str) -> Result<Key, String> {
+    key(text, 0)
+}
+
+fn last_key(text: &str) -> Result<Key, String> {
+    key(text, u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys() {
+        assert_eq!(first_key("1:0x2"), Ok(Key([1, 2, 0])));
+        assert_eq!(last_key("ff"), Ok(Key([255, u64::MAX, u64::MAX])));
+        for bad in ["", "1:2:3:4", "g", "1::2", "-1", "11111111111111111"] {
+            assert!(first_key(bad).is_err(), "{bad}");
+        }
+        assert_eq!(tree("names"), Ok(NAMES));
+        assert_eq!(tree("7"), Ok(TreeId(7)));
+        assert!(tree("name").is_err());
+    }
 }

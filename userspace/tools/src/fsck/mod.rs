@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::output;
 use crate::program;
 use crate::say;
+use crate::whole;
 use embr_engine::env::Environment;
 use embr_engine::error::Error;
 use embr_engine::error::Kind;
@@ -22,10 +23,8 @@ use embr_engine::volume::assemble;
 use embr_engine::volume::Member;
 use embrfs_host::busy;
 use embrfs_host::device::Claim;
-use embrfs_host::scan;
 use embrfs_host::FileDevice;
 use embrfs_host::Host;
-use embrfs_host::Identity;
 use findings::Finding;
 use findings::Mend;
 use findings::Report;
@@ -80,27 +79,9 @@ fn run(args: Args) -> Result<u8, Failure> {
 
 /// The devices named, and the others of their volume.
 fn all_paths(args: &Args, host: &Host) -> Result<Vec<PathBuf>, Failure> {
-    let mut paths: Vec<PathBuf> = Vec::new();
-    let mut known: Vec<Identity> = Vec::new();
-    for path in &args.devices {
-        let identity = Identity::of(path)
-            .map_err(|e| Failure::new(OPERATIONAL, "device", format!("{}: {e}", path.display())))?;
-        if !known.contains(&identity) {
-            known.push(identity);
-            paths.push(path.clone());
-        }
-    }
-    if let ([only], false) = (paths.as_slice(), args.only) {
-        let volume = open(only)
-            .ok()
-            .and_then(|device| volume::probe(&device, host.hasher()).ok())
-            .map(|member| member.superblock.volume);
-        if let Some(volume) = volume {
-            let others = scan::complete(volume, &known, host.hasher());
-            paths.extend(others.iter().map(|f| f.device.path().to_owned()));
-        }
-    }
-    Ok(paths)
+    whole::paths(&args.devices, args.only, host).map_err(|(path, why)| {
+        Failure::new(OPERATIONAL, "device", format!("{}: {why}", path.display()))
+    })
 }
 
 pub(crate) fn open(path: &Path) -> Result<FileDevice, Failure> {

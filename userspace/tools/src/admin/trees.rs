@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `embrfs-admin dump` of what is in a volume: nodes and items of trees, and what a block is used for. What is damaged is told, and it
+//! goes on behind it.
+
+use super::open;
+use super::FAILED;
+use super::TROUBLE;
+use crate::failure::Failure;
+use crate::items;
+use crate::output;
+use crate::say;
+use crate::whole::Whole;
+use embr_engine::check::block;
+use embr_engine::env::Device;
+use embr_engine::env::Environment;
+use embr_engine::format::journal::Extent;
+use embr_engine::format::member::Slot;
+use embr_engine::format::node::Node;
+use embr_engine::format::node::NODE_SIZE;
+use embr_engine::format::pointer::Pointer;
+use embr_engine::tree::check;
+use embr_engine::tree::check::Depth;
+use embr_engine::tree::check::Visitor;
+use embr_engine::tree::Range;
+use embr_engine::tree::TreeError;
+use embr_engine::units::Blocks;
+use embr_engine::units::Bytes;
+use embr_engine::units::TreeId;
+use embr_engine::volume;
+use embr_engine::volume::assemble::Standing;
+use embr_engine::volume::Fault;
+use embr_engine::volume::Machine;
+use embr_engine::volume::Mounted;
+use embrfs_host::machine;
+use embrfs_host::machine::Process;
+use embrfs_host::machine::Slots;
+use embrfs_host::Host;
+use serde_json::json;
+use serde_json::Value;
+use std::fmt::Display;
+use std::path::Path;
+use std::path::PathBuf;
+
+const CACHE: Bytes = Bytes(16 << 20);
+
+fn failed(why: &dyn Display) -> Failure {
+    Failure::new(FAILED, "volume", why.to_string())
+}
+
+/// Mounts the volume to look at it, and says on standard error what is wrong with it already.
+fn inspected<'w>(
+    whole: &'w Whole,
+    host: &'w Host,
+) -> Result<(Mounted<impl Machine + 'w>, bool), Failure> {
+    machine::fetch_journals(whole.devices.iter().zip(&whole.members));
+    let process = Process::new(
+        Slots::of_volume(&whole.volume, &whole.devices),
+        host,
+        |_| {},
+    );
+    let mut is_sound = true;
+    let mut tell = |why: Fault| {
+        is_sound = false;
+        crate::complain!("{why}");
+    };
+    let mounted = Mounted::inspect(process, &whole.volume, &whole.members, CACHE, &mut tell)
+        .map_err(|why| failed(&why))?;
+    Ok((mounted, is_sound))
+}
+
+fn places(pointer: &Pointer) -> Vec<Value> {
+    let each = pointer.places.iter();
+    each.map(|p| json!({ "slot": p.device.index(), "block": p.block.0 }))
+        .collect()
+}
+
+fn places_text(pointer: &Pointer) -> String {
+    let each = pointer.places.iter();
+    each.map(|p| format!("{}:{}", p.device.index(), p.block))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Lines or documents, as they come.
+struct Out {
+    as_json: bool,
+    rows: Vec<Value>,
+    is_sound: bool,
+}
+
+impl Out {
+    fn row(&mut self, text: impl FnOnce() -> String, value: impl FnOnce() -> Value) {
+        if self.as_json {
+            self.rows.push(value());
+        } else {
+            say!("{}", text());
+        }
+    }
+
+    fn end(self, name: &str) -> u8 {
+        if self.as_json {
+            let mut document = json!({ "ok": true, "sound": self.is_sound });
+            if let Some(object) = document.as_object_mut() {
+                object.insert(name.to_owned(), Value::Array(self.rows));
+            }
+            output::document(&document);
+        }
+        match self.is_sound {
+            true => 0,
+            false => TROUBLE,
+        }
+    }
+}
+
+impl Visitor for Out {
+    fn node(&mut self, pointer: &Pointer, node: &Node) -> Result<(), TreeError> {
+        let range = node.range();
+        self.row(
+            || {
+                format!(
+                    "{:indent$}level {}, {} entries, {} bytes, keys {} to {}, generation {}, at {}",
+                    "",
+                    node.level(),
+                    node.count(),
+                    node.used(),
+                    range.first,
+                    range.last,
+                    pointer.generation,
+                    places_text(pointer),
+                    indent = usize::from(15u8.saturating_sub(node.level().0)),
+                )
+            },
+            || {
+                json!({
+                    "level": node.level().0, "entries": node.count(), "bytes": node.used(),
+                    "first": range.first.to_string(), "last": range.last.to_string(),
+                    "generation": pointer.generation.0, "places": places(pointer),
+                })
+            },
+        );
+        Ok(())
+    }
+
+    fn copy(&mut self, why: &TreeError) -> Result<(), TreeError> {
+        self.is_sound = false;
+        self.row(
+            || format!("bad copy: {why}"),
+            || json!({ "copy": why.to_string() }),
+        );
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+        self.is_sound = false;
+        self.row(
+            || format!("lost: {why}"),
+            || json!({ "lost": why.to_string() }),
+        );
+        Ok(())
+    }
+
+    fn under_full(&mut self, _: &Pointer, _: &Node) -> Result<(), TreeError> {
+        Ok(())
+    }
+}
+
+pub(super) fn nodes(
+    tree: TreeId,
+    devices: &[PathBuf],
+    as_json: bool,
+    host: &Host,
+) -> Result<u8, Failure> {
+    let whole = Whole::open(devices, host, FAILED)?;
+    let (mounted, is_sound) = inspected(&whole, host)?;
+    let mut out = Out {
+        as_json,
+        rows: Vec::new(),
+        is_sound,
+    };
+    let base = mounted.bases().find(|b| b.tree == tree);
+    let base = base.ok_or_else(|| failed(&format_args!("there is no tree {tree}")))?;
+    check::check(mounted.nodes(), &base, Depth::Copies, &mut out).map_err(|why| failed(&why))?;
+    Ok(out.end("nodes"))
+}
+
+pub(super) fn items(
+    tree: TreeId,
+    range: Range,
+    devices: &[PathBuf],
+    as_json: bool,
+    host: &Host,
+) -> Result<u8, Failure> {
+    let whole = Whole::open(devices, host, FAILED)?;
+    let (mounted, is_sound) = inspected(&whole, host)?;
+    let mut out = Out {
+        as_json,
+        rows: Vec::new(),
+        is_sound,
+    };
+    let mut from = Some(range.first).filter(|first| *first <= range.last);
+    while let Some(first) = from.take() {
+        let last = range.last;
+        let scan = mounted.scan(tree, Range { first, last });
+        let mut scan = scan.ok_or_else(|| failed(&format_args!("there is no tree {tree}")))?;
+        loop {
+            match scan.next() {
+                Ok(Some((key, value))) => {
+                    let said = items::meaning(tree, key, &value);
+                    out.row(
+                        || format!("{key}  {said}"),
+                        || json!({ "key": key.to_string(), "bytes": value.len(), "meaning": said }),
+                    );
+                }
+                Ok(None) => break,
+                Err(why @ (TreeError::Io(spot, _) | TreeError::Corrupt(spot, _))) => {
+                    // Behind what is lost with the node, or there is nothing more.
+                    from = (spot.range.last.next()).filter(|next| *next > first && *next <= last);
+                    out.is_sound = false;
+                    out.row(
+                        || format!("lost: {why}"),
+                        || json!({ "lost": why.to_string() }),
+                    );
+                    break;
+                }
+                Err(why) => return Err(failed(&why)),
+            }
+        }
+    }
+    Ok(out.end("items"))
+}
+
+/// The node that lies at a block, as it says itself.
+pub(super) fn node(block: u64, path: &Path, as_json: bool, host: &Host) -> Result<u8, Failure> {
+    let device = open(path)?;
+    let member = volume::probe(&device, host.hasher());
+    let member = member.map_err(|why| failed(&device.explain(&why)))?;
+    let at = Blocks(block).bytes();
+    let at = at.ok_or_else(|| failed(&format_args!("there is no block {block}")))?;
+    let mut bytes = embr_rt::Vec::zeroed(NODE_SIZE).map_err(|_| failed(&"out of memory"))?;
+    device
+        .read(at, &mut bytes)
+        .map_err(|why| failed(&device.explain(&why)))?;
+    let node = Node::parse(host.hasher(), bytes, member.superblock.volume)
+        .map_err(|why| failed(&format_args!("{}: block {block}: {why}", path.display())))?;
+    let mut out = Out {
+        as_json,
+        rows: Vec::new(),
+        is_sound: true,
+    };
+    let stamp = *node.stamp();
+    out.row(
+        || format!("tree {}, epoch {}", stamp.tree, stamp.epoch),
+        || json!({ "tree": stamp.tree.0, "epoch": stamp.epoch.to_string() }),
+    );
+    let pointer = node.pointer();
+    // Cannot fail.
+    let _ = out.node(&pointer, &node);
+    for n in 0..node.count() {
+        if let Some(child) = node.child(n) {
+            let Range { first, last } = child.range;
+            let pointer = child.pointer;
+            out.row(
+                || {
+                    format!(
+                        "{first}  child up to {last}, generation {}, at {}",
+                        pointer.generation,
+                        places_text(&pointer)
+                    )
+                },
+                || {
+                    json!({
+                        "key": first.to_string(), "last": last.to_string(),
+                        "generation": pointer.generation.0, "places": places(&pointer),
+                    })
+                },
+            );
+        } else if let Some((key, value)) = node.entry(n) {
+            let said = items::meaning(stamp.tree, key, value);
+            out.row(
+                || format!("{key}  {said}"),
+                || json!({ "key": key.to_string(), "bytes": value.len(), "meaning": said }),
+            );
+        }
+    }
+    Ok(out.end("node"))
+}
+
+/// What a block of the first device is used for.
+pub(super) fn block(
+    number: u64,
+    devices: &[PathBuf],
+    as_json: bool,
+    host: &Host,
+) -> Result<u8, Failure> {
+    let whole = Whole::open(devices, host, FAILED)?;
+    let seat = whole.volume.seats().iter();
+    let mut current = seat.filter(|s| s.standing == Standing::Current(0));
+    let seat = current
+        .next()
+        .ok_or_else(|| failed(&"the device is stale: the volume does not use what it holds"))?;
+    let slot: Slot = seat.entry.slot;
+    let (mounted, is_sound) = inspected(&whole, host)?;
+    let mut out = Out {
+        as_json,
+        rows: Vec::new(),
+        is_sound,
+    };
+    let mut found = Vec::new();
+    let mut tell = |what, extent: Extent| found.push((what, extent));
+    let lost =
+        block::uses(&mounted, slot, Blocks(number), &mut tell).map_err(|why| failed(&why))?;
+    for (what, extent) in &found {
+        let (start, blocks) = (extent.start.0, extent.blocks.0);
+        out.row(
+            || format!("{what}: {blocks} blocks from block {start} on"),
+            || json!({ "use": what.to_string(), "start": start, "blocks": blocks }),
+        );
+    }
+    let is_used = mounted.is_used(slot, Blocks(number));
+    let exists = number < seat.entry.size.0;
+    let space = match (exists, is_used) {
+        (false, _) => "beyond the end of what the volume uses of the device",
+        (true, true) => "in use, says free space",
+        (true, false) => "free, says free space",
+    };
+    out.row(|| space.to_owned(), || json!({ "space": space }));
+    out.is_sound &= lost == 0 && (!exists || is_used != found.is_empty());
+    if lost != 0 {
+        out.row(
+            || format!("{lost} nodes could not be read that may use it as well"),
+            || json!({ "unread": lost }),
+        );
+    }
+    Ok(out.end("block"))
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the items of trees mean, in words. Nothing here fails: what makes no sense is said to make none.
+
+use embr_engine::format::inline;
+use embr_engine::format::inode::FileType;
+use embr_engine::format::inode::Inode;
+use embr_engine::format::name;
+use embr_engine::format::name::Name;
+use embr_engine::format::name::Parents;
+use embr_engine::names::Item;
+use embr_engine::names::Kind;
+use embr_engine::space;
+use embr_engine::tree::Key;
+use embr_engine::units::TreeId;
+use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::SPACE;
+
+/// Bytes of a value that are shown where nothing better can be said.
+const SHOWN: usize = 32;
+
+/// What the item with this key and value says.
+pub fn meaning(tree: TreeId, key: Key, value: &[u8]) -> String {
+    match tree {
+        SPACE => space_item(key, value),
+        NAMES => name_item(key, value),
+        _ => bytes(value),
+    }
+}
+
+/// A name as people can read it.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).escape_debug().to_string()
+}
+
+fn bytes(value: &[u8]) -> String {
+    let shown = value.get(..SHOWN).unwrap_or(value);
+    let mut out: String = shown.iter().map(|b| format!("{b:02x}")).collect();
+    if shown.len() < value.len() {
+        out.push_str("...");
+    }
+    format!("{} bytes: {out}", value.len())
+}
+
+fn senseless(what: &str, value: &[u8]) -> String {
+    format!("{what} that makes no sense, {}", bytes(value))
+}
+
+fn space_item(key: Key, value: &[u8]) -> String {
+    let [slot, group, zero] = key.0;
+    let first = group.saturating_mul(space::GROUP);
+    let whole = || space::parse(value, space::GROUP).ok().flatten();
+    // The last group of a device is shorter, and its bits end with whole bytes.
+    let bits = value.len().saturating_sub(1) as u64 * 8;
+    let used = whole().or_else(|| space::parse(value, bits.min(space::GROUP)).ok().flatten());
+    let Some(used) = used.filter(|_| zero == 0) else {
+        return senseless("free space", value);
+    };
+    let runs: Vec<String> = used
+        .runs()
+        .take(8)
+        .map(|(begin, length)| {
+            let begin = first.saturating_add(begin);
+            format!("{begin}-{}", begin.saturating_add(length).saturating_sub(1))
+        })
+        .collect();
+    let more = match used.runs().nth(8) {
+        Some(_) => " ...",
+        None => "",
+    };
+    format!(
+        "free space of slot {slot} from block {first} on: {} used, {}{more}",
+        used.count(),
+        runs.join(" ")
+    )
+}
+
+fn kind_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Fifo => "fifo",
+        FileType::CharDevice => "character device",
+        FileType::Directory => "directory",
+        FileType::BlockDevice => "block device",
+        FileType::Regular => "regular file",
+        FileType::Symlink => "symlink",
+        FileType::Socket => "socket",
+    }
+}
+
+fn inode(value: &[u8]) -> String {
+    let inode = match Inode::parse(value) {
+        Ok(inode) => inode,
+        Err(why) => return format!("an inode that is none: {why}"),
+    };
+    let mut out = format!(
+        "{}, mode {:04o}, {} links, owner {}:{}, {} bytes, generation {:#010x}",
+        kind_name(inode.kind),
+        inode.permissions,
+        inode.nlink,
+        inode.uid,
+        inode.gid,
+        inode.size,
+        inode.generation
+    );
+    if inode.is_directory() {
+        out.push_str(&format!(", {} entries", inode.entries));
+    }
+    if inode.kind.is_device() {
+        out.push_str(&format!(", device {:#x}", inode.rdev.0));
+    }
+    if inode.flags != 0 || inode.project != 0 {
+        out.push_str(&format!(
+            ", flags {:#x}, project {}",
+            inode.flags, inode.project
+        ));
+    }
+    if inode.kind == FileType::Symlink {
+        out.push_str(&format!(" -> {}", text(&inode.target)));
+    }
+    out
+}
+
+fn parents(value: &[u8]) -> String {
+    let Some(parents) = Parents::parse(value) else {
+        return senseless("parents", value);
+    };
+    let each = |(directory, name): (_, Name<'_>)| {
+        format!("\"{}\" in directory {directory}", text(name.bytes()))
+    };
+    format!(
+        "named {}",
+        parents.iter().map(each).collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn entry(value: &[u8]) -> String {
+    match name::parse_entry(value) {
+        Some((target, name)) => format!(
+            "entry \"{}\": {} {}, generation {:#010x}",
+            text(name.bytes()),
+            kind_name(target.kind),
+            target.inode,
+            target.generation
+        ),
+        None => senseless("an entry", value),
+    }
+}
+
+fn number(what: &str, value: &[u8]) -> String {
+    match name::parse_number(value) {
+        Some(number) => format!("{what} {number}"),
+        None => senseless(what, value),
+    }
+}
+
+fn name_item(key: Key, value: &[u8]) -> String {
+    let (item, version) = Item::of(key);
+    let said = match item.kind() {
+        _ if value.is_empty() => "gone".to_owned(),
+        Kind::INODE => inode(value),
+        Kind::PARENT => parents(value),
+        Kind::ENTRY => entry(value),
+        Kind::INLINE => match inline::parse(value) {
+            Some(held) => format!("block {} of the file, {} bytes", item.sub(), held.len()),
+            None => senseless("a block of the file", value),
+        },
+        Kind::ORPHAN => number("without a name: inode", value),
+        Kind::NUMBERS => number("numbers given out below", value),
+        kind => format!("kind {:#04x}, {}", kind.0, bytes(value)),
+    };
+    format!("inode {}, snapshot {version}: {said}", item.owner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn anything_has_a_meaning(
+            tree in 0u8..4,
+            key in any::<[u64; 3]>(),
+            kind in any::<u8>(),
+            value in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = meaning(TreeId(tree), Key(key), &value);
+            let [inode, sub, version] = key;
+            let key = Key([inode, u64::from(kind) << 56 | sub >> 8, version]);
+            let said = meaning(TreeId(tree), key, &value);
+            prop_assert!(!said.is_empty() && !said.contains('\n'));
+        }
+    }
+}

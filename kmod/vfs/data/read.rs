@@ -96,9 +96,7 @@ impl<T: FileData> Batch<T> {
         }
         self.to = at + len;
         // There is room: `read` leaves none there, and the vector was made with as much.
-        if let Err(error) = self.parts.push_within_capacity(part) {
-            drop(error);
-        }
+        let _ = self.parts.push_within_capacity(part);
     }
 
     /// Reads what was gathered.

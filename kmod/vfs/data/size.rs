@@ -9,11 +9,13 @@ use super::{
         BLOCK, //
     },
     writeback::make_known,
-    FileData, //
+    FileData,
+    Holds, //
 };
 use crate::{
     bindings,
-    inode::Inode, //
+    inode::Inode,
+    nofs::NoFs, //
 };
 use kernel::{
     bindings as kb,
@@ -49,6 +51,40 @@ pub(super) unsafe fn clear_tail<T: FileData>(file: DataFile<'_, T>, size: u64) {
             bindings::embr_folio_put_locked(folio);
         }
     }
+}
+
+/// Sees to it that nothing is behind a file's end on the volume that would become a part of it when somebody writes further on.
+///
+/// # Safety
+///
+/// The inode is locked, and this is its size.
+#[inline(never)]
+pub(super) unsafe fn forget_behind<T: FileData>(file: DataFile<'_, T>, size: u64) -> Result {
+    if file.known().clean {
+        return Ok(());
+    }
+    let mut at = size.next_multiple_of(BLOCK);
+    loop {
+        let most = (i64::MAX as u64 - at) / BLOCK;
+        let (holds, blocks) = {
+            let _scope = NoFs::new();
+            T::holds(file.0, at, most)?
+        };
+        match holds {
+            Holds::Bytes | Holds::Dirty => {
+                make_known(file, size)?;
+                let _changing = Changing::new(&file);
+                let mut known = file.known();
+                T::truncate(file.0, size)?;
+                known.clean = true;
+                return Ok(());
+            }
+            _ if blocks >= most => break,
+            _ => at += blocks.max(1) * BLOCK,
+        }
+    }
+    file.known().clean = true;
+    Ok(())
 }
 
 /// Holds off those who would fill the page cache.

@@ -41,6 +41,8 @@ pub(super) fn blocks(bytes: Range<u64>) -> Range<u64> {
 pub(super) struct Known {
     /// Its size there.
     pub(super) size: u64,
+    /// Nothing is known to be behind its end there but room. A crash may leave bytes, written before the size could follow.
+    pub(super) clean: bool,
 }
 
 #[pin_data]
@@ -74,7 +76,7 @@ pub(super) unsafe fn attach<T: FileData>(inode: *mut kb::inode) -> Result {
     let size = unsafe { bindings::embr_i_size_read(inode) } as u64;
     let state = KBox::pin_init(
         pin_init!(State {
-            known <- new_mutex!(Known { size }, "contents of a file"),
+            known <- new_mutex!(Known { size, clean: false }, "contents of a file"),
             awaiting <- new_mutex!(Awaiting::new(), "blocks that await writeback"),
             give_back: give_back::<T>,
         }),

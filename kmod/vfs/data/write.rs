@@ -5,7 +5,10 @@
 
 use super::{
     read::ReadTable,
-    size::clear_tail,
+    size::{
+        clear_tail,
+        forget_behind, //
+    },
     state::{
         blocks,
         Changing,
@@ -155,6 +158,7 @@ impl<T: FileData> WriteTable<T> {
             let size = file.size();
             if (*iocb).ki_pos as u64 > size {
                 clear_tail(file, size);
+                forget_behind(file, size)?;
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Bytes come back as they were written: small and large, in the middle, at the end, after a remount.
 #: disks: 256M
+#: memory: 1G
 #: tools: cmp sha256sum truncate
 . /embrfs-guest/lib.sh
 must mkfs.embrfs --bundle 1+0 "$DISK1"

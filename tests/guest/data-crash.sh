@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Files that grow while the volume is cut off from its devices hold, after that, what was written to them up to their size, and at
 # least what fsync confirmed. No size runs ahead of its bytes.
+#: lanes: um-lockdep um-kasan
 #: disks: 512M
 #: tools: perl
 #: timeout: 300

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Files that are worked on in every way, at random and several at once, hold what they should: at every step, and after a remount.
 #: disks: 512M
+#: memory: 1G
 #: timeout: 300
 . /embrfs-guest/lib.sh
 WITHOUT=collapse,insert

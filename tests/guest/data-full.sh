@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # A full volume says so to who writes, never later: what write(2) took is there after a remount. What is deleted comes back.
+#: lanes: um-lockdep um-kasan
 #: disks: 64M
 #: timeout: 300
 . /embrfs-guest/lib.sh

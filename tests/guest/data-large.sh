@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # A file larger than memory is written and read back; so are stores to a mapping of more than there is memory for.
+#: lanes: um-lockdep um-kasan
 #: disks: 1G
 #: memory: 192M
 #: timeout: 300

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Sizes: cut and grown files read as zeros where nothing was written; holes are holes; ranges are given back.
+#: lanes: um-lockdep um-kasan
 #: disks: 256M
 . /embrfs-guest/lib.sh
 must mkfs.embrfs --bundle 1+0 "$DISK1"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # A tree of many files, small ones mostly, is copied and equals its original: at once, after a remount, and when copied by several.
+#: lanes: um-lockdep um-kasan
 #: disks: 512M
 #: timeout: 300
 #: memory: 768M

@@ -72,6 +72,19 @@ fn way(file: &Inode<Embrfs>, dirty: &[Dirty<'_>], written: &Written) -> Way {
     }
 }
 
+#[inline(never)]
+fn write(
+    file: &Inode<Embrfs>,
+    blocks: &[engine::Dirty<'_>],
+    way: Way,
+    noted: &engine::Written,
+) -> Result {
+    let volume = file.volume();
+    volume
+        .with(|files| files.write(number(file), blocks, way, noted))
+        .map(|_| ())
+}
+
 /// What was accepted cannot be written: whoever waits for it hears of it, and so does who reads the log.
 #[inline(never)]
 fn complain(file: &Inode<Embrfs>, error: Error) -> Error {
@@ -121,13 +134,8 @@ impl FileData for Embrfs {
             changed: Some(timestamp(written.changed)),
         };
         let way = way(file, dirty, written);
-        let volume = file.volume();
-        drop(volume.take_room(written.room));
-        let done = volume.with(|files| files.write(number(file), blocks, way, &noted));
-        match done {
-            Ok(_) => Ok(()),
-            Err(error) => Err(complain(file, error)),
-        }
+        drop(file.volume().take_room(written.room));
+        write(file, blocks, way, &noted).map_err(|error| complain(file, error))
     }
 
     fn truncate(file: &Inode<Self>, size: u64) -> Result {
@@ -162,8 +170,7 @@ impl FileData for Embrfs {
     fn holds(file: &Inode<Self>, at: u64, most: u64) -> Result<(Holds, u64)> {
         let first = block(at);
         let volume = file.volume();
-        let pieces =
-            volume.with(|files| files.pieces(number(file), first, first.plus(most), 1))?;
+        let pieces = volume.with(|files| files.pieces(number(file), first, first.plus(most), 1))?;
         Ok(match pieces.first() {
             None => (Holds::Nothing, most),
             Some(piece) => {

@@ -93,11 +93,7 @@ impl Awaiting {
     }
 
     /// Adds blocks of one folio. `reserve` sets aside room for so many that were not in the set; they are not added if it fails.
-    pub(super) fn add(
-        &mut self,
-        range: Range<u64>,
-        reserve: impl FnOnce(u64) -> Result,
-    ) -> Result {
+    pub(super) fn add(&mut self, range: Range<u64>, reserve: impl FnOnce(u64) -> Result) -> Result {
         self.fresh = None;
         let Some((chunk, wanted)) = pieces(range.clone()).next() else {
             return Ok(());

@@ -55,8 +55,8 @@ impl<T: FileData> WriteTable<T> {
             if from_err_ptr(folio).is_err() {
                 return folio;
             }
-            let end = bindings::embr_folio_pos(folio) as u64
-                + bindings::embr_folio_size(folio) as u64;
+            let end =
+                bindings::embr_folio_pos(folio) as u64 + bindings::embr_folio_size(folio) as u64;
             let at = at as u64;
             match file.reserve(blocks(at..end.min(at + u64::from(len)))) {
                 Ok(()) => folio,

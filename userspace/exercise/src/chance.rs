@@ -31,9 +31,9 @@ impl Chance {
         let mut bytes = vec![0; len];
         match chance.below(4) {
             0 => bytes.fill(chance.next() as u8),
-            _ => bytes
-                .chunks_mut(8)
-                .for_each(|chunk| chunk.copy_from_slice(&chance.next().to_le_bytes()[..chunk.len()])),
+            _ => bytes.chunks_mut(8).for_each(|chunk| {
+                chunk.copy_from_slice(&chance.next().to_le_bytes()[..chunk.len()])
+            }),
         }
         bytes
     }

@@ -46,7 +46,11 @@ fn shown<T>(what: &str, result: io::Result<T>) -> Result<T, String> {
 /// Compares what was found with what it should be.
 fn compare(what: &str, at: u64, found: &[u8], wanted: &[u8]) -> Result<(), String> {
     if found.len() != wanted.len() {
-        return Err(format!("{what} at {at:#x}: {:#x} bytes, wanted {:#x}", found.len(), wanted.len()));
+        return Err(format!(
+            "{what} at {at:#x}: {:#x} bytes, wanted {:#x}",
+            found.len(),
+            wanted.len()
+        ));
     }
     let Some(wrong) = found.iter().zip(wanted).position(|(a, b)| a != b) else {
         return Ok(());
@@ -74,7 +78,16 @@ impl Map {
         let len = (at + len - from) as usize;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: A new mapping at a place of the kernel's choice; nobody makes the file shorter while it is there.
-        let start = unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, file, from)? };
+        let start = unsafe {
+            mmap(
+                ptr::null_mut(),
+                len,
+                protection,
+                MapFlags::SHARED,
+                file,
+                from,
+            )?
+        };
         Ok(Map {
             start: start.cast(),
             len,
@@ -112,7 +125,10 @@ impl Exercised {
     /// A new file.
     pub fn create(path: &Path) -> Result<Self, String> {
         let mut options = OpenOptions::new();
-        let file = shown("create", options.read(true).write(true).create_new(true).open(path))?;
+        let file = shown(
+            "create",
+            options.read(true).write(true).create_new(true).open(path),
+        )?;
         Ok(Exercised {
             file: Some(file),
             ..Exercised::model(path)
@@ -148,18 +164,24 @@ impl Exercised {
             Kind::MapWrite => self.map_write(step),
             Kind::MapRead => self.map_read(at, len.min(size.saturating_sub(at))),
             Kind::Truncate => self.truncate(at),
-            Kind::Reserve | Kind::Punch | Kind::Zero | Kind::Collapse | Kind::Insert => self.allocate(step),
+            Kind::Reserve | Kind::Punch | Kind::Zero | Kind::Collapse | Kind::Insert => {
+                self.allocate(step)
+            }
             Kind::Seek => self.seek(at),
             Kind::Sync => self.with("fsync", |file| file.sync_all()),
             Kind::DataSync => self.with("fdatasync", |file| file.sync_data()),
-            Kind::Forget => self.with("fadvise", |file| Ok(fadvise(file, 0, None, Advice::DontNeed)?)),
+            Kind::Forget => self.with("fadvise", |file| {
+                Ok(fadvise(file, 0, None, Advice::DontNeed)?)
+            }),
             Kind::Reopen => self.reopen(),
         }?;
         self.compare_size()
     }
 
     fn with(&self, what: &str, act: impl FnOnce(&File) -> io::Result<()>) -> Result<(), String> {
-        self.file.as_ref().map_or(Ok(()), |file| shown(what, act(file)))
+        self.file
+            .as_ref()
+            .map_or(Ok(()), |file| shown(what, act(file)))
     }
 
     fn compare_size(&self) -> Result<(), String> {
@@ -238,7 +260,12 @@ impl Exercised {
             return Ok(());
         };
         let mut map = shown("mmap", Map::new(file, at, len))?;
-        compare("mapped", at, &map.bytes()[(at % BLOCK) as usize..], self.range(at, len))
+        compare(
+            "mapped",
+            at,
+            &map.bytes()[(at % BLOCK) as usize..],
+            self.range(at, len),
+        )
     }
 
     fn truncate(&mut self, size: u64) -> Result<(), String> {
@@ -259,7 +286,10 @@ impl Exercised {
         let (flags, what) = match step.kind {
             Kind::Reserve => (keep, "fallocate"),
             Kind::Zero => (FallocateFlags::ZERO_RANGE | keep, "zero range"),
-            Kind::Punch => (FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, "punch"),
+            Kind::Punch => (
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                "punch",
+            ),
             Kind::Collapse => (FallocateFlags::COLLAPSE_RANGE, "collapse"),
             _ => (FallocateFlags::INSERT_RANGE, "insert"),
         };
@@ -293,7 +323,10 @@ impl Exercised {
                 }
             }
             Kind::Collapse => drop(self.bytes.drain(at as usize..(at + len) as usize)),
-            _ => drop(self.bytes.splice(at as usize..at as usize, vec![0; len as usize])),
+            _ => drop(
+                self.bytes
+                    .splice(at as usize..at as usize, vec![0; len as usize]),
+            ),
         }
         Ok(())
     }
@@ -312,18 +345,25 @@ impl Exercised {
                 Err(why) => return Err(format!("SEEK_DATA: {why}")),
             };
             if data < at || data > size {
-                return Err(format!("SEEK_DATA from {at:#x} gives {data:#x} of {size:#x}"));
+                return Err(format!(
+                    "SEEK_DATA from {at:#x} gives {data:#x} of {size:#x}"
+                ));
             }
             let hole = &self.bytes[at as usize..data as usize];
             if let Some(n) = hole.iter().position(|b| *b != 0) {
-                return Err(format!("{at:#x} to {data:#x} is said to be a hole, but there are bytes at {:#x}", at + n as u64));
+                return Err(format!(
+                    "{at:#x} to {data:#x} is said to be a hole, but there are bytes at {:#x}",
+                    at + n as u64
+                ));
             }
             if data == size {
                 break;
             }
             at = seek(file, SeekFrom::Hole(data)).map_err(|why| format!("SEEK_HOLE: {why}"))?;
             if at <= data || at > size {
-                return Err(format!("SEEK_HOLE from {data:#x} gives {at:#x} of {size:#x}"));
+                return Err(format!(
+                    "SEEK_HOLE from {data:#x} gives {at:#x} of {size:#x}"
+                ));
             }
         }
         Ok(())
@@ -332,7 +372,10 @@ impl Exercised {
     fn reopen(&mut self) -> Result<(), String> {
         if self.file.take().is_some() {
             let mut options = OpenOptions::new();
-            self.file = Some(shown("open", options.read(true).write(true).open(&self.path))?);
+            self.file = Some(shown(
+                "open",
+                options.read(true).write(true).open(&self.path),
+            )?);
         }
         Ok(())
     }

@@ -22,7 +22,9 @@ const MAX_SIZE: u64 = 64 << 20;
 /// What a file of this seed holds at a place; never zeros.
 fn fill(seed: u64, at: u64, bytes: &mut [u8]) {
     for (n, byte) in (at..).zip(bytes) {
-        let word = (n / 8).wrapping_add(seed << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let word = (n / 8)
+            .wrapping_add(seed << 40)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         *byte = (word >> (8 * (n % 8))) as u8 | 1;
     }
 }
@@ -95,12 +97,16 @@ pub fn grown(directory: &Path, log: &Path, seed: u64) -> Result<String, String> 
     let text = std::fs::read_to_string(note(log, seed)).unwrap_or_default();
     let durable: u64 = text.trim().parse().unwrap_or(0);
     let file = match OpenOptions::new().read(true).open(data(directory, seed)) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound && text.is_empty() => return Ok("none".into()),
+        Err(why) if why.kind() == io::ErrorKind::NotFound && text.is_empty() => {
+            return Ok("none".into())
+        }
         file => file.map_err(shown)?,
     };
     let size = file.metadata().map_err(shown)?.len();
     if size < durable {
-        return Err(format!("grown {seed}: {size:#x} bytes, but {durable:#x} were durable"));
+        return Err(format!(
+            "grown {seed}: {size:#x} bytes, but {durable:#x} were durable"
+        ));
     }
     let mut found = vec![0; 1 << 20];
     let mut wanted = vec![0; 1 << 20];

@@ -102,7 +102,13 @@ impl Steps {
     pub fn new(without: &[Kind]) -> Self {
         let every = Kind::NAMES.iter().map(|(_, kind)| *kind);
         // Often enough that there is something to look at.
-        let more = [Kind::Write, Kind::Write, Kind::Append, Kind::Read, Kind::MapWrite];
+        let more = [
+            Kind::Write,
+            Kind::Write,
+            Kind::Append,
+            Kind::Read,
+            Kind::MapWrite,
+        ];
         Steps {
             kinds: every
                 .chain(more)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/fs.h>
+#include <linux/fserror.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/writeback.h>
@@ -122,6 +123,11 @@ struct folio *embr_lock_cached_folio(struct address_space *mapping, loff_t at)
 void embr_folio_zero_segment(struct folio *folio, size_t from, size_t to)
 {
 	folio_zero_segment(folio, from, to);
+}
+
+void embr_report_write_error(struct inode *inode, loff_t at, u64 len, int error)
+{
+	fserror_report_io(inode, FSERR_BUFFERED_WRITE, at, len, error, GFP_NOFS);
 }
 
 void embr_sb_start_intwrite(struct super_block *sb)

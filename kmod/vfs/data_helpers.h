@@ -41,6 +41,8 @@ void embr_folio_put_locked(struct folio *folio);
 struct folio *embr_lock_cached_folio(struct address_space *mapping, loff_t at);
 void embr_folio_zero_segment(struct folio *folio, size_t from, size_t to);
 
+void embr_report_write_error(struct inode *inode, loff_t at, u64 len, int error);
+
 void embr_sb_start_intwrite(struct super_block *sb);
 void embr_sb_end_intwrite(struct super_block *sb);
 void embr_sb_start_pagefault(struct super_block *sb);

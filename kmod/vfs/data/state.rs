@@ -20,6 +20,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Mutex,
         MutexGuard, //
     }, //
@@ -51,6 +55,8 @@ pub(super) struct State {
     known: Mutex<Known>,
     #[pin]
     awaiting: Mutex<Awaiting>,
+    /// Room was asked for in vain.
+    short: Atomic<bool>,
     /// Gives back the room of so many blocks.
     give_back: unsafe fn(*mut kb::inode, u64),
 }
@@ -78,6 +84,7 @@ pub(super) unsafe fn attach<T: FileData>(inode: *mut kb::inode) -> Result {
         pin_init!(State {
             known <- new_mutex!(Known { size, clean: false }, "contents of a file"),
             awaiting <- new_mutex!(Awaiting::new(), "blocks that await writeback"),
+            short: Atomic::new(false),
             give_back: give_back::<T>,
         }),
         GFP_KERNEL,
@@ -165,8 +172,18 @@ impl<'a, T: FileData> DataFile<'a, T> {
     /// Sets aside room for blocks that are to become dirty. Their folio is locked, and not under writeback.
     pub(super) fn reserve(&self, blocks: Range<u64>) -> Result {
         let _scope = NoFs::new();
-        self.awaiting()
-            .add(blocks, |count| T::reserve(self.0, count))
+        let reserved = self
+            .awaiting()
+            .add(blocks, |count| T::reserve(self.0, count));
+        if reserved == Err(ENOSPC) {
+            self.state().short.store(true, Relaxed);
+        }
+        reserved
+    }
+
+    /// Whether room was asked for in vain since this was asked last.
+    pub(super) fn was_short(&self) -> bool {
+        self.state().short.xchg(false, Relaxed)
     }
 
     /// Of what was set aside last, these blocks did become dirty. Their folio is still locked.

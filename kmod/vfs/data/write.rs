@@ -187,13 +187,26 @@ impl<T: FileData> WriteTable<T> {
             let sb = (*file.inode()).i_sb;
             bindings::embr_sb_start_pagefault(sb);
             kb::file_update_time(opened);
-            bindings::embr_invalidate_lock_shared(file.mapping());
-            let result = bindings::iomap_page_mkwrite(
-                fault,
-                IoMap::<T>::fault_operations(),
-                bindings::embr_fault_folio(fault).cast(),
-            );
-            bindings::embr_invalidate_unlock_shared(file.mapping());
+            let mut tries = 0;
+            let result = loop {
+                bindings::embr_invalidate_lock_shared(file.mapping());
+                let result = bindings::iomap_page_mkwrite(
+                    fault,
+                    IoMap::<T>::fault_operations(),
+                    bindings::embr_fault_folio(fault).cast(),
+                );
+                bindings::embr_invalidate_unlock_shared(file.mapping());
+                let failed = result == kb::vm_fault_reason_VM_FAULT_SIGBUS;
+                if !failed || !file.was_short() || tries == T::MAKE_ROOM_TRIES {
+                    break result;
+                }
+                tries += 1;
+                // What becomes of this file's dirty bytes is told to who waits for them.
+                let _ = kb::filemap_write_and_wait_range(file.mapping(), 0, i64::MAX);
+                let _changing = Changing::new(&file);
+                // If it fails, so will the next try.
+                let _ = T::make_room(file.0.volume());
+            };
             bindings::embr_sb_end_pagefault(sb);
             result
         }

@@ -214,6 +214,9 @@ impl<T: FileData> Gather<'_, T> {
             self.error = self.error.and(done);
             self.more = true;
             let error = done.err().map_or(0, |error| error.to_errno());
+            if error != 0 {
+                self.report(error);
+            }
             // SAFETY: These folios are under writeback because of us; each part is ended once.
             unsafe {
                 bindings::embr_mapping_set_error(self.file.mapping(), error);
@@ -255,6 +258,22 @@ impl<T: FileData> Gather<'_, T> {
             known.size = written.size.unwrap_or(known.size);
         }
         result
+    }
+
+    /// Tells who watches for errors.
+    fn report(&self, error: c_int) {
+        for range in self.ranges() {
+            let len = range.end - range.start;
+            // SAFETY: The inode is valid.
+            unsafe {
+                bindings::embr_report_write_error(
+                    self.file.inode(),
+                    range.start as i64,
+                    len,
+                    error,
+                );
+            }
+        }
     }
 
     fn ranges(&self) -> &[Range<u64>] {

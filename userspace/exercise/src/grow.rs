@@ -41,13 +41,20 @@ fn note(log: &Path, seed: u64) -> PathBuf {
 pub fn grow(directory: &Path, log: &Path, seed: u64) -> Result<(), String> {
     let shown = |why: io::Error| format!("grow {seed}: {why}");
     let mut chance = Chance::new(seed);
-    let file = File::create(data(directory, seed)).map_err(shown)?;
+    let file = loop {
+        match File::create(data(directory, seed)) {
+            Err(why) if why.raw_os_error() == Some(12) => {}
+            file => break file.map_err(shown)?,
+        }
+    };
     let note = File::create(note(log, seed)).map_err(shown)?;
     let mut size = 0;
     let mut buffer = vec![0; 300_000];
     loop {
         match step(&file, &note, &mut chance, &mut size, seed, &mut buffer) {
             Ok(()) => {}
+            // The step is taken again: it writes the same bytes to the same place.
+            Err(why) if why.raw_os_error() == Some(12) => {}
             // Shut down, full, or read-only from now on.
             Err(why) if matches!(why.raw_os_error(), Some(5 | 28 | 30)) => return Ok(()),
             Err(why) => return Err(shown(why)),
@@ -126,4 +133,47 @@ pub fn grown(directory: &Path, log: &Path, seed: u64) -> Result<String, String> 
         at += len as u64;
     }
     Ok(format!("{size} bytes, {durable} durable"))
+}
+
+/// Makes a file of so many bytes.
+pub fn make(directory: &Path, size: u64, seed: u64) -> Result<(), String> {
+    let shown = |why: io::Error| format!("make {seed}: {why}");
+    let file = File::create(data(directory, seed)).map_err(shown)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < size {
+        let len = (size - at).min(buffer.len() as u64) as usize;
+        fill(seed, at, &mut buffer[..len]);
+        file.write_all_at(&buffer[..len], at).map_err(shown)?;
+        at += len as u64;
+    }
+    file.sync_all().map_err(shown)
+}
+
+/// Reads a file that was made, block by block: each is right, or cannot be read. How many of all could not.
+pub fn damaged(directory: &Path, size: u64, seed: u64) -> Result<String, String> {
+    let shown = |why: io::Error| format!("damaged {seed}: {why}");
+    let file = match File::open(data(directory, seed)) {
+        Err(why) if matches!(why.raw_os_error(), Some(5 | 117)) => return Ok("all lost".into()),
+        file => file.map_err(shown)?,
+    };
+    let (mut lost, mut blocks) = (0, 0);
+    let (mut found, mut wanted) = ([0; 4096], [0; 4096]);
+    let mut at = 0;
+    while at < size {
+        let len = (size - at).min(4096) as usize;
+        blocks += 1;
+        match file.read_at(&mut found[..len], at) {
+            Ok(got) => {
+                fill(seed, at, &mut wanted[..len]);
+                if got != len || found[..len] != wanted[..len] {
+                    return Err(format!("damaged {seed}: wrong bytes at {at:#x}"));
+                }
+            }
+            Err(why) if why.raw_os_error() == Some(5) => lost += 1,
+            Err(why) => return Err(shown(why)),
+        }
+        at += len as u64;
+    }
+    Ok(format!("{lost} of {blocks} blocks lost"))
 }

@@ -10,6 +10,9 @@
 //!     embrfs-exercise storm DIRECTORY SEED STEPS                  names and files in one order, until the machine is killed
 //!     embrfs-exercise stormed DIRECTORY SEED STEPS DURABLE        what `storm` left is a prefix of that order
 //!
+//!     embrfs-exercise make DIRECTORY SEED BYTES                   files of so many bytes
+//!     embrfs-exercise damaged DIRECTORY SEED BYTES                what `make` left is right wherever it can be read
+//!
 //! What goes wrong ends it with status 1 and the seed. Kinds of steps to leave out: see [`Kind::NAMES`].
 
 mod chance;
@@ -34,7 +37,7 @@ const FILES: u64 = 4;
 fn usage() -> String {
     let names: Vec<&str> = Kind::NAMES.iter().map(|(name, _)| *name).collect();
     format!(
-        "usage: embrfs-exercise run|check DIRECTORY SEED STEPS [WITHOUT,...]\n   or: embrfs-exercise grow|grown DIRECTORY SEED LOG\n   or: embrfs-exercise storm DIRECTORY SEED STEPS\n   or: embrfs-exercise stormed DIRECTORY SEED STEPS DURABLE\nkinds of steps: {}",
+        "usage: embrfs-exercise run|check DIRECTORY SEED STEPS [WITHOUT,...]\n   or: embrfs-exercise grow|grown DIRECTORY SEED LOG\n   or: embrfs-exercise make|damaged DIRECTORY SEED BYTES\n   or: embrfs-exercise storm DIRECTORY SEED STEPS\n   or: embrfs-exercise stormed DIRECTORY SEED STEPS DURABLE\nkinds of steps: {}",
         names.join(" ")
     )
 }
@@ -69,9 +72,7 @@ fn work() -> Result<(), String> {
     };
     let directory = Path::new(directory);
     let seed: u64 = seed.parse().map_err(|_| usage())?;
-    let check = match what.as_str() {
-        "run" => false,
-        "check" => true,
+    match what.as_str() {
         "grow" => {
             return together(grow::FILES, |n| {
                 grow::grow(directory, Path::new(steps), seed + n)
@@ -84,10 +85,20 @@ fn work() -> Result<(), String> {
                 Ok(())
             });
         }
-        "storm" | "stormed" => false,
-        _ => return Err(usage()),
-    };
+        _ => {}
+    }
     let steps: u64 = steps.parse().map_err(|_| usage())?;
+    match what.as_str() {
+        "make" => return together(grow::FILES, |n| grow::make(directory, steps, seed + n)),
+        "damaged" => {
+            return together(grow::FILES, |n| {
+                let said = grow::damaged(directory, steps, seed + n)?;
+                println!("{}: {said}", seed + n);
+                Ok(())
+            });
+        }
+        _ => {}
+    }
     match (what.as_str(), rest) {
         ("storm", _) => return storm::storm(directory, seed, steps),
         ("stormed", [durable, ..]) => {
@@ -98,6 +109,11 @@ fn work() -> Result<(), String> {
         }
         _ => {}
     }
+    let check = match what.as_str() {
+        "run" => false,
+        "check" => true,
+        _ => return Err(usage()),
+    };
     let mut without = Vec::new();
     for name in rest
         .iter()

@@ -15,6 +15,7 @@ use embr_engine::tree::Key;
 use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
+use std::fmt::Write;
 
 /// Bytes of a value that are shown where nothing better can be said.
 const SHOWN: usize = 32;
@@ -35,11 +36,15 @@ pub fn text(bytes: &[u8]) -> String {
 
 fn bytes(value: &[u8]) -> String {
     let shown = value.get(..SHOWN).unwrap_or(value);
-    let mut out: String = shown.iter().map(|b| format!("{b:02x}")).collect();
+    let mut out = format!("{} bytes: ", value.len());
+    for byte in shown {
+        // A string takes whatever is written to it.
+        let _ = write!(out, "{byte:02x}");
+    }
     if shown.len() < value.len() {
         out.push_str("...");
     }
-    format!("{} bytes: {out}", value.len())
+    out
 }
 
 fn senseless(what: &str, value: &[u8]) -> String {
@@ -186,7 +191,7 @@ mod tests {
         ) {
             let _ = meaning(TreeId(tree), Key(key), &value);
             let [inode, sub, version] = key;
-            let key = Key([inode, u64::from(kind) << 56 | sub >> 8, version]);
+            let key = Key([inode, (u64::from(kind) << 56) | (sub >> 8), version]);
             let said = meaning(TreeId(tree), key, &value);
             prop_assert!(!said.is_empty() && !said.contains('\n'));
         }

@@ -48,11 +48,12 @@ pub(crate) const NODE_BLOCKS: u64 = (embr_engine::format::node::NODE_SIZE / BLOC
 /// What one transaction left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    keys: BTreeMap<Key, Rc<[u8]>>,
+    /// The keys and their values.
+    pub keys: BTreeMap<Key, Rc<[u8]>>,
     /// Blocks that are held, by a number that their contents follow from.
     held: BTreeMap<u64, (usize, u64, u64)>,
     /// Blocks that are held just so that the volume is full; nothing was written there.
-    filler: Rc<[Extent]>,
+    pub filler: Rc<[Extent]>,
 }
 
 /// How a tale goes.
@@ -280,10 +281,8 @@ pub fn take_all_but(mounted: &Mounted<Simulated>, blocks: u64) -> Result<Vec<Ext
                 let mut extents = embr_rt::Vec::new();
                 let most = Blocks(1 + all.len() as u64 % (at_once * 2));
                 mounted.allocate_promised(&mut promise, most, &mut extents)?;
-                for extent in &extents {
-                    txn.take(*extent)?;
-                    all.push(*extent);
-                }
+                txn.take_promised(&mut promise, &extents)?;
+                all.extend(extents.iter().copied());
             }
             txn.commit_under(&mut promise)?;
         }

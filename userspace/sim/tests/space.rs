@@ -205,9 +205,9 @@ fn what_is_available_can_be_written() {
                 assert_eq!(extents.len(), usize::from(parity) + 1);
                 for extent in &extents {
                     assert_eq!(extent.blocks, length);
-                    txn.take(*extent).expect("room");
-                    all.push(*extent);
                 }
+                txn.take_promised(&mut promise, &extents).expect("room");
+                all.extend(extents.iter().copied());
                 written += length.0;
             }
             let key = Key([written, 0, 0]);
@@ -292,6 +292,8 @@ fn no_checkpoint_takes_more_than_was_granted() {
         let fleet = volume(seed, sizes, parity);
         let mounted = mount(seed, &fleet);
         let keys = chance.one(&[100, 1000, 30000]);
+        let spare = chance.one(&[0, 400, u64::MAX]);
+        tale::take_all_but(&mounted, spare).expect("healthy drives");
         for step in 0..1500 {
             match change(&mounted, &chance, keys) {
                 Ok(()) => {}

@@ -158,6 +158,28 @@ impl<'m, M: Machine> Transaction<'m, M> {
         self.named = self.named.with(device);
     }
 
+    /// Takes all copies of a run that was [given out of a promise](Mounted::allocate_promised), for this to
+    /// [commit under](Self::commit_under) that promise; if it fails they are promised again. What they hold is made durable before
+    /// this is.
+    pub fn take_promised(&mut self, promise: &mut Promise, copies: &[Extent]) -> Result<(), Fault> {
+        let (length, count) = (self.records.len(), self.count);
+        let mut recorded = self.taken.try_reserve(copies.len()).map_err(Fault::from);
+        for extent in copies {
+            recorded = recorded.and_then(|()| self.record(Record::Take(*extent)));
+        }
+        if let Err(why) = recorded {
+            self.records.truncate(length);
+            self.count = count;
+            self.mounted.space.give_back_to(promise, copies);
+            return Err(why);
+        }
+        for extent in copies {
+            self.named = self.named.with(extent.device);
+            self.taken.push(*extent)?;
+        }
+        Ok(())
+    }
+
     /// Frees blocks.
     pub fn free(&mut self, extent: Extent) -> Result<(), Fault> {
         self.freed.try_reserve(1)?;

@@ -336,8 +336,8 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Gives out blocks of a promise: appends to `out` one run of at least one block and at most `most` for each copy, all as long
-    /// and each on a device of its own, and says how long. They are for a transaction to take that
-    /// [commits under](Transaction::commit_under) this promise. Fails for want of space only where nothing is left of the promise.
+    /// and each on a device of its own, and says how long. They are for a transaction to [take](Transaction::take_promised) that
+    /// commits under this promise. Fails for want of space only where nothing is left of the promise.
     pub fn allocate_promised(
         &self,
         promise: &mut Promise,

@@ -6,11 +6,14 @@
 use embr_engine::format::geometry::Geometry;
 use embr_engine::tree::Key;
 use embr_engine::tree::Range;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
 use embr_rt::lock_class;
 use embr_rt::sim::World;
+use embr_rt::time::Duration;
 use embr_rt::work::Worker;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::Chance;
@@ -18,7 +21,10 @@ use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::recording::Recording;
 use embrfs_sim::states::Plan;
+use embrfs_sim::tale;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -217,4 +223,124 @@ fn tasks_share_one_order() {
             }
         }
     }
+}
+
+/// What keeps a full volume busy until all is done.
+struct Brim {
+    mounted: Mounted<Simulated>,
+    at_work: AtomicUsize,
+    checkpoints: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+const WRITERS: u64 = 3;
+
+/// Adds until nothing fits, and removes again; removing always works.
+fn press(brim: &Brim, task: u64, seed: u64) {
+    let chance = Chance::new(seed ^ task);
+    let mut own = 0;
+    for number in 0..60 {
+        let promise = match chance.below(4) {
+            0 => brim
+                .mounted
+                .promise(Blocks(1 + chance.below(40) as u64))
+                .ok(),
+            _ => None,
+        };
+        let mut txn = brim.mounted.begin().expect("writable");
+        for n in 0..4 {
+            let value = vec![1; chance.below(4000)];
+            let key = Key([task, own + n, chance.next() % 3]);
+            txn.set(NAMES, key, &value).expect("memory");
+        }
+        match txn.commit() {
+            Ok(_) => own += 4,
+            Err(Fault::NoSpace) => {
+                brim.refused.fetch_add(1, Ordering::Relaxed);
+                let mut txn = brim.mounted.begin_freeing().expect("writable");
+                let range = Range {
+                    first: Key([task, own / 2, 0]),
+                    last: Key([task, u64::MAX, 0]),
+                };
+                txn.remove_range(NAMES, range).expect("memory");
+                txn.commit().expect("removing always works");
+                own /= 2;
+            }
+            Err(why) => panic!("{why}"),
+        }
+        if number % 10 == 0 {
+            brim.mounted.sync().expect("healthy drives");
+        }
+        drop(promise);
+    }
+    brim.at_work.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Whatever the order of tasks: with checkpoints in the background, with readers that dawdle and promises that are not kept, on a
+/// volume that is full, all come to an end.
+#[test]
+fn nobody_waits_for_ever() {
+    let base = std::env::var("EMBRFS_SEED").map_or(1, |s| s.parse().expect("a number"));
+    println!("EMBRFS_SEED={base}");
+    let (mut made, mut refused) = (0, 0);
+    for seed in (0..12u64).map(|n| n.wrapping_add(base)) {
+        let fleet = Fleet::new(seed, &[Bytes(32 << 20)]);
+        machine::make(seed, &fleet, Geometry::new(1, 0).expect("a geometry")).expect("a volume");
+        let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).expect("mounts");
+        tale::take_all_but(&mounted, seed % 3 * 600).expect("healthy drives");
+        mounted.close().expect("healthy drives");
+        let outcome = World::new(seed).run(move || {
+            let brim = Arc::new(Brim {
+                mounted: machine::mount(seed, &fleet, machine::READ_WRITE).expect("mounts"),
+                at_work: AtomicUsize::new(WRITERS as usize),
+                checkpoints: AtomicUsize::new(0),
+                refused: AtomicUsize::new(0),
+            });
+            let spawn = |work: Box<dyn FnOnce(&Brim) + Send>| {
+                let brim = brim.clone();
+                Worker::try_spawn(lock_class!("brim"), move || work(&brim)).expect("a task")
+            };
+            let mut workers: Vec<Worker> = (0..WRITERS)
+                .map(|task| spawn(Box::new(move |brim| press(brim, task, seed))))
+                .collect();
+            workers.push(spawn(Box::new(|brim| {
+                while brim.at_work.load(Ordering::Relaxed) != 0 {
+                    if brim.mounted.checkpoint_due() {
+                        brim.mounted
+                            .checkpoint()
+                            .expect("there is always room for it");
+                        brim.checkpoints.fetch_add(1, Ordering::Relaxed);
+                    }
+                    embr_rt::time::sleep(Duration::from_millis(3));
+                }
+            })));
+            workers.push(spawn(Box::new(|brim| {
+                while brim.at_work.load(Ordering::Relaxed) != 0 {
+                    embr_rt::time::sleep(Duration::from_millis(1));
+                    let mut scan = brim.mounted.scan(NAMES, Range::ALL).expect("a tree");
+                    for _ in 0..10 {
+                        if scan.next().expect("sound").is_none() {
+                            break;
+                        }
+                        embr_rt::time::sleep(Duration::from_micros(700));
+                    }
+                }
+            })));
+            drop(workers);
+            tale::audit_promises(&brim.mounted).expect("promises are kept");
+            let ledger = brim.mounted.ledger();
+            assert_eq!(ledger.promised, (Blocks(0), 0));
+            (
+                brim.checkpoints.load(Ordering::Relaxed),
+                brim.refused.load(Ordering::Relaxed),
+            )
+        });
+        let value = outcome
+            .unwrap_or_else(|failure| panic!("EMBRFS_SEED={seed}: {failure}"))
+            .value;
+        made += value.0;
+        refused += value.1;
+    }
+    println!("{made} checkpoints in the background, {refused} refused");
+    assert!(made > 0 && refused > 0);
 }

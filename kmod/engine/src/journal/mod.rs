@@ -165,6 +165,13 @@ impl Journal {
         state.open.len().saturating_add(bytes) <= self.max_group
     }
 
+    /// Bytes of the smallest ring.
+    pub fn ring_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        let blocks = state.copies.iter().map(|c| c.ring.blocks()).min();
+        blocks.unwrap_or(0).saturating_mul(BLOCK_SIZE as u64)
+    }
+
     /// Whether `of` parts of the rings, out of `parts`, would be taken with the open group and so many bytes more in them.
     pub fn is_filled(&self, bytes: usize, of: u64, parts: u64) -> bool {
         let state = self.state.lock();

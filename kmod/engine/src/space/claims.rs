@@ -277,6 +277,22 @@ impl Space {
         granted != 0 && share::claimable_nodes(&state.devices, claims.nodes, granted) < granted
     }
 
+    /// Nodes that the next checkpoints may write at most.
+    pub fn granted(&self) -> u64 {
+        let state = self.state.lock();
+        let claims = &state.claims;
+        let floor = claims.reserve.floor;
+        claims
+            .active
+            .saturating_add(claims.frozen)
+            .saturating_add(floor)
+    }
+
+    /// How many copies of a node there are.
+    pub fn node_copies(&self) -> u64 {
+        self.state.lock().claims.nodes.count
+    }
+
     /// How many copies of data there are.
     pub fn copies(&self) -> usize {
         self.state.lock().claims.data.count as usize

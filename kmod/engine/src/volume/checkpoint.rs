@@ -43,6 +43,8 @@ use embr_rt::Vec;
 
 const NODE_BLOCKS: Blocks = Blocks((NODE_SIZE / BLOCK_SIZE) as u64);
 
+/// Bytes of a record of a node.
+const NODE_RECORD: u64 = 28;
 /// How many times to wait a moment for readers of old nodes before the volume counts as full.
 const PATIENCE: u32 = 100;
 
@@ -93,9 +95,24 @@ impl<M: Machine> Mounted<M> {
 
     /// Whether the journal has no room for so many bytes of records: the last part of it is for checkpoints alone.
     pub(crate) fn is_short_of_journal(&self, bytes: usize) -> bool {
-        self.journal
-            .as_ref()
-            .is_some_and(|j| j.is_filled(bytes, 3, 4))
+        let Some(journal) = &self.journal else {
+            return false;
+        };
+        journal.is_filled(bytes, 3, 4) || self.are_records_many(journal)
+    }
+
+    /// Whether the checkpoint to come may have more to note of its nodes than that last part holds, with a quarter of it to spare for
+    /// what is lost at the ends of groups and of the ring.
+    fn are_records_many(&self, journal: &Journal) -> bool {
+        let copies = self.space.node_copies();
+        // Each node that is written, and as many that are not needed any more.
+        let records = self
+            .space
+            .granted()
+            .saturating_mul(copies)
+            .saturating_mul(2);
+        let bytes = records.saturating_mul(NODE_RECORD);
+        bytes > journal.ring_bytes() / 16 * 3
     }
 
     /// Sees to it that a transaction with so many bytes of records finds room. Called with no lock held.

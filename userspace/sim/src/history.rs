@@ -59,6 +59,7 @@ pub fn write_superblock(disk: &Disk, superblock: &Superblock) {
 /// Writes a root of this device into both rings.
 pub fn write_root(disk: &Disk, superblock: &Superblock, epoch: EpochId, generation: u64) {
     let root = Root {
+        nodes: 0,
         volume: superblock.volume,
         epoch,
         generation: Generation(generation),

@@ -37,7 +37,13 @@ pub fn findings(
         snapshots: &[],
         held,
     };
-    check::check(mounted, files, &options, &mut found).map_err(|why| why.to_string())?;
+    let counted =
+        check::check(mounted, files, &options, &mut found).map_err(|why| why.to_string())?;
+    // Where some could not be read, they were not counted.
+    if found.0.is_empty() && counted.nodes != mounted.node_count() {
+        let known = mounted.node_count();
+        return Err(format!("{} nodes, by the root {known}", counted.nodes));
+    }
     Ok(found.0)
 }
 

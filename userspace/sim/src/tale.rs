@@ -94,7 +94,7 @@ impl Shape {
             value: chance.one(&[10, 200, 4000]),
             sync_in: chance.one(&[2, 5, 20]),
             checkpoint_in: chance.one(&[4, 15, 60]),
-            spare: chance.one(&[None, None, Some(0), Some(200)]),
+            spare: chance.one(&[None, None, None, None, None, None, Some(0), Some(200)]),
         }
     }
 }

@@ -151,7 +151,7 @@ fn cycles(seed: u64, sizes: &[u64], parity: u8, left: u64, rounds: usize) {
 
 #[test]
 fn full_and_empty_again_on_one_drive() {
-    cycles(seed(), &[32], 0, 300, 50);
+    cycles(seed(), &[32], 0, 800, 50);
     cycles(seed(), &[32], 0, u64::MAX / 2, 1);
 }
 

@@ -55,7 +55,8 @@ struct Raw {
     identity: [u8; 32],
     journal_start: U64,
     journal_blocks: U64,
-    reserved: [u8; 24],
+    nodes: U64,
+    reserved: [u8; 16],
 }
 
 /// An entry of the table of trees as it lies on disk.
@@ -98,6 +99,8 @@ pub struct Root {
     pub written: Timestamp,
     /// The journal.
     pub journal: Journal,
+    /// Nodes of all trees together.
+    pub nodes: u64,
 }
 
 /// Why a slot holds no root that can be used.
@@ -227,6 +230,7 @@ impl Root {
                 start: Blocks(raw.journal_start.get()),
                 blocks: Blocks(raw.journal_blocks.get()),
             },
+            nodes: raw.nodes.get(),
         };
         if root.volume != volume || root.device != device {
             return Err(BadRoot::Foreign);
@@ -279,7 +283,8 @@ impl Root {
             identity: self.journal.next.identity.0,
             journal_start: self.journal.start.0.into(),
             journal_blocks: self.journal.blocks.0.into(),
-            reserved: [0; 24],
+            nodes: self.nodes.into(),
+            reserved: [0; 16],
         };
         out.fill(0);
         // Both have their size from the layout; a shorter buffer would only leave a root that no one accepts.
@@ -327,6 +332,7 @@ mod tests {
                 start: Blocks(2304),
                 blocks: Blocks(1024),
             },
+            nodes: 1 << 40,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::format::journal::Extent;
 use crate::format::pointer::COPIES;
 use crate::space::bits::SLOT;
 use crate::space::promise::Promise;
+use crate::space::reserve::Change;
 use crate::space::reserve::Reserve;
 use crate::space::share;
 use crate::space::Ledger;
@@ -30,6 +31,8 @@ const METADATA_IN: u64 = 64;
 pub struct Granted {
     promised: u64,
     other: u64,
+    /// What had been changed before, and for how many of the nodes that are there.
+    before: (Change, u64),
 }
 
 impl State {
@@ -95,11 +98,14 @@ impl Space {
     /// Gives a transaction that is about to commit the nodes that its checkpoint may need: from its promise first.
     pub fn grant(
         &self,
-        nodes: u64,
+        change: Change,
         purpose: Purpose,
         promise: Option<&mut Promise>,
     ) -> Option<Granted> {
         let mut state = self.state.lock();
+        let before = state.claims.changed;
+        let (replaced, new) = state.claims.needed(change);
+        let nodes = replaced.saturating_add(new);
         let promised = promise.as_ref().map_or(0, |p| p.nodes.min(nodes));
         let other = nodes.saturating_sub(promised);
         if !state.claim(other, purpose) {
@@ -110,13 +116,19 @@ impl Space {
             state.claims.promised = state.claims.promised.saturating_sub(promised);
         }
         state.claims.active = state.claims.active.saturating_add(nodes);
-        Some(Granted { promised, other })
+        state.claims.changed = (before.0.and(change), before.1.saturating_add(replaced));
+        Some(Granted {
+            promised,
+            other,
+            before,
+        })
     }
 
-    /// The transaction did not commit.
+    /// The transaction did not commit; no other one was granted anything since.
     pub fn revoke(&self, granted: Granted, promise: Option<&mut Promise>) {
         let mut state = self.state.lock();
         let mut all = granted.other;
+        state.claims.changed = granted.before;
         match promise {
             Some(promise) => {
                 promise.nodes = promise.nodes.saturating_add(granted.promised);
@@ -131,16 +143,19 @@ impl Space {
     }
 
     /// Mounting: the nodes that what was replayed may need. They were promised before the crash, so that they are there.
-    pub fn adopt(&self, nodes: u64) {
+    pub fn adopt(&self, change: Change) {
         let mut state = self.state.lock();
         state.fill_reserve();
         let claims = &state.claims;
+        let (replaced, new) = claims.needed(change);
+        let nodes = replaced.saturating_add(new);
         let nodes = share::claimable_nodes(&state.devices, claims.nodes, nodes);
         let State {
             devices, claims, ..
         } = &mut *state;
         if share::claim_nodes(devices, claims.nodes, nodes) {
             claims.active = claims.active.saturating_add(nodes);
+            claims.changed = (change, replaced);
         }
     }
 
@@ -242,9 +257,27 @@ impl Space {
         claims.kept = claims.kept.saturating_add(kept);
     }
 
-    /// The checkpoint came about: what it was granted and did not need goes back.
-    pub fn settle(&self) {
+    /// Nodes of all trees in the newest root.
+    pub fn nodes(&self) -> u64 {
+        self.state.lock().claims.there
+    }
+
+    /// Nodes that there are once those that the checkpoint has placed have taken the place of so many.
+    pub fn nodes_after(&self, replaced: u64) -> u64 {
+        let state = self.state.lock();
+        let (frozen, kept) = state.claims.built;
+        let all = state
+            .claims
+            .there
+            .saturating_add(frozen)
+            .saturating_add(kept);
+        all.saturating_sub(replaced)
+    }
+
+    /// The checkpoint came about, and there are so many nodes: what it was granted and did not need goes back.
+    pub fn settle(&self, nodes: u64) {
         let mut state = self.state.lock();
+        state.claims.there = nodes;
         let (_, overdrawn) = core::mem::take(&mut state.claims.built);
         state.claims.overdrawn = state.claims.overdrawn.max(overdrawn);
         let rest = core::mem::take(&mut state.claims.frozen);

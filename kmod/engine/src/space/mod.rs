@@ -31,6 +31,7 @@ use device::Device;
 use embr_rt::lock_class;
 use embr_rt::Mutex;
 use embr_rt::Vec;
+use reserve::Change;
 use reserve::Reserve;
 use share::Copies;
 
@@ -122,8 +123,12 @@ struct Claims {
     reserve: Reserve,
     /// Nodes in the reserve.
     kept: u64,
+    /// Nodes of all trees in the newest root.
+    there: u64,
     /// Nodes that the transactions which committed since the last freeze may need.
     active: u64,
+    /// What these change, and for how many of the nodes that are there.
+    changed: (Change, u64),
     /// The same of those before it, whose checkpoint has not come about.
     frozen: u64,
     /// Nodes that the checkpoint has taken so far: of those, and of the reserve.
@@ -143,6 +148,22 @@ pub enum Purpose {
     Taking,
     /// It frees space, or its data were promised room: it may use the reserve.
     Freeing,
+}
+
+impl Claims {
+    /// Nodes that transactions which change this as well need more than those that committed since the last freeze: those by which
+    /// nodes that are there are replaced, and those that are new.
+    fn needed(&self, change: Change) -> (u64, u64) {
+        // The checkpoint that is being made may leave as many more.
+        let there = self
+            .there
+            .saturating_add(self.frozen)
+            .saturating_add(self.built.0)
+            .saturating_add(self.reserve.floor);
+        let (before, granted) = self.changed;
+        let replaced = before.and(change).by_keys(there);
+        (replaced.saturating_sub(granted), change.by_bytes())
+    }
 }
 
 /// What would bring space back.
@@ -394,7 +415,9 @@ impl Space {
             data,
             reserve: Reserve::new(most, groups as u64, trees as u64),
             kept: 0,
+            there: 0,
             active: 0,
+            changed: (Change::default(), 0),
             frozen: 0,
             built: (0, 0),
             overdrawn: 0,
@@ -546,6 +569,7 @@ impl Space {
         let claims = &mut state.claims;
         claims.frozen = claims.frozen.saturating_add(claims.active);
         claims.active = 0;
+        claims.changed = (Change::default(), 0);
         Ok(delta)
     }
 

@@ -94,8 +94,19 @@ impl Change {
 
     /// Nodes that a checkpoint may have to write because of it.
     pub fn nodes(self) -> u64 {
-        let by_keys = self.keys.saturating_mul(PER_KEY);
-        by_keys.saturating_add(self.bytes.div_ceil(FILLED))
+        self.by_keys(u64::MAX).saturating_add(self.by_bytes())
+    }
+
+    /// Those of them that take the place of nodes which are there, of which there are at most so many: of all the nodes of a tree
+    /// at most twice as many can come.
+    pub fn by_keys(self, there: u64) -> u64 {
+        let all = there.saturating_mul(2);
+        self.keys.saturating_mul(PER_KEY).min(all)
+    }
+
+    /// Those of them that are new.
+    pub fn by_bytes(self) -> u64 {
+        self.bytes.div_ceil(FILLED)
     }
 
     /// Nodes by which the trees may have grown once it is written and what it replaced is free.

@@ -243,7 +243,6 @@ impl<'m, M: Machine> Transaction<'m, M> {
         if self.is_empty() {
             return Ok(journal.newest());
         }
-        let nodes = self.change.nodes();
         let mut waited = 0;
         loop {
             mounted.make_room(self.records.len())?;
@@ -257,7 +256,8 @@ impl<'m, M: Machine> Transaction<'m, M> {
                 continue;
             }
             let space = &mounted.space;
-            let Some(granted) = space.grant(nodes, self.purpose, promise.as_deref_mut()) else {
+            let Some(granted) = space.grant(self.change, self.purpose, promise.as_deref_mut())
+            else {
                 drop(order);
                 if mounted.relieve(&mut waited)? {
                     continue;

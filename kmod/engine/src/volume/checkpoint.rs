@@ -187,13 +187,14 @@ impl<M: Machine> Mounted<M> {
             let new = bases.iter().find(|b| b.tree == *id).map(|b| **b);
             kept.push(new.unwrap_or(*tree.frozen().1))?;
         }
+        let nodes = self.space.nodes_after(building.replaced);
         let records = self.node_records(journal, generation, &building)?;
         let buffer = Vec::zeroed(layout::ROOT_SIZE)?;
         self.space.announce(building.freed.len())?;
         let published = self
             .append_records(journal, &records, building.written)
             .and_then(|()| self.apply_nodes(generation, &mut building))
-            .and_then(|()| self.write_roots(generation, end, &kept, buffer));
+            .and_then(|()| self.write_roots(generation, end, (&kept, nodes), buffer));
         if let Err(why) = published {
             // The journal speaks of a root that may or may not be there: nothing may come behind it.
             journal.stop();
@@ -207,7 +208,7 @@ impl<M: Machine> Mounted<M> {
             }
         }
         checkpoints.frozen = None;
-        self.space.settle();
+        self.space.settle(nodes);
         self.rooted(checkpoints, journal, generation, end);
         Ok(())
     }
@@ -230,7 +231,7 @@ impl<M: Machine> Mounted<M> {
         let buffer = Vec::zeroed(layout::ROOT_SIZE)?;
         let end = checkpoints.end;
         self.space.skip(generation);
-        if let Err(why) = self.write_roots(generation, end, &kept, buffer) {
+        if let Err(why) = self.write_roots(generation, end, (&kept, self.space.nodes()), buffer) {
             journal.stop();
             return Err(why);
         }
@@ -370,7 +371,7 @@ impl<M: Machine> Mounted<M> {
         &self,
         generation: Generation,
         end: End,
-        trees: &[Base],
+        (trees, nodes): (&[Base], u64),
         mut bytes: Vec<u8>,
     ) -> Result<(), Fault> {
         let slot = layout::ring_slot(generation);
@@ -385,6 +386,7 @@ impl<M: Machine> Mounted<M> {
                 device: part.id,
                 written: self.machine().environment().now(),
                 journal,
+                nodes,
             };
             let mut well = true;
             for ring in layout::rings(part.size) {
@@ -415,6 +417,8 @@ struct Building<'m, M: Machine> {
     mounted: &'m Mounted<M>,
     taken: Vec<Extent>,
     freed: Vec<Extent>,
+    /// Nodes that were freed.
+    replaced: u64,
     written: Members,
 }
 
@@ -424,6 +428,7 @@ impl<'m, M: Machine> Building<'m, M> {
             mounted,
             taken: Vec::new(),
             freed: Vec::new(),
+            replaced: 0,
             written: Members::default(),
         }
     }
@@ -512,6 +517,7 @@ impl<M: Machine> Sink for Building<'_, M> {
             };
             gather(&mut self.freed, extent)?;
         }
+        self.replaced = self.replaced.saturating_add(1);
         Ok(())
     }
 }

@@ -212,6 +212,7 @@ impl Plan {
             device: entry.id,
             written: self.created,
             journal: Journal::of_new(entry.bytes()),
+            nodes: 0,
         }
     }
 

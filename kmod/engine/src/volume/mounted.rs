@@ -363,6 +363,11 @@ impl<M: Machine> Mounted<M> {
         self.space.usage()
     }
 
+    /// Nodes of all trees in the newest root, as it counts them.
+    pub fn node_count(&self) -> u64 {
+        self.space.nodes()
+    }
+
     /// What is promised of the space, to look at.
     pub fn ledger(&self) -> Ledger {
         self.space.ledger()

@@ -220,6 +220,7 @@ impl<M: Machine> Mounted<M> {
                 &parts,
                 Generation(root.generation.0.saturating_add(1)),
                 volume.geometry().parity(),
+                root.nodes,
             )?,
             journal: None,
             order: Mutex::try_new((), lock_class!("order of commits"))?,
@@ -287,7 +288,7 @@ impl<M: Machine> Mounted<M> {
                     .or_else(&mut *note)
             },
         )?;
-        self.space.adopt(change.nodes());
+        self.space.adopt(change);
         Ok(replayed)
     }
 
@@ -406,7 +407,7 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
     Ok(trees)
 }
 
-fn managed(parts: &[Part], next: Generation, parity: u8) -> Result<Arc<Space>, Fault> {
+fn managed(parts: &[Part], next: Generation, parity: u8, nodes: u64) -> Result<Arc<Space>, Fault> {
     let mut all = Vec::new();
     for part in parts {
         all.push((part, fixed(part)?))?;
@@ -420,7 +421,7 @@ fn managed(parts: &[Part], next: Generation, parity: u8) -> Result<Arc<Space>, F
         })?;
     }
     let others = TREES.len().saturating_sub(1);
-    Ok(Arc::try_new(Space::try_new(
-        &managed, next, parity, others,
-    )?)?)
+    let space = Space::try_new(&managed, next, parity, others)?;
+    space.settle(nodes);
+    Ok(Arc::try_new(space)?)
 }

@@ -169,7 +169,7 @@ impl Space {
         let State {
             devices, claims, ..
         } = &mut *state;
-        if !share::claim_blocks(devices, claims.data, blocks.0) {
+        if !share::claim_blocks(devices, claims.data, claims.blocks, blocks.0) {
             state.release(nodes);
             return None;
         }
@@ -188,7 +188,7 @@ impl Space {
         let State {
             devices, claims, ..
         } = &mut *state;
-        share::release_blocks(devices, claims.data, blocks);
+        share::release_blocks(devices, claims.data, claims.blocks, blocks);
         claims.blocks = claims.blocks.saturating_sub(blocks);
         claims.promised = claims.promised.saturating_sub(nodes);
         state.release(nodes);

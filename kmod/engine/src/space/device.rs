@@ -200,10 +200,15 @@ impl Device {
             .saturating_sub(self.promised)
     }
 
-    /// Slots that can be promised to nodes.
-    pub(super) fn unclaimed_slots(&self) -> u64 {
-        let whole = self.whole.saturating_sub(self.slots);
-        whole.min(self.unclaimed() / SLOT)
+    /// Slots that can be promised to nodes, those that are among them.
+    pub(super) fn room_for_slots(&self) -> u64 {
+        let blocks = self.free.saturating_sub(self.promised);
+        self.whole.min(blocks / SLOT)
+    }
+
+    /// Blocks that can be promised to data, those that are among them.
+    pub(super) fn room_for_data(&self) -> u64 {
+        self.free.saturating_sub(self.slots.saturating_mul(SLOT))
     }
 
     /// Gives out from `least` to `most` blocks for data: of those that nobody was promised, and of `own` that were promised to the

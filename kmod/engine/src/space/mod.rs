@@ -694,4 +694,6 @@ fn encode(used: &Bits) -> Result<Vec<u8>, NoMem> {
 }
 
 #[cfg(test)]
+mod promise_tests;
+#[cfg(test)]
 mod tests;

@@ -77,25 +77,43 @@ fn level(devices: &mut [Device], of: impl Fn(&Device) -> u64, most: u64, all: u6
     true
 }
 
+/// Nodes that are promised.
+fn nodes_of(devices: &[Device], copies: Copies) -> u64 {
+    let slots = devices.iter().fold(0u64, |n, d| n.saturating_add(d.slots));
+    slots.checked_div(copies.count).unwrap_or(0)
+}
+
+/// Divides so many nodes anew; says whether there is room.
+fn divide_nodes(devices: &mut [Device], copies: Copies, nodes: u64) -> bool {
+    let (most, all) = (copies.most(nodes), copies.all(nodes));
+    let possible = level(devices, Device::room_for_slots, most, all);
+    for device in devices.iter_mut().filter(|_| possible) {
+        device.slots = device.share;
+    }
+    possible
+}
+
 /// Promises room for so many nodes; says whether there is any.
 pub(super) fn claim_nodes(devices: &mut [Device], copies: Copies, nodes: u64) -> bool {
-    let (most, all) = (copies.most(nodes), copies.all(nodes));
-    if !level(devices, Device::unclaimed_slots, most, all) {
-        return false;
-    }
-    for device in devices.iter_mut() {
-        device.slots = device.slots.saturating_add(device.share);
-    }
-    true
+    let all = nodes_of(devices, copies).saturating_add(nodes);
+    divide_nodes(devices, copies, all)
+}
+
+/// Takes back a promise of so many nodes. What remains is divided anew: where it lay before, there is room.
+pub(super) fn release_nodes(devices: &mut [Device], copies: Copies, nodes: u64) {
+    let rest = nodes_of(devices, copies).saturating_sub(nodes);
+    divide_nodes(devices, copies, rest);
 }
 
 /// How many nodes could be promised, but no more than `nodes`.
 pub(super) fn claimable_nodes(devices: &[Device], copies: Copies, nodes: u64) -> u64 {
+    let before = nodes_of(devices, copies);
     let fits = |n: u64| {
+        let all = before.saturating_add(n);
         let found = devices.iter().fold(0u64, |sum, d| {
-            sum.saturating_add(d.unclaimed_slots().min(copies.most(n)))
+            sum.saturating_add(d.room_for_slots().min(copies.most(all)))
         });
-        found >= copies.all(n)
+        found >= copies.all(all)
     };
     let (mut low, mut high) = (0u64, nodes);
     while low < high {
@@ -109,32 +127,27 @@ pub(super) fn claimable_nodes(devices: &[Device], copies: Copies, nodes: u64) ->
     low
 }
 
-/// Takes back a promise of so many nodes.
-pub(super) fn release_nodes(devices: &mut [Device], copies: Copies, nodes: u64) {
-    if level(devices, |d| d.slots, u64::MAX, copies.all(nodes)) {
-        for device in devices.iter_mut() {
-            device.slots = device.slots.saturating_sub(device.share);
-        }
-    }
-}
-
-/// Promises so many blocks of data; says whether there is room.
-pub(super) fn claim_blocks(devices: &mut [Device], copies: Copies, blocks: u64) -> bool {
+/// Divides so many blocks of data anew; says whether there is room.
+fn divide_blocks(devices: &mut [Device], copies: Copies, blocks: u64) -> bool {
     let (most, all) = (copies.most(blocks), copies.all(blocks));
-    if !level(devices, Device::unclaimed, most, all) {
-        return false;
+    let possible = level(devices, Device::room_for_data, most, all);
+    for device in devices.iter_mut().filter(|_| possible) {
+        device.promised = device.share;
     }
-    for device in devices.iter_mut() {
-        device.promised = device.promised.saturating_add(device.share);
-    }
-    true
+    possible
 }
 
-/// Takes back a promise of so many blocks of data.
-pub(super) fn release_blocks(devices: &mut [Device], copies: Copies, blocks: u64) {
-    if level(devices, |d| d.promised, u64::MAX, copies.all(blocks)) {
-        for device in devices.iter_mut() {
-            device.promised = device.promised.saturating_sub(device.share);
-        }
-    }
+/// Promises so many blocks of data beside those of `before`; says whether there is room.
+pub(super) fn claim_blocks(
+    devices: &mut [Device],
+    copies: Copies,
+    before: u64,
+    blocks: u64,
+) -> bool {
+    divide_blocks(devices, copies, before.saturating_add(blocks))
+}
+
+/// Takes back a promise of so many blocks of data out of `before`.
+pub(super) fn release_blocks(devices: &mut [Device], copies: Copies, before: u64, blocks: u64) {
+    divide_blocks(devices, copies, before.saturating_sub(blocks));
 }

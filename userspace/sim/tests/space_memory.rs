@@ -2,6 +2,7 @@
 
 //! Lack of memory at every point of a transaction, a checkpoint, a recovery: nothing is lost, nothing leaks, and going on works.
 
+use embr_engine::check::Depth;
 use embr_engine::format::geometry::Geometry;
 use embr_engine::space::Ledger;
 use embr_engine::tree::Key;
@@ -45,7 +46,7 @@ fn stage(parity: u8, spare: u64) -> (Fleet, Mounted<Simulated>, Left) {
 }
 
 fn audit(mounted: &Mounted<Simulated>, fleet: &Fleet, left: &Left, when: &str) {
-    tale::audit(mounted, fleet, left).unwrap_or_else(|why| panic!("{when}: {why}"));
+    tale::audit(mounted, fleet, left, Depth::Tree).unwrap_or_else(|why| panic!("{when}: {why}"));
 }
 
 /// One of everything that a transaction can do; what it leaves.

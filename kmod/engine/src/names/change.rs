@@ -216,11 +216,7 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// As [`Self::commit`], with room that was promised.
-    pub(crate) fn commit_under<T>(
-        self,
-        what: T,
-        promise: &mut Promise,
-    ) -> Result<Done<T>, Error> {
+    pub(crate) fn commit_under<T>(self, what: T, promise: &mut Promise) -> Result<Done<T>, Error> {
         self.commit_with(what, |txn| txn.commit_under(promise))
     }
 

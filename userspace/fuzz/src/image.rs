@@ -89,18 +89,21 @@ fn fill(files: Files<'_, Simulated>, from: usize, count: usize) {
     make(directory, "fifo", What::Fifo);
     make(directory, "null", What::CharDevice(Rdev(0x0010_0003)));
     let file = make(directory, "file", What::Regular);
-    for block in [0, 3] {
+    for (block, way) in [
+        (0, Way::Inline),
+        (3, Way::Inline),
+        (1, Way::Sealed),
+        (40, Way::Sealed),
+    ] {
         let dirty = Dirty {
             at: FileBlock(block),
             bytes: &[7; BLOCK_SIZE],
         };
         let written = Written {
-            size: Some(Bytes(16000)),
+            size: Some(Bytes(166_000)),
             ..Written::default()
         };
-        files
-            .write(file, &[dirty], Way::Inline, &written)
-            .expect("written");
+        files.write(file, &[dirty], way, &written).expect("written");
     }
     let linked = files.link(file, below, b"another name", Timestamp::default());
     linked.expect("linked");

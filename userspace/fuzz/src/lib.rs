@@ -221,6 +221,7 @@ fn check_all(mounted: &Mounted<Simulated>) {
         let options = check::Options {
             memory: Bytes(memory),
             depth,
+            data: true,
             snapshots: &[SnapshotId::FIRST],
             held: &[],
         };

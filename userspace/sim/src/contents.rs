@@ -3,6 +3,7 @@
 //! Whether files, engrams and free space agree: every block of an engram that lives is named once and owned once, every place is
 //! used by one thing, and nothing is used by none. For volumes with one snapshot.
 
+use crate::inspector;
 use crate::machine::Simulated;
 use crate::tale::Nodes;
 use crate::tale::NODE_BLOCKS;
@@ -14,8 +15,11 @@ use embr_engine::format::extent;
 use embr_engine::format::extent::Encoding;
 use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
+use embr_engine::names::HashWidth;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
+use embr_engine::names::Names;
+use embr_engine::names::View;
 use embr_engine::tree::check;
 use embr_engine::tree::check::Depth;
 use embr_engine::tree::Key;
@@ -164,6 +168,10 @@ pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
         }
     }
     audit_space(mounted, lie)?;
+    // The engine's own check says the same.
+    let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;
+    let view = View::first();
+    inspector::check(mounted, Some(names.of(mounted, &view)), Depth::Tree, &[])?;
     Ok(lives)
 }
 

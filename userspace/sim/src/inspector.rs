@@ -34,6 +34,7 @@ pub fn findings(
     let options = Options {
         memory: Bytes(1 << 20),
         depth,
+        data: false,
         snapshots: &[],
         held,
     };

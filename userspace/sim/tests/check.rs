@@ -3,12 +3,23 @@
 //! Every kind of damage that a check knows of, made through the engine's own encoders and with right checksums, is found and named.
 
 use embr_engine::check;
+use embr_engine::check::Defect;
 use embr_engine::check::Depth;
 use embr_engine::check::Finding;
 use embr_engine::check::Options;
 use embr_engine::check::Trouble;
 use embr_engine::check::Use;
 use embr_engine::env::WritableDevice as _;
+use embr_engine::file::Dirty;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
+use embr_engine::format::engram;
+use embr_engine::format::engram::Live;
+use embr_engine::format::engram::Map;
+use embr_engine::format::engram::Owner;
+use embr_engine::format::extent;
+use embr_engine::format::extent::Encoding;
+use embr_engine::format::extent::Run;
 use embr_engine::format::geometry::Geometry;
 use embr_engine::format::inode::FileType;
 use embr_engine::format::journal::Extent;
@@ -30,10 +41,13 @@ use embr_engine::tree::Key;
 use embr_engine::tree::TreeError;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
+use embr_engine::units::EngramId;
+use embr_engine::units::FileBlock;
 use embr_engine::units::Generation;
 use embr_engine::units::InodeNo;
 use embr_engine::units::SnapshotId;
 use embr_engine::units::Timestamp;
+use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::Fault;
@@ -156,6 +170,7 @@ impl Sample {
         let options = Options {
             memory: Bytes(1 << 16),
             depth: Depth::Copies,
+            data: true,
             snapshots: &[SnapshotId::FIRST],
             held: &[],
         };
@@ -512,6 +527,7 @@ fn all_findings(fleet: &Fleet, memory: u64) -> Vec<Finding> {
     let options = Options {
         memory: Bytes(memory),
         depth: Depth::Copies,
+        data: true,
         snapshots: &[SnapshotId::FIRST],
         held: &[],
     };
@@ -865,4 +881,206 @@ fn a_journal_with_a_hole() {
         matches!(found[..], [Finding::Mount(Fault::JournalLost(_))]),
         "{found:?}"
     );
+}
+
+/// A file with four raw blocks, in one engram; `g` of the sample.
+struct Stored {
+    sample: Sample,
+    engram: EngramId,
+    map: Map,
+}
+
+impl Stored {
+    fn new() -> Self {
+        let sample = Sample::new(&volume());
+        let files = sample.names.of(&sample.mounted, &sample.view);
+        let bytes: Vec<u8> = (0..4 * 4096u32).map(|n| (n / 4096 + 1) as u8).collect();
+        let dirty = Dirty {
+            at: FileBlock(2),
+            bytes: &bytes,
+        };
+        let written = Written {
+            size: Some(Bytes(6 * 4096)),
+            ..Written::default()
+        };
+        files
+            .write(sample.g, &[dirty], Way::Sealed, &written)
+            .expect("written");
+        let (_, value) = sample.only(sample.g, Kind::EXTENTS, None);
+        let run = extent::parse(&value)
+            .expect("runs")
+            .iter()
+            .next()
+            .expect("a run");
+        let key = engram::key(run.engram, engram::Kind::Map, 0);
+        let map = sample.mounted.get(ENGRAMS, key, Map::parse).expect("read");
+        Stored {
+            engram: run.engram,
+            map: map.expect("there").expect("a map"),
+            sample,
+        }
+    }
+
+    fn put(&self, kind: engram::Kind, sub: usize, value: Option<&[u8]>) {
+        let key = engram::key(self.engram, kind, sub);
+        let mut txn = self.sample.mounted.begin().expect("begun");
+        match value {
+            Some(value) => txn.set(ENGRAMS, key, value).expect("set"),
+            None => txn.remove(ENGRAMS, key).expect("removed"),
+        }
+        txn.commit().expect("committed");
+    }
+
+    fn live(&self, blocks: std::ops::Range<usize>) -> Vec<u8> {
+        let mut live = Live::default();
+        live.set(blocks.start, blocks.len());
+        live.encode(self.map.blocks).expect("memory").to_vec()
+    }
+
+    /// Where these blocks lie on each device.
+    fn lie(&self, first: u64, blocks: u64) -> Vec<Extent> {
+        let places = self.map.places.iter();
+        places
+            .map(|p| Extent {
+                device: p.device,
+                start: Blocks(p.block.0 + first),
+                blocks: Blocks(blocks),
+            })
+            .collect()
+    }
+
+    fn set_extents(&self, runs: &[Run]) -> Item {
+        let (item, _) = self.sample.only(self.sample.g, Kind::EXTENTS, None);
+        self.sample
+            .put(item, &extent::encode(runs).expect("memory"));
+        item
+    }
+
+    fn run(&self, first: usize, blocks: usize, at: usize) -> Run {
+        Run::plain(first, blocks, Encoding::Raw, self.engram, at)
+    }
+}
+
+#[track_caller]
+fn stored(make: impl FnOnce(&Stored) -> Vec<Finding>) {
+    let stored = Stored::new();
+    assert_eq!(stored.sample.findings(), []);
+    let mut missing = make(&stored);
+    for found in stored.sample.findings() {
+        match missing.iter().position(|m| *m == found) {
+            Some(n) => drop(missing.swap_remove(n)),
+            None => panic!("not expected: {found}"),
+        }
+    }
+    assert_eq!(missing, [], "not found");
+}
+
+#[test]
+fn extents_and_engrams_that_disagree() {
+    // What lives is less than what is named, and more.
+    stored(|s| {
+        s.put(engram::Kind::Live, 0, Some(&s.live(0..3)));
+        let (item, _) = s.sample.only(s.sample.g, Kind::EXTENTS, None);
+        let mut found: Vec<Finding> = s.lie(3, 1).into_iter().map(Finding::Unused).collect();
+        found.push(Finding::Names(item, Trouble::Dead(s.engram)));
+        found.push(Finding::Engram(s.engram, Defect::Unowned));
+        found
+    });
+    stored(|s| {
+        s.set_extents(&[s.run(2, 3, 0)]);
+        vec![Finding::Unnamed(s.lie(3, 1)[0])]
+    });
+    stored(|s| {
+        let item = s.set_extents(&[s.run(2, 4, 0), s.run(7, 1, 3)]);
+        vec![Finding::Names(item, Trouble::NamedTwice(s.engram))]
+    });
+    stored(|s| {
+        let gone = EngramId(s.engram.0 + 100);
+        let other = Run::plain(7, 1, Encoding::Raw, gone, 0);
+        let long = s.run(8, 2, 3);
+        let item = s.set_extents(&[s.run(2, 3, 0), other, long]);
+        vec![
+            Finding::Names(item, Trouble::NoEngram(gone)),
+            Finding::Names(item, Trouble::NoEngram(s.engram)),
+        ]
+    });
+    stored(|s| {
+        let owner = Owner {
+            blocks: 4,
+            inode: s.sample.f,
+            at: FileBlock(2),
+        };
+        s.put(engram::Kind::Owner, 0, Some(&owner.encode()));
+        let (item, _) = s.sample.only(s.sample.g, Kind::EXTENTS, None);
+        vec![Finding::Names(item, Trouble::NotOwned(s.engram))]
+    });
+    stored(|s| {
+        s.put(engram::Kind::Hashes, 0, None);
+        let (item, _) = s.sample.only(s.sample.g, Kind::EXTENTS, None);
+        vec![Finding::Names(item, Trouble::NoHash(s.engram))]
+    });
+    stored(|s| {
+        s.sample
+            .put(Item::new(s.sample.g, Kind::INLINE, 3), b"\x01x");
+        let (item, _) = s.sample.only(s.sample.g, Kind::EXTENTS, None);
+        vec![Finding::Names(item, Trouble::TwoPlaces)]
+    });
+    stored(|s| {
+        let owner = Owner {
+            blocks: 2,
+            inode: s.sample.g,
+            at: FileBlock(4),
+        };
+        s.put(engram::Kind::Owner, 2, Some(&owner.encode()));
+        vec![Finding::Engram(s.engram, Defect::Owners)]
+    });
+}
+
+#[test]
+fn engrams_that_make_no_sense() {
+    stored(|s| {
+        s.put(engram::Kind::Hashes, 5, Some(b"\x07"));
+        let key = engram::key(s.engram, engram::Kind::Hashes, 5);
+        vec![Finding::Engram(s.engram, Defect::Senseless(key))]
+    });
+    stored(|s| {
+        let counter = engram::key(EngramId::NONE, engram::Kind::Numbers, 0);
+        let mut txn = s.sample.mounted.begin().expect("begun");
+        let low = name::encode_number(InodeNo(s.engram.0));
+        txn.set(ENGRAMS, counter, &low).expect("set");
+        txn.commit().expect("committed");
+        vec![Finding::Engram(s.engram, Defect::Number)]
+    });
+    for (kind, defect) in [
+        (engram::Kind::Map, Defect::NoMap),
+        (engram::Kind::Live, Defect::NoLive),
+    ] {
+        let s = Stored::new();
+        s.put(kind, 0, None);
+        let found = s.sample.findings();
+        let is_told = found.contains(&Finding::Engram(s.engram, defect));
+        assert!(is_told, "{found:?}");
+    }
+    let s = Stored::new();
+    s.put(engram::Kind::Live, 0, Some(&s.live(0..0)));
+    let found = s.sample.findings();
+    let is_told = found.contains(&Finding::Engram(s.engram, Defect::Dead));
+    assert!(is_told, "{found:?}");
+}
+
+#[test]
+fn data_that_rots() {
+    stored(|s| {
+        let (item, _) = s.sample.only(s.sample.g, Kind::EXTENTS, None);
+        let bad = s.lie(1, 1)[1];
+        let fleet = s.sample.mounted.machine();
+        use embr_engine::env::Devices as _;
+        use embr_engine::volume::Machine as _;
+        let at = bad.start.bytes().expect("a place");
+        let wrong = [9; 4096];
+        let mut write = [embr_engine::env::Write::new(bad.device, at, &wrong)];
+        fleet.devices().write(&mut write);
+        assert_eq!(write[0].outcome, Ok(()));
+        vec![Finding::Rotten(item, bad)]
+    });
 }

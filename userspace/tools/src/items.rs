@@ -2,9 +2,16 @@
 
 //! What the items of trees mean, in words. Nothing here fails: what makes no sense is said to make none.
 
+use embr_engine::format::engram;
+use embr_engine::format::engram::Live;
+use embr_engine::format::engram::Map;
+use embr_engine::format::engram::Owner;
+use embr_engine::format::extent;
+use embr_engine::format::extent::Encoding;
 use embr_engine::format::inline;
 use embr_engine::format::inode::FileType;
 use embr_engine::format::inode::Inode;
+use embr_engine::format::intent::Intent;
 use embr_engine::format::name;
 use embr_engine::format::name::Name;
 use embr_engine::format::name::Parents;
@@ -12,7 +19,9 @@ use embr_engine::names::Item;
 use embr_engine::names::Kind;
 use embr_engine::space;
 use embr_engine::tree::Key;
+use embr_engine::units::EngramId;
 use embr_engine::units::TreeId;
+use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
 use std::fmt::Write;
@@ -25,6 +34,7 @@ pub fn meaning(tree: TreeId, key: Key, value: &[u8]) -> String {
     match tree {
         SPACE => space_item(key, value),
         NAMES => name_item(key, value),
+        ENGRAMS => engram_item(key, value),
         _ => bytes(value),
     }
 }
@@ -158,6 +168,64 @@ fn number(what: &str, value: &[u8]) -> String {
     }
 }
 
+fn extents(item: Item, value: &[u8]) -> String {
+    let Some(all) = extent::parse(value) else {
+        return senseless("extents", value);
+    };
+    let window = item.sub().saturating_mul(extent::WINDOW as u64);
+    let runs = all.iter().map(|run| {
+        let first = window.saturating_add(run.first as u64);
+        let what = format!("{:?}", run.encoding).to_lowercase();
+        match run.encoding {
+            Encoding::Hole => format!("{} blocks from {first} {what}", run.blocks),
+            _ => format!(
+                "{} blocks from {first} {what} in engram {} at byte {}, {} stored",
+                run.blocks, run.engram, run.offset, run.stored
+            ),
+        }
+    });
+    runs.collect::<Vec<_>>().join("; ")
+}
+
+fn engram_item(key: Key, value: &[u8]) -> String {
+    let id = EngramId(key.0[0]);
+    let sub = engram::sub(key);
+    let is = |kind| engram::key(id, kind, sub as usize) == key;
+    let said = if is(engram::Kind::Map) {
+        Map::parse(value).map(|map| {
+            let each = map.places.iter();
+            let places: Vec<String> = each
+                .map(|p| format!("{}:{}", p.device.index(), p.block))
+                .collect();
+            format!("{} blocks at {}", map.blocks, places.join(" "))
+        })
+    } else if is(engram::Kind::Live) {
+        // How many blocks there are is said by the map; the bytes of the item leave up to seven more.
+        let most = value.len().saturating_sub(4).saturating_mul(8);
+        let live = Live::parse(value, most.min(engram::MAX_BLOCKS));
+        live.map(|live| format!("{} blocks live", live.count()))
+    } else if is(engram::Kind::Owner) {
+        Owner::parse(value).map(|owner| {
+            format!(
+                "{} blocks from {sub} on are inode {}'s, at its block {}",
+                owner.blocks, owner.inode, owner.at
+            )
+        })
+    } else if is(engram::Kind::Hashes) {
+        let first = sub.saturating_mul(engram::HASHES as u64);
+        Some(format!(
+            "hashes of blocks from {first} on, {}",
+            bytes(value)
+        ))
+    } else if is(engram::Kind::Numbers) {
+        return number("numbers given out below", value);
+    } else {
+        None
+    };
+    let said = said.unwrap_or_else(|| senseless("an item", value));
+    format!("engram {id}: {said}")
+}
+
 fn name_item(key: Key, value: &[u8]) -> String {
     let (item, version) = Item::of(key);
     let said = match item.kind() {
@@ -168,6 +236,14 @@ fn name_item(key: Key, value: &[u8]) -> String {
         Kind::INLINE => match inline::parse(value) {
             Some(held) => format!("block {} of the file, {} bytes", item.sub(), held.len()),
             None => senseless("a block of the file", value),
+        },
+        Kind::EXTENTS => extents(item, value),
+        Kind::INTENT => match Intent::parse(value) {
+            Some(intent) => format!(
+                "{:?} of blocks {} to {} of inode {}, as far as {}",
+                intent.operation, intent.from, intent.to, intent.inode, intent.cursor
+            ),
+            None => senseless("an operation", value),
         },
         Kind::ORPHAN => number("without a name: inode", value),
         Kind::NUMBERS => number("numbers given out below", value),

@@ -108,6 +108,6 @@ pub fn uses<M: Machine>(
         }
         check::check(mounted.nodes(), &base, Depth::Inner, &mut search)?;
     }
-    data::claim(mounted, &mut |what, extent| search.look(what, extent))?;
+    data::claim(mounted, &mut |what, extent, _| search.look(what, extent))?;
     Ok(search.lost)
 }

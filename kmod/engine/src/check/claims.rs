@@ -15,6 +15,9 @@ use embr_rt::Vec;
 /// Bytes of memory that a group takes.
 pub(super) const GROUP_BYTES: u64 = GROUP / 8;
 
+/// How many such sets a check has at a time.
+pub(super) const SETS: u64 = 3;
+
 /// One group of a device.
 pub(super) struct Group {
     pub(super) slot: Slot,
@@ -72,6 +75,18 @@ impl Claims {
                 })?;
             }
             before = before.saturating_add(count);
+        }
+        Ok(Claims { groups })
+    }
+
+    /// None of the same groups.
+    pub(super) fn empty(&self) -> Result<Self, NoMem> {
+        let mut groups = Vec::try_with_capacity(self.groups.len())?;
+        for group in self.groups.iter() {
+            groups.push(Group {
+                bits: Bits::try_new(group.bits.length())?,
+                ..*group
+            })?;
         }
         Ok(Claims { groups })
     }

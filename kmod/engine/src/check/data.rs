@@ -1,38 +1,425 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What files hold, as far as a check has a say in it: blocks that lie in the tree. Extents and engrams join here: the blocks that
-//! they use in [`claim`], their items in [`item`].
+//! What files hold: their blocks in the tree and their extents, against the engrams that these name. Which blocks lie where is
+//! gathered with all other uses of blocks; an item is looked at with its inode.
 
+use super::claims::Claims;
+use super::names::look;
+use super::names::Look;
+use super::Check;
 use super::Ended;
+use super::Finding;
+use super::Observer;
 use super::Trouble;
 use super::Use;
+use crate::engram::extents;
+use crate::env::DeviceError;
+use crate::env::Devices as _;
+use crate::env::Hash256;
+use crate::env::Hasher as _;
 use crate::file::MAX_SIZE;
+use crate::format::engram;
+use crate::format::engram::Live;
+use crate::format::engram::Map;
+use crate::format::engram::Owner;
+use crate::format::extent;
+use crate::format::extent::Encoding;
+use crate::format::extent::Run;
 use crate::format::inline;
 use crate::format::inode::FileType;
 use crate::format::journal::Extent;
+use crate::names::Files;
 use crate::names::Item;
 use crate::names::Kind;
+use crate::tree::Key;
+use crate::tree::Range;
+use crate::tree::TreeError;
+use crate::units::EngramId;
 use crate::units::FileBlock;
+use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
+use crate::volume::mounted::ENGRAMS;
+use crate::volume::mounted::NAMES;
+use embr_rt::Vec;
 
-/// Tells of all blocks that hold what is in files.
-pub(super) fn claim<M: Machine>(
-    _mounted: &Mounted<M>,
-    _use_of: &mut dyn FnMut(Use, Extent),
-) -> Result<(), Ended> {
-    Ok(())
+/// Calls `f` with every item of a range, also with those behind nodes that are lost. Says whether any was.
+pub(super) fn items<M: Machine>(
+    mounted: &Mounted<M>,
+    tree: crate::units::TreeId,
+    f: &mut dyn FnMut(Key, &[u8]) -> Result<(), Ended>,
+) -> Result<bool, Ended> {
+    let mut from = Some(Key::MIN);
+    let mut is_lost = false;
+    while let Some(first) = from.take() {
+        let last = Key::MAX;
+        let Some(mut scan) = mounted.scan(tree, Range { first, last }) else {
+            return Ok(is_lost);
+        };
+        loop {
+            match scan.next() {
+                Ok(Some((key, value))) => f(key, &value)?,
+                Ok(None) => break,
+                Err(TreeError::Io(spot, _) | TreeError::Corrupt(spot, _)) => {
+                    is_lost = true;
+                    from = spot.range.last.next().filter(|next| *next > first);
+                    break;
+                }
+                Err(why) => return Err(why.into()),
+            }
+        }
+    }
+    Ok(is_lost)
 }
 
-/// What is wrong with an item of what a file holds; `kind` is its inode's type, where that is known.
-pub(super) fn item(item: Item, value: &[u8], kind: Option<FileType>) -> Option<Trouble> {
-    match item.kind() {
-        Kind::INLINE if kind.is_some_and(|k| k != FileType::Regular) => Some(Trouble::NotRegular),
-        Kind::INLINE if FileBlock(item.sub()).start() > MAX_SIZE => Some(Trouble::Unknown),
-        Kind::INLINE => match inline::parse(value) {
-            Some(_) => None,
-            None => Some(Trouble::Senseless),
-        },
-        _ => Some(Trouble::Unknown),
+/// Runs of blocks that live: first and how many.
+fn runs(live: Live) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0usize;
+    core::iter::from_fn(move || {
+        let begin = (at..engram::MAX_BLOCKS).find(|b| live.has(*b))?;
+        let end = (begin..engram::MAX_BLOCKS).find(|b| !live.has(*b));
+        at = end.unwrap_or(engram::MAX_BLOCKS);
+        Some((begin, at.saturating_sub(begin)))
+    })
+}
+
+fn is(key: Key, kind: engram::Kind, engram: EngramId) -> bool {
+    engram::key(engram, kind, engram::sub(key) as usize) == key
+}
+
+/// Tells of all blocks that engrams use; with `first`, of those of a first copy. Says whether a node is lost that could tell of more.
+pub(super) fn claim<M: Machine>(
+    mounted: &Mounted<M>,
+    use_of: &mut dyn FnMut(Use, Extent, bool),
+) -> Result<bool, Ended> {
+    let mut map: Option<(EngramId, Map)> = None;
+    items(mounted, ENGRAMS, &mut |key, value| {
+        let engram = EngramId(key.0[0]);
+        if is(key, engram::Kind::Map, engram) {
+            map = Map::parse(value).map(|map| (engram, map));
+        }
+        let Some((_, map)) = map.filter(|(of, _)| *of == engram) else {
+            return Ok(());
+        };
+        if is(key, engram::Kind::Live, engram) {
+            let live = Live::parse(value, map.blocks).unwrap_or_default();
+            for (first, blocks) in runs(live) {
+                for (n, extent) in extents(&map, first, blocks).enumerate() {
+                    use_of(Use::Engram(engram), extent, n == 0);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+impl<M: Machine, O: Observer> Check<'_, M, O> {
+    /// Notes what extents name; what two of them name is told.
+    pub(super) fn named(&mut self, files: Files<'_, M>, named: &mut Claims) -> Result<bool, Ended> {
+        let mounted = self.mounted;
+        let mut seen: Option<Item> = None;
+        items(mounted, NAMES, &mut |key, value| {
+            let (item, version) = Item::of(key);
+            if item.kind() != Kind::EXTENTS || !files.view.sees(version) || seen == Some(item) {
+                return Ok(());
+            }
+            seen = Some(item);
+            let Some(all) = extent::parse(value) else {
+                return Ok(());
+            };
+            for run in all.iter().filter(|r| r.encoding != Encoding::Hole) {
+                let map = mounted.map(run.engram);
+                let Look::There(map) = look(map.map(Some))? else {
+                    continue;
+                };
+                let blocks = run.blocks.min(map.blocks.saturating_sub(run.block()));
+                let first = extents(&map, run.block(), blocks).next();
+                if first.and_then(|e| named.claim(e)).is_some() {
+                    let trouble = Trouble::NamedTwice(run.engram);
+                    self.found(Finding::Names(item, trouble));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Engram by engram: whether its items make sense and agree.
+    pub(super) fn engrams(&mut self) -> Result<(), Ended> {
+        let mounted = self.mounted;
+        let mut at = Engram::default();
+        let is_lost = items(mounted, ENGRAMS, &mut |key, value| {
+            let number = EngramId(key.0[0]);
+            if number != at.number {
+                at.leave(self);
+                at = Engram {
+                    number,
+                    next: at.next,
+                    ..Engram::default()
+                };
+            }
+            if let Err(what) = at.item(key, value, mounted.hash_size()) {
+                self.found(Finding::Engram(number, what));
+            }
+            Ok(())
+        })?;
+        if !is_lost {
+            at.leave(self);
+        }
+        Ok(())
+    }
+
+    /// What is wrong with an item of what a file holds; `kind` is its inode's type, where that is known.
+    pub(super) fn contents(
+        &mut self,
+        files: Files<'_, M>,
+        item: Item,
+        value: &[u8],
+        kind: Option<FileType>,
+    ) -> Result<(), Ended> {
+        let known = [Kind::INLINE, Kind::EXTENTS].contains(&item.kind());
+        if !known {
+            self.found(Finding::Names(item, Trouble::Unknown));
+            return Ok(());
+        }
+        if kind.is_some_and(|k| k != FileType::Regular) {
+            self.found(Finding::Names(item, Trouble::NotRegular));
+        }
+        if item.kind() == Kind::INLINE {
+            let trouble = match inline::parse(value) {
+                _ if FileBlock(item.sub()).start() > MAX_SIZE => Some(Trouble::Unknown),
+                Some(_) => None,
+                None => Some(Trouble::Senseless),
+            };
+            if let Some(trouble) = trouble {
+                self.found(Finding::Names(item, trouble));
+            }
+            return Ok(());
+        }
+        let Some(all) = extent::parse(value) else {
+            self.found(Finding::Names(item, Trouble::Senseless));
+            return Ok(());
+        };
+        let window = item.sub().saturating_mul(extent::WINDOW as u64);
+        for run in all.iter() {
+            let first = window.saturating_add(run.first as u64);
+            let last = first.saturating_add(run.blocks.saturating_sub(1) as u64);
+            let inline = |block| Item::new(item.owner(), Kind::INLINE, block);
+            let mut items = files.view.items(self.mounted, inline(first), inline(last));
+            let hidden = items.next().map_err(crate::names::Error::Fault);
+            if matches!(look(hidden)?, Look::There(_)) && files.view.is_alone() {
+                self.found(Finding::Names(item, Trouble::TwoPlaces));
+            }
+            if run.encoding != Encoding::Hole {
+                self.run(item, &run)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, item: Item, run: &Run) -> Result<(), Ended> {
+        let mounted = self.mounted;
+        let engram = run.engram;
+        let map = match look(mounted.map(engram).map(Some))? {
+            Look::There(map) => map,
+            _ => {
+                let map = mounted.get(ENGRAMS, engram::key(engram, engram::Kind::Map, 0), |_| ());
+                if matches!(map, Ok(None)) {
+                    self.found(Finding::Names(item, Trouble::NoEngram(engram)));
+                }
+                return Ok(());
+            }
+        };
+        let end = run.block().saturating_add(run.blocks);
+        if end > map.blocks {
+            self.found(Finding::Names(item, Trouble::NoEngram(engram)));
+            return Ok(());
+        }
+        if let Look::There(live) = look(mounted.live(engram, map.blocks).map(Some))? {
+            if !(run.block()..end).all(|block| live.has(block)) {
+                self.found(Finding::Names(item, Trouble::Dead(engram)));
+            }
+        }
+        let mut owned = Live::default();
+        let range = Range {
+            first: engram::key(engram, engram::Kind::Owner, 0),
+            last: engram::key(engram, engram::Kind::Owner, run.block().max(end)),
+        };
+        let mut scan = mounted.scan(ENGRAMS, range);
+        let mut is_known = true;
+        while let Some(scan) = &mut scan {
+            match scan.next() {
+                Ok(Some((key, value))) => {
+                    if let Some(owner) = Owner::parse(&value).filter(|o| o.inode == item.owner()) {
+                        owned.set(engram::sub(key) as usize, owner.blocks);
+                    }
+                }
+                Ok(None) => break,
+                Err(TreeError::NoMemory) => return Err(Ended::NoMemory),
+                Err(_) => {
+                    is_known = false;
+                    break;
+                }
+            }
+        }
+        if is_known && !(run.block()..end).all(|block| owned.has(block)) {
+            self.found(Finding::Names(item, Trouble::NotOwned(engram)));
+        }
+        if run.encoding != Encoding::Raw {
+            return Ok(());
+        }
+        let mut hashes = Vec::new();
+        match look(
+            mounted
+                .hashes(engram, run.block(), run.blocks, &mut hashes)
+                .map(Some),
+        )? {
+            Look::There(()) if self.options.data => self.blocks_of(item, &map, run, &hashes),
+            Look::There(()) => Ok(()),
+            _ => {
+                self.found(Finding::Names(item, Trouble::NoHash(engram)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads every copy of the blocks, and compares their hashes.
+    fn blocks_of(&mut self, item: Item, map: &Map, run: &Run, hashes: &[u8]) -> Result<(), Ended> {
+        let mounted = self.mounted;
+        let mut bytes = Vec::zeroed(run.blocks.saturating_mul(BLOCK_SIZE))?;
+        let mut real = Vec::try_from_elem(Hash256::default(), run.blocks)?;
+        for copy in extents(map, run.block(), run.blocks) {
+            let here = mounted.present().has(copy.device);
+            let Some(at) = copy.start.bytes().filter(|_| here) else {
+                continue;
+            };
+            match mounted.devices().read(copy.device, at, &mut bytes) {
+                Ok(()) => mounted.hasher().hash_blocks(&bytes, &mut real),
+                Err(DeviceError::NoMemory) => return Err(Ended::NoMemory),
+                Err(_) => {
+                    self.found(Finding::Rotten(item, copy));
+                    continue;
+                }
+            }
+            let size = mounted.hash_size();
+            for (n, (hash, kept)) in real
+                .iter()
+                .zip(hashes.chunks_exact(size.max(1)))
+                .enumerate()
+            {
+                if hash.0.get(..size) != Some(kept) {
+                    let start = crate::units::Blocks(copy.start.0.saturating_add(n as u64));
+                    let bad = Extent {
+                        start,
+                        blocks: crate::units::Blocks(1),
+                        ..copy
+                    };
+                    self.found(Finding::Rotten(item, bad));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with an engram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Defect {
+    /// An item with this key makes no sense.
+    Senseless(Key),
+    /// Nothing says where it lies.
+    NoMap,
+    /// Nothing says what of it lives.
+    NoLive,
+    /// Nothing of it lives, and it is there.
+    Dead,
+    /// A block has two owners.
+    Owners,
+    /// What lives and what has an owner are not the same.
+    Unowned,
+    /// Its number was never set aside.
+    Number,
+}
+
+/// The engram whose items are gone through.
+#[derive(Default)]
+struct Engram {
+    number: EngramId,
+    /// The lowest number that was never set aside.
+    next: Option<EngramId>,
+    map: Option<Map>,
+    live: Option<Live>,
+    owned: Live,
+    is_senseless: bool,
+}
+
+impl Engram {
+    fn item(&mut self, key: Key, value: &[u8], hash_size: usize) -> Result<(), Defect> {
+        let sub = engram::sub(key) as usize;
+        let number = self.number;
+        let bad = Err(Defect::Senseless(key));
+        let is = |kind| is(key, kind, number);
+        if number == EngramId::NONE {
+            let next = crate::format::name::parse_number(value);
+            self.next = next.map(|n| EngramId(n.0));
+            let is_counter = key == engram::key(number, engram::Kind::Numbers, 0);
+            return match (is_counter, next) {
+                (true, Some(_)) => Ok(()),
+                _ => bad,
+            };
+        }
+        let sound = if is(engram::Kind::Map) {
+            self.map = Map::parse(value);
+            self.map.is_some() && sub == 0
+        } else if is(engram::Kind::Live) {
+            let blocks = self.map.map_or(0, |m| m.blocks);
+            self.live = Live::parse(value, blocks);
+            // Without a map it cannot be told; that is a finding of its own.
+            (self.live.is_some() || self.map.is_none()) && sub == 0
+        } else if is(engram::Kind::Hashes) {
+            crate::format::engram::parse_hashes(value, hash_size).is_some()
+        } else if is(engram::Kind::Owner) {
+            match Owner::parse(value) {
+                Some(owner) if sub < engram::MAX_BLOCKS => {
+                    let mut these = Live::default();
+                    these.set(sub, owner.blocks);
+                    let before = self.owned.count();
+                    self.owned.set(sub, owner.blocks);
+                    let more = self.owned.count().saturating_sub(before);
+                    if more != these.count() {
+                        return Err(Defect::Owners);
+                    }
+                    true
+                }
+                _ => false,
+            }
+        } else {
+            false
+        };
+        self.is_senseless |= !sound;
+        if sound {
+            Ok(())
+        } else {
+            bad
+        }
+    }
+
+    /// All its items were seen.
+    fn leave<M: Machine, O: Observer>(&self, check: &mut Check<'_, M, O>) {
+        let number = self.number;
+        if number == EngramId::NONE {
+            return;
+        }
+        let mut found = |what| check.found(Finding::Engram(number, what));
+        match (self.map, self.live) {
+            _ if self.is_senseless => {}
+            (None, _) => found(Defect::NoMap),
+            (_, None) => found(Defect::NoLive),
+            (_, Some(live)) if live.count() == 0 => found(Defect::Dead),
+            (_, Some(live)) if live != self.owned => found(Defect::Unowned),
+            _ => {}
+        }
+        if self.next.is_some_and(|next| number >= next) {
+            found(Defect::Number);
+        }
     }
 }

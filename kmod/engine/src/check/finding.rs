@@ -2,6 +2,8 @@
 
 //! What a check can find, each with all that is known of where it is.
 
+use super::data::Defect;
+use crate::format::engram;
 use crate::format::inode::BadInode;
 use crate::format::journal::Extent;
 use crate::format::member::Slot;
@@ -12,11 +14,15 @@ use crate::tree::Key;
 use crate::tree::TreeError;
 use crate::units::Blocks;
 use crate::units::Bytes;
+use crate::units::EngramId;
 use crate::units::Generation;
 use crate::units::InodeNo;
 use crate::units::Level;
+use crate::units::SnapshotId;
 use crate::units::TreeId;
 use crate::volume::mounted::Fault;
+use crate::volume::mounted::ENGRAMS;
+use crate::volume::mounted::NAMES;
 use core::fmt;
 
 /// Something that is wrong.
@@ -44,6 +50,12 @@ pub enum Finding {
     Unused(Extent),
     /// Blocks that are said to be free, but something uses them.
     Used(Extent),
+    /// Blocks of an engram that are said to live, but no file has them.
+    Unnamed(Extent),
+    /// A copy of blocks of a file that does not read as it was written.
+    Rotten(Item, Extent),
+    /// An engram.
+    Engram(EngramId, Defect),
     /// An item of the tree of names.
     Names(Item, Trouble),
 }
@@ -57,6 +69,8 @@ pub enum Use {
     Journal,
     /// A node of this tree and level, with this first key.
     Node(TreeId, Level, Key),
+    /// Blocks of this engram.
+    Engram(EngramId),
     /// Something that no item names; only tests have it.
     Held,
 }
@@ -96,6 +110,18 @@ pub enum Trouble {
     NotDirectory,
     /// An item that only a regular file has.
     NotRegular,
+    /// Blocks of a file that lie in the tree and in an engram at once.
+    TwoPlaces,
+    /// An extent in an engram that is not there, or shorter.
+    NoEngram(EngramId),
+    /// An extent of which a block is said to be dead.
+    Dead(EngramId),
+    /// An extent of which a block has another owner or none.
+    NotOwned(EngramId),
+    /// An extent of which a block has no hash.
+    NoHash(EngramId),
+    /// An extent with a block that another one has as well.
+    NamedTwice(EngramId),
     /// The link count is this, but should be that.
     Links(u32, u64),
     /// The number of entries is this, but that many are there.
@@ -140,6 +166,8 @@ impl Finding {
             | Finding::NoDevice(_, e)
             | Finding::Overlap(_, e)
             | Finding::Unused(e)
+            | Finding::Unnamed(e)
+            | Finding::Rotten(_, e)
             | Finding::Used(e) => Some(e.device),
             _ => self.spot().map(|s| s.device),
         }
@@ -155,6 +183,8 @@ impl Finding {
             | Finding::NoDevice(_, e)
             | Finding::Overlap(_, e)
             | Finding::Unused(e)
+            | Finding::Unnamed(e)
+            | Finding::Rotten(_, e)
             | Finding::Used(e) => Some(e.start),
             _ => self.spot().map(|s| s.at.whole_blocks()),
         }
@@ -169,7 +199,8 @@ impl Finding {
             | Finding::NoDevice(what, _)
             | Finding::Overlap(what, _) => what.tree(),
             Finding::Mount(Fault::SpaceItem(_)) => Some(crate::volume::mounted::SPACE),
-            Finding::Names(..) => Some(crate::volume::mounted::NAMES),
+            Finding::Names(..) | Finding::Rotten(..) => Some(NAMES),
+            Finding::Engram(..) => Some(ENGRAMS),
             _ => self.spot().map(|s| s.tree),
         }
     }
@@ -182,7 +213,9 @@ impl Finding {
             | Finding::NoDevice(what, _)
             | Finding::Overlap(what, _) => what.key(),
             Finding::Mount(Fault::SpaceItem(key)) => Some(*key),
-            Finding::Names(item, _) => Some(item.at(crate::units::SnapshotId::FIRST)),
+            Finding::Names(item, _) | Finding::Rotten(item, _) => Some(item.at(SnapshotId::FIRST)),
+            Finding::Engram(engram, Defect::Senseless(key)) if key.0[0] == engram.0 => Some(*key),
+            Finding::Engram(engram, _) => Some(engram::all(*engram).first),
             _ => self.spot().map(|s| s.range.first),
         }
     }
@@ -191,7 +224,9 @@ impl Finding {
     pub fn inode(&self) -> Option<InodeNo> {
         match self {
             Finding::Names(_, Trouble::Listed(number)) => Some(*number),
-            Finding::Names(item, _) => Some(item.owner()).filter(|n| *n != InodeNo::NONE),
+            Finding::Names(item, _) | Finding::Rotten(item, _) => {
+                Some(item.owner()).filter(|n| *n != InodeNo::NONE)
+            }
             _ => None,
         }
     }
@@ -210,6 +245,9 @@ impl Finding {
             Finding::Overlap(..) => "overlap",
             Finding::Unused(_) => "unused",
             Finding::Used(_) => "used",
+            Finding::Unnamed(_) => "unnamed",
+            Finding::Rotten(..) => "rotten",
+            Finding::Engram(..) => "engram",
             Finding::Names(..) => "names",
         }
     }
@@ -242,6 +280,7 @@ impl fmt::Display for Use {
                     "a node of tree {tree}, level {level}, with keys from {key}"
                 )
             }
+            Use::Engram(engram) => write!(f, "engram {engram}"),
             Use::Held => f.write_str("data"),
         }
     }
@@ -295,6 +334,14 @@ impl fmt::Display for Finding {
             Finding::Overlap(what, e) => write!(f, "{} are used twice, once by {what}", Range(e)),
             Finding::Unused(e) => write!(f, "{} are said to be in use, but nothing uses them", Range(e)),
             Finding::Used(e) => write!(f, "{} are said to be free, but are in use", Range(e)),
+            Finding::Unnamed(e) => write!(f, "{} are said to live, but no file has them", Range(e)),
+            Finding::Rotten(item, e) => write!(
+                f,
+                "inode {}: {} do not read as they were written",
+                item.owner(),
+                Range(e)
+            ),
+            Finding::Engram(engram, defect) => write!(f, "engram {engram}: {defect}"),
             Finding::Names(item, trouble) => {
                 match item.owner() {
                     InodeNo::NONE => f.write_str("names")?,
@@ -308,6 +355,20 @@ impl fmt::Display for Finding {
                 }
                 trouble.fmt(f)
             }
+        }
+    }
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Defect::Senseless(key) => write!(f, "its item {key} makes no sense"),
+            Defect::NoMap => f.write_str("nothing says where it lies"),
+            Defect::NoLive => f.write_str("nothing says what of it lives"),
+            Defect::Dead => f.write_str("nothing of it lives"),
+            Defect::Owners => f.write_str("a block has two owners"),
+            Defect::Unowned => f.write_str("what lives and what has an owner are not the same"),
+            Defect::Number => f.write_str("its number was not given out"),
         }
     }
 }
@@ -342,6 +403,29 @@ impl fmt::Display for Trouble {
             }
             Trouble::NotDirectory => f.write_str("an entry of what is no directory"),
             Trouble::NotRegular => f.write_str("contents of what is no regular file"),
+            Trouble::TwoPlaces => f.write_str("blocks lie in the tree and in an engram at once"),
+            Trouble::NoEngram(engram) => {
+                write!(
+                    f,
+                    "it names blocks of engram {engram}, which does not have them"
+                )
+            }
+            Trouble::Dead(engram) => write!(f, "it names blocks of engram {engram} that are dead"),
+            Trouble::NotOwned(engram) => {
+                write!(
+                    f,
+                    "it names blocks of engram {engram} that are not this file's"
+                )
+            }
+            Trouble::NoHash(engram) => {
+                write!(f, "it names blocks of engram {engram} that have no hash")
+            }
+            Trouble::NamedTwice(engram) => {
+                write!(
+                    f,
+                    "it names blocks of engram {engram} that something else has as well"
+                )
+            }
             Trouble::Links(has, counted) => {
                 write!(f, "its link count is {has}, but should be {counted}")
             }

@@ -19,6 +19,7 @@ mod roots;
 mod trees;
 
 pub use crate::tree::check::Depth;
+pub use data::Defect;
 pub use finding::Finding;
 pub use finding::Trouble;
 pub use finding::Use;
@@ -39,6 +40,8 @@ use core::fmt;
 pub struct Options<'a> {
     /// Bytes of memory for what the check has to remember. With less it takes longer.
     pub memory: Bytes,
+    /// Whether all that files hold is read, and its hashes compared.
+    pub data: bool,
     /// How thoroughly nodes are looked at.
     pub depth: Depth,
     /// Every snapshot that there is, rising; none where that is not to be looked at.
@@ -143,8 +146,9 @@ pub fn check<M: Machine, O: Observer>(
         counted: Counted::default(),
     };
     check.roots()?;
-    check.blocks()?;
+    check.blocks(files)?;
     if let Some(files) = files {
+        check.engrams()?;
         names::check(&mut check, files)?;
     }
     Ok(check.counted)

@@ -3,7 +3,6 @@
 //! Names: inode by inode, for the items of an inode are neighbours. Every entry is looked up at its target and every parent at its
 //! directory; so what is counted of an inode is what leads to it, and nothing has to be remembered from one inode to the next.
 
-use super::data;
 use super::reach::Reach;
 use super::Check;
 use super::Ended;
@@ -14,6 +13,7 @@ use super::Trouble;
 use crate::format::inode::BadInode;
 use crate::format::inode::FileType;
 use crate::format::inode::Inode;
+use crate::format::intent::Intent;
 use crate::format::name;
 use crate::format::name::Name;
 use crate::format::name::Parents;
@@ -72,14 +72,14 @@ struct Walk<'w, 'c, 'n, M, O> {
 }
 
 /// What a look at another item came to.
-enum Look<T> {
+pub(super) enum Look<T> {
     There(T),
     Missing,
     /// A node that could say is lost, or the item is damaged, which is told where it lies.
     Unknown,
 }
 
-fn look<T>(found: Result<Option<T>, Error>) -> Result<Look<T>, Ended> {
+pub(super) fn look<T>(found: Result<Option<T>, Error>) -> Result<Look<T>, Ended> {
     match found {
         Ok(Some(found)) => Ok(Look::There(found)),
         Ok(None) | Err(Error::NotFound) => Ok(Look::Missing),
@@ -220,6 +220,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
     fn item(&mut self, item: Item, value: &[u8]) -> Result<(), Ended> {
         match (item.owner(), item.kind()) {
             (InodeNo::NONE, Kind::ORPHAN) => self.orphan(item, value),
+            (InodeNo::NONE, Kind::INTENT) => self.intent(item, value),
             (InodeNo::NONE, _) => {
                 self.found(item, Trouble::Unknown);
                 Ok(())
@@ -229,10 +230,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             (_, Kind::ENTRY) => self.entry(item, value),
             _ => {
                 let kind = self.at.head.as_ref().map(|h| h.kind);
-                if let Some(trouble) = data::item(item, value, kind) {
-                    self.found(item, trouble);
-                }
-                Ok(())
+                self.check.contents(self.files, item, value, kind)
             }
         }
     }
@@ -262,6 +260,22 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             Look::There(inode) if inode.nlink == 0 => {}
             Look::Unknown => {}
             _ => self.found(item, Trouble::Listed(number)),
+        }
+        Ok(())
+    }
+
+    fn intent(&mut self, item: Item, value: &[u8]) -> Result<(), Ended> {
+        let Some(intent) = Intent::parse(value) else {
+            self.found(item, Trouble::Senseless);
+            return Ok(());
+        };
+        if Item::new(InodeNo::NONE, Kind::INTENT, intent.inode.0) != item {
+            self.found(item, Trouble::Place);
+        }
+        match look(self.files.inode(intent.inode).map(Some))? {
+            Look::There(inode) if inode.kind == FileType::Regular => {}
+            Look::Unknown => {}
+            _ => self.found(item, Trouble::Listed(intent.inode)),
         }
         Ok(())
     }

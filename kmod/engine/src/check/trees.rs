@@ -15,6 +15,7 @@ use crate::format::journal::Extent;
 use crate::format::layout;
 use crate::format::node::Node;
 use crate::format::pointer::Pointer;
+use crate::names::Files;
 use crate::tree::check;
 use crate::tree::check::Depth;
 use crate::tree::check::Visitor;
@@ -28,9 +29,10 @@ use crate::volume::mounted::Machine;
 use crate::volume::mounted::SPACE;
 
 /// The use of blocks in some groups, while the trees are gone through once.
-struct Pass<'p, 'c, M, O> {
+struct Pass<'p, 'c, 'n, M, O> {
     check: &'p mut Check<'c, M, O>,
     claims: Claims,
+    files: Option<Files<'n, M>>,
     /// What concerns all groups is told once.
     first: bool,
     /// A node that names others could not be read: what they use is not known.
@@ -41,9 +43,9 @@ struct Pass<'p, 'c, M, O> {
 }
 
 impl<M: Machine, O: Observer> Check<'_, M, O> {
-    pub(super) fn blocks(&mut self) -> Result<(), Ended> {
+    pub(super) fn blocks(&mut self, files: Option<Files<'_, M>>) -> Result<(), Ended> {
         let total = claims::total(self.mounted.parts());
-        let most = (self.options.memory.0 / claims::GROUP_BYTES).max(1);
+        let most = (self.options.memory.0 / (claims::SETS * claims::GROUP_BYTES)).max(1);
         let mut first = 0u64;
         while first < total {
             let claims = Claims::try_new(self.mounted.parts(), first, most)?;
@@ -51,6 +53,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             Pass {
                 check: self,
                 claims,
+                files,
                 first: first == 0,
                 is_blind: false,
                 space_lost: false,
@@ -63,7 +66,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
     }
 }
 
-impl<M: Machine, O: Observer> Pass<'_, '_, M, O> {
+impl<M: Machine, O: Observer> Pass<'_, '_, '_, M, O> {
     fn run(mut self) -> Result<(), Ended> {
         let mounted = self.check.mounted;
         for part in mounted.parts() {
@@ -98,10 +101,27 @@ impl<M: Machine, O: Observer> Pass<'_, '_, M, O> {
             }
             walked?;
         }
-        data::claim(self.check.mounted, &mut |what, extent| {
+        let mut live = self.claims.empty()?;
+        let is_lost = data::claim(self.check.mounted, &mut |what, extent, first| {
             claim(&mut self.claims, self.check, self.first, what, extent);
+            if first {
+                live.claim(extent);
+            }
         })?;
-        self.compare()
+        self.is_blind |= is_lost;
+        self.compare()?;
+        let Some(files) = self.files else {
+            return Ok(());
+        };
+        let mut named = self.claims.empty()?;
+        let is_lost = is_lost | self.check.named(files, &mut named)?;
+        for (live, named) in live.groups().iter().zip(named.groups()) {
+            for (begin, length) in live.bits.without(&named.bits)?.runs().filter(|_| !is_lost) {
+                self.check
+                    .found(Finding::Unnamed(live.extent(begin, length)));
+            }
+        }
+        Ok(())
     }
 
     fn claim(&mut self, what: Use, extent: Extent) {
@@ -171,7 +191,7 @@ fn claim<M: Machine, O: Observer>(
     }
 }
 
-impl<M: Machine, O: Observer> Visitor for Pass<'_, '_, M, O> {
+impl<M: Machine, O: Observer> Visitor for Pass<'_, '_, '_, M, O> {
     fn node(&mut self, _: &Pointer, node: &Node) -> Result<(), TreeError> {
         if self.first {
             self.check.counted.nodes = self.check.counted.nodes.saturating_add(1);

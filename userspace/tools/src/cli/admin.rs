@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::Subcommand;
 use embr_engine::tree::Key;
 use embr_engine::units::TreeId;
+use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
 use std::path::PathBuf;
@@ -99,7 +100,7 @@ pub enum Dump {
     },
     /// The nodes of a tree, as the newest root has it
     Nodes {
-        /// Which tree: space or names, or its number
+        /// Which tree: space, names or engrams, or its number
         #[arg(value_name = "TREE", value_parser = tree)]
         tree: TreeId,
         /// Devices or image files of one volume; of one device, the others are found
@@ -108,7 +109,7 @@ pub enum Dump {
     },
     /// The items of a tree and what they mean, with what the journal made of them
     Items {
-        /// Which tree: space or names, or its number
+        /// Which tree: space, names or engrams, or its number
         #[arg(value_name = "TREE", value_parser = tree)]
         tree: TreeId,
         /// From this key on: three hexadecimal numbers, as in 1:0:0; what is left out is 0
@@ -148,10 +149,11 @@ fn tree(text: &str) -> Result<TreeId, String> {
     match text {
         "space" => Ok(SPACE),
         "names" => Ok(NAMES),
+        "engrams" => Ok(ENGRAMS),
         number => number
             .parse()
             .map(TreeId)
-            .map_err(|_| "space, names, or a number from 0 to 255".to_owned()),
+            .map_err(|_| "space, names, engrams, or a number from 0 to 255".to_owned()),
     }
 }
 

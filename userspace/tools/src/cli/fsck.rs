@@ -69,6 +69,10 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 
+    /// Read all that files hold as well, every copy of it, and compare its hashes
+    #[arg(long)]
+    pub data: bool,
+
     /// Show on a terminal how far the check is
     #[arg(long)]
     pub progress: bool,

@@ -180,6 +180,7 @@ pub(super) fn check(
     let options = Options {
         memory: Bytes(args.memory.0.saturating_sub(cache.0)),
         depth: Depth::Copies,
+        data: args.data,
         snapshots: &[SnapshotId::FIRST],
         held: &[],
     };

@@ -43,11 +43,14 @@ use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
 use embr_rt::Vec;
 
-/// Calls `f` with every item of a range, also with those behind nodes that are lost. Says whether any was.
+/// What is done with each item.
+type Each<'f> = &'f mut dyn FnMut(Key, &[u8]) -> Result<(), Ended>;
+
+/// Calls `f` with every item of a tree, also with those behind nodes that are lost. Says whether any was.
 pub(super) fn items<M: Machine>(
     mounted: &Mounted<M>,
     tree: crate::units::TreeId,
-    f: &mut dyn FnMut(Key, &[u8]) -> Result<(), Ended>,
+    f: Each<'_>,
 ) -> Result<bool, Ended> {
     let mut from = Some(Key::MIN);
     let mut is_lost = false;

@@ -289,7 +289,7 @@ mod tests {
             let flags_in = |at: u64| flags.get(at as usize).copied().unwrap_or(false);
             let expected: u64 = (from..from + least).filter(|at| flags_in(*at)).count() as u64;
             prop_assert_eq!(rest.iter().map(|(_, n)| n).sum::<u64>(), expected);
-            prop_assert!(rest.iter().all(|(begin, n)| (*begin..begin + n).all(|at| flags_in(at))));
+            prop_assert!(rest.iter().all(|(begin, n)| (*begin..begin + n).all(flags_in)));
             let most = most.max(least);
             let free = |at: u64| at < length && !flags[at as usize];
             let expected = (from..length)

@@ -28,9 +28,8 @@ impl Copies {
     /// Whether these numbers on the devices are those of so many things.
     pub(super) fn holds(self, on_devices: impl Iterator<Item = u64>, things: u64) -> bool {
         let most = self.most(things);
-        let sum = on_devices.fold(Some(0u64), |sum, n| {
-            sum.filter(|_| n <= most)?.checked_add(n)
-        });
+        let mut numbers = on_devices;
+        let sum = numbers.try_fold(0u64, |sum, n| (n <= most).then_some(sum)?.checked_add(n));
         sum == Some(self.all(things))
     }
 

@@ -112,7 +112,7 @@ impl<M: Machine> Mounted<M> {
             .saturating_mul(copies)
             .saturating_mul(2);
         let bytes = records.saturating_mul(NODE_RECORD);
-        bytes > journal.ring_bytes() / 16 * 3
+        bytes > (journal.ring_bytes() / 16).saturating_mul(3)
     }
 
     /// Sees to it that a transaction with so many bytes of records finds room. Called with no lock held.

@@ -12,6 +12,7 @@ use embr_engine::{
         self as engine,
         Way, //
     },
+    space::promise::Promise,
     units::{
         Bytes,
         FileBlock,
@@ -19,6 +20,10 @@ use embr_engine::{
         Timestamp,
         BLOCK_SIZE, //
     },
+};
+use embr_rt::time::{
+    sleep,
+    Duration, //
 };
 use embr_vfs::{
     data::{
@@ -40,6 +45,8 @@ use kernel::prelude::*;
 const SMALL: usize = 64 * 1024;
 /// Files of one block always do.
 const TINY: u64 = BLOCK_SIZE as u64;
+/// How long to wait for memory before trying again.
+const PATIENCE: Duration = Duration::from_millis(10);
 /// Ranges that go to the engine at once.
 const RANGES: usize = 16;
 
@@ -78,11 +85,28 @@ fn write(
     blocks: &[engine::Dirty<'_>],
     way: Way,
     noted: &engine::Written,
+    room: Option<Promise>,
 ) -> Result {
     let volume = file.volume();
-    volume
-        .with(|files| files.write(number(file), blocks, way, noted))
-        .map(|_| ())
+    let count: usize = blocks.iter().map(|d| d.bytes.len() / BLOCK_SIZE).sum();
+    let mut room = room.filter(|room| room.blocks().0 >= count as u64);
+    loop {
+        let done = match &mut room {
+            Some(room) => {
+                volume.with(|files| files.write_under(number(file), blocks, way, noted, room))
+            }
+            // Memory that a device wrote to behind our back, or nothing but a size.
+            None => volume.with(|files| files.write(number(file), blocks, way, noted)),
+        };
+        match done {
+            // What was accepted is not lost for lack of memory. Some of it may be written, and its room used.
+            Err(error) if error == ENOMEM => {
+                sleep(PATIENCE);
+                volume.top_up(&mut room, count as u64);
+            }
+            done => return done.map(|_| ()),
+        }
+    }
 }
 
 /// What was accepted cannot be written: whoever waits for it hears of it, and so does who reads the log.
@@ -134,8 +158,8 @@ impl FileData for Embrfs {
             changed: Some(timestamp(written.changed)),
         };
         let way = way(file, dirty, written);
-        drop(file.volume().take_room(written.room));
-        write(file, blocks, way, &noted).map_err(|error| complain(file, error))
+        let room = file.volume().take_room(written.room);
+        write(file, blocks, way, &noted, room).map_err(|error| complain(file, error))
     }
 
     fn truncate(file: &Inode<Self>, size: u64) -> Result {

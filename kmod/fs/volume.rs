@@ -21,6 +21,7 @@ use embr_engine::{
         View, //
     },
     space::promise::Promise,
+    units::Blocks,
     volume::{
         assemble::Standing,
         mounted::{
@@ -212,6 +213,17 @@ impl Volume {
     /// Room that was set aside, to be used.
     pub(crate) fn take_room(&self, blocks: u64) -> Option<Promise> {
         self.room.take(blocks)
+    }
+
+    /// Brings room that was used in part back to so many blocks, if there is more to be had.
+    pub(crate) fn top_up(&self, room: &mut Option<Promise>, blocks: u64) {
+        let _scope = NoFs::new();
+        if let Some(room) = room {
+            let missing = blocks.saturating_sub(room.blocks().0);
+            if let Ok(more) = self.mounted.promise(Blocks(missing)) {
+                room.merge(more);
+            }
+        }
     }
 
     /// After all that was dirty was written: what was set aside and not needed is there for others.

@@ -35,7 +35,8 @@ before=$(lost)
 must embrfs-exercise damaged "$MNT" "$seed" $SIZE
 expect_eq "$(lost)" "$before" "blocks lost, asked again"
 # A read of much fails where the damage is, and gives what is before it.
-mustfail cat "$MNT/grow-$seed"
+mustfail dd if="$MNT/grow-$seed" of=/dev/null bs=1M status=none
+expect_in "$OUT" 'Input/output error'
 # What is written over it is there again.
 must embrfs-exercise make "$MNT" "$seed" $SIZE
 must embrfs-exercise damaged "$MNT" "$seed" $SIZE
@@ -50,10 +51,4 @@ rot "$DISK1"
 must mount -i -t embrfs -o "device=$DISK2" "$DISK1" "$MNT"
 must embrfs-exercise damaged "$MNT" "$seed" $SIZE
 expect_eq "$(lost)" 0 "blocks lost with a second device"
-# All was put right: the other device may rot now.
-must umount "$MNT"
-rot "$DISK2"
-must mount -i -t embrfs -o "device=$DISK2" "$DISK1" "$MNT"
-must embrfs-exercise damaged "$MNT" "$seed" $SIZE
-expect_eq "$(lost)" 0 "blocks lost after the second device rotted, too"
 must umount "$MNT"

@@ -15,12 +15,14 @@ for round in 1 2 3; do
 		[ $n -lt 100 ] || fail "200 MB on a device of 64 MB"
 	done
 	expect_in "$(cat /tmp/why)" 'No space left on device'
-	say "round $round: $n files and $(stat -c %s "$MNT/f$n") bytes"
+	# There may be no room for the last one's name, even.
+	rest=$(stat -c %s "$MNT/f$n" 2>/dev/null || echo 0)
+	say "round $round: $n files and $rest bytes"
 	[ $n -gt 10 ] || fail "full after $n files"
 	# All that was accepted can be made durable, the piece of the last file too.
 	must sync -f "$MNT"
 	for ((i = 0; i < n; i++)); do must cmp /tmp/a "$MNT/f$i"; done
-	must cmp -n "$(stat -c %s "$MNT/f$n")" /tmp/a "$MNT/f$n"
+	[ "$rest" = 0 ] || must cmp -n "$rest" /tmp/a "$MNT/f$n"
 	# Small ones find no room either, sooner or later; overwriting and cutting go on.
 	for ((i = 0; i < 3000; i++)); do
 		head -c 5000 /tmp/a >"$MNT/small$i" 2>/tmp/why || break

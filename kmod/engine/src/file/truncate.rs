@@ -38,7 +38,11 @@ impl<M: Machine> Files<'_, M> {
             return Err(Error::TooBig);
         }
         let kept = inode.size.min(size);
-        let how = match size < inode.size {
+        let shrinks = size < inode.size;
+        if shrinks {
+            change.frees();
+        }
+        let how = match shrinks {
             true => Clear::All,
             false => Clear::Written,
         };

@@ -5,7 +5,6 @@
 #: memory: 1G
 #: timeout: 300
 . /embrfs-guest/lib.sh
-WITHOUT=collapse,insert
 ROUNDS=${EMBRFS_ROUNDS:-3} STEPS=${EMBRFS_STEPS:-400}
 seed=${EMBRFS_SEED:-$(($(date +%s) * 1000))}
 say "seeds from $seed"

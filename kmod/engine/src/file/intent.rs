@@ -75,7 +75,6 @@ impl<M: Machine> Files<'_, M> {
             let mut change = Change::begin(*self, Timestamp::default())?;
             let rest = match intent.operation {
                 Operation::Clear => {
-                    change.frees();
                     let mut edit = Edit::new(&mut change, file);
                     let at = edit.clear(intent.cursor, intent.to, Clear::All)?;
                     edit.finish()?;

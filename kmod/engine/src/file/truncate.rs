@@ -38,11 +38,7 @@ impl<M: Machine> Files<'_, M> {
             return Err(Error::TooBig);
         }
         let kept = inode.size.min(size);
-        let shrinks = size < inode.size;
-        if shrinks {
-            change.frees();
-        }
-        let how = match shrinks {
+        let how = match size < inode.size {
             true => Clear::All,
             false => Clear::Written,
         };

@@ -78,7 +78,7 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// It has turned out to free more than it takes.
-    pub(crate) fn frees(&mut self) {
+    pub(super) fn frees(&mut self) {
         self.txn.frees();
     }
 

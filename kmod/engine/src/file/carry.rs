@@ -5,6 +5,7 @@
 
 use super::plan::Fetch;
 use super::plan::Given;
+use super::plan::Store;
 use crate::env::DeviceError;
 use crate::env::Devices as _;
 use crate::env::Hash256;
@@ -137,51 +138,32 @@ struct Refused {
 }
 
 impl<M: Machine> Given<'_, '_, '_, M> {
-    /// Writes everything to all its places. What a device does not take goes to another one; blocks for which that cannot be, as
-    /// their places are an engram's already, are said to have failed.
-    pub(super) fn carry_out(&mut self, mounted: &Mounted<M>) -> Result<Vec<usize>, Error> {
+    /// Writes the stores from number `from` on to all their places. What a device does not take goes to another one; blocks for which
+    /// that cannot be, as their places are an engram's already, are said to have failed.
+    pub(super) fn carry_out(
+        &mut self,
+        mounted: &Mounted<M>,
+        from: usize,
+    ) -> Result<Vec<usize>, Error> {
         let mut failed = Vec::new();
         let mut bad = Members::default();
-        let mut refused = self.send(mounted, |_, _| true)?;
+        let mut refused = self.send(mounted, |store, _| store >= from)?;
         while !refused.is_empty() {
             let mut moved: Vec<(usize, Extent)> = Vec::new();
             for one in refused.iter() {
                 bad = bad.with(one.place.device);
             }
             for one in refused.iter() {
-                let Some(store) = self.stores.get_mut(one.store) else {
-                    continue;
-                };
-                if store.old.is_some() {
-                    if !failed.contains(&one.store) {
-                        failed.push(one.store)?;
-                    }
-                    continue;
-                }
                 moved.try_reserve(1)?;
-                let taken = |device| store.places.iter().any(|p| p.device == device);
-                let blocks = Blocks(store.blocks as u64);
-                let found = (mounted.parts().iter().map(|p| p.slot))
-                    .filter(|slot| !bad.has(*slot) && !taken(*slot))
-                    .find_map(|slot| mounted.space.allocate(slot, blocks, blocks));
-                store.moved = true;
-                let here = store.places.iter().position(|p| *p == one.place);
-                match (found, here) {
-                    (Some(new), Some(here)) => {
-                        if let Some(place) = store.places.get_mut(here) {
-                            *place = new;
+                match self.stores.get_mut(one.store) {
+                    Some(store) if store.old.is_none() => {
+                        if let Some(place) = elsewhere(mounted, store, one, bad)? {
+                            moved.push((one.store, place))?;
                         }
-                        moved.push((one.store, new))?;
                     }
-                    (None, Some(here)) if store.places.len() > 1 => {
-                        store.places.remove(here);
-                    }
-                    _ => {
-                        let why = TreeError::Write(one.place.device, at(one.place), one.why);
-                        return Err(Error::Fault(Fault::Tree(why)));
-                    }
+                    _ if failed.contains(&one.store) => {}
+                    _ => failed.push(one.store)?,
                 }
-                mounted.space.give_back(one.place);
             }
             refused = self.send(mounted, |store, place| moved.contains(&(store, place)))?;
         }
@@ -226,4 +208,39 @@ impl<M: Machine> Given<'_, '_, '_, M> {
         }
         Ok(refused)
     }
+}
+
+/// Finds another place for a copy that its device did not take, not on a bad device. None if there is no such place, but there are other
+/// copies: fewer are better than none.
+fn elsewhere<M: Machine>(
+    mounted: &Mounted<M>,
+    store: &mut Store<'_>,
+    refused: &Refused,
+    bad: Members,
+) -> Result<Option<Extent>, Error> {
+    let Some(here) = store.places.iter().position(|p| *p == refused.place) else {
+        return Ok(None);
+    };
+    let taken = |device| store.places.iter().any(|p| p.device == device);
+    let blocks = Blocks(store.blocks as u64);
+    let new = (mounted.parts().iter().map(|p| p.slot))
+        .filter(|slot| !bad.has(*slot) && !taken(*slot))
+        .find_map(|slot| mounted.space.allocate(slot, blocks, blocks));
+    store.moved = true;
+    match new {
+        Some(new) => {
+            let mut places = store.places.iter_mut().skip(here);
+            places.next().into_iter().for_each(|place| *place = new);
+        }
+        None if store.places.len() > 1 => {
+            store.places.remove(here);
+        }
+        None => {
+            let Refused { place, why, .. } = *refused;
+            let why = TreeError::Write(place.device, at(place), why);
+            return Err(Error::Fault(Fault::Tree(why)));
+        }
+    }
+    mounted.space.give_back(refused.place);
+    Ok(new)
 }

@@ -31,41 +31,41 @@ impl<M: Machine> Files<'_, M> {
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
         self.settle(file)?;
-        let mut change = Change::begin(*self, now)?;
-        let inode = change.inode(file)?;
-        regular(inode)?;
-        if size > MAX_SIZE {
-            return Err(Error::TooBig);
-        }
-        let kept = inode.size.min(size);
-        let how = match size < inode.size {
-            true => Clear::All,
-            false => Clear::Written,
-        };
-        let from = FileBlock::from(kept);
-        let mut edit = Edit::new(&mut change, file);
-        edit.clear_bytes(kept, from.start())?;
-        let rest = edit.clear(from, END, how)?;
-        edit.finish()?;
-        match (rest, how) {
-            (None, _) => change.resize(file, size),
-            (Some(cursor), Clear::All) => {
-                change.intend(&Intent {
-                    operation: Operation::Clear,
-                    inode: file,
-                    from,
-                    to: END,
-                    cursor,
-                })?;
-                let done = change.resize(file, size)?;
-                self.settle_or_later(file)?;
-                Ok(done)
+        loop {
+            let mut change = Change::begin(*self, now)?;
+            let inode = change.inode(file)?;
+            regular(inode)?;
+            if size > MAX_SIZE {
+                return Err(Error::TooBig);
             }
-            (Some(_), _) => {
+            let kept = inode.size.min(size);
+            let how = match size < inode.size {
+                true => Clear::All,
+                false => Clear::Written,
+            };
+            let from = FileBlock::from(kept);
+            let mut edit = Edit::new(&mut change, file);
+            edit.clear_bytes(kept, from.start())?;
+            let rest = edit.clear(from, END, how)?;
+            edit.finish()?;
+            let Some(cursor) = rest else {
+                return change.resize(file, size);
+            };
+            if how == Clear::Written {
                 // Nobody sees what lies behind the end: the size changes when all of it is gone.
                 change.commit(())?;
-                self.truncate(file, size, now)
+                continue;
             }
+            change.intend(&Intent {
+                operation: Operation::Clear,
+                inode: file,
+                from,
+                to: END,
+                cursor,
+            })?;
+            let done = change.resize(file, size)?;
+            self.settle_or_later(file)?;
+            return Ok(done);
         }
     }
 }

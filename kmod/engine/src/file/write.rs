@@ -252,7 +252,7 @@ fn sealed_some<'a, M: Machine>(
     let mut given = Given::new(mounted, promise);
     let fresh = set_aside(&mut edit, &part.sources, &mut given)?;
     given.place(&fresh)?;
-    let failed = given.carry_out(mounted)?;
+    let failed = given.carry_out(mounted, 0)?;
     if !failed.is_empty() {
         // The places that were set aside for them do not take them: they get new ones.
         let mut again = Vec::new();
@@ -263,8 +263,9 @@ fn sealed_some<'a, M: Machine>(
             }
         }
         given.stores.retain(|store| store.blocks != 0);
+        let from = given.stores.len();
         given.place(&again)?;
-        given.carry_out(mounted)?;
+        given.carry_out(mounted, from)?;
     }
     while let Some(store) = given.stores.last_mut() {
         adopt(&mut edit, store)?;

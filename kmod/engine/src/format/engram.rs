@@ -240,7 +240,11 @@ impl Owner {
             inode: self.inode.0.into(),
             at: self.at.0.into(),
         };
-        zerocopy::transmute!(raw)
+        let mut bytes = [0; size_of::<RawOwner>()];
+        for (to, from) in bytes.iter_mut().zip(raw.as_bytes()) {
+            *to = *from;
+        }
+        bytes
     }
 }
 

@@ -6,6 +6,7 @@ use crate::units::FileBlock;
 use crate::units::InodeNo;
 use zerocopy::little_endian::U64;
 use zerocopy::FromBytes as _;
+use zerocopy::IntoBytes as _;
 use zerocopy_derive::FromBytes;
 use zerocopy_derive::Immutable;
 use zerocopy_derive::IntoBytes;
@@ -108,7 +109,7 @@ impl Intent {
 
     /// The item's value.
     pub fn encode(&self) -> [u8; size_of::<Raw>()] {
-        zerocopy::transmute!(Raw {
+        let raw = Raw {
             version: VERSION,
             operation: self.operation as u8,
             zero: [0; 6],
@@ -116,7 +117,12 @@ impl Intent {
             from: self.from.0.into(),
             to: self.to.0.into(),
             cursor: self.cursor.0.into(),
-        })
+        };
+        let mut bytes = [0; size_of::<Raw>()];
+        for (to, from) in bytes.iter_mut().zip(raw.as_bytes()) {
+            *to = *from;
+        }
+        bytes
     }
 }
 

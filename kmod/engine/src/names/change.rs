@@ -212,12 +212,35 @@ impl<'n, M: Machine> Change<'n, M> {
 
     /// Makes it happen.
     pub(crate) fn commit<T>(self, what: T) -> Result<Done<T>, Error> {
-        self.commit_with(what, Transaction::commit)
+        self.commit_all(what, Transaction::commit)
     }
 
     /// As [`Self::commit`], with room that was promised.
-    pub(crate) fn commit_under<T>(self, what: T, promise: &mut Promise) -> Result<Done<T>, Error> {
-        self.commit_with(what, |txn| txn.commit_under(promise))
+    pub(crate) fn commit_under<T>(
+        self,
+        what: T,
+        promise: &mut Promise,
+    ) -> Result<Done<T>, Error> {
+        self.commit_all(what, |txn| txn.commit_under(promise))
+    }
+
+    /// As [`Self::commit`], of what leaves nothing to be done.
+    pub(crate) fn commit_alone<T>(self, what: T) -> Result<Done<T>, Error> {
+        self.commit_with(what, Transaction::commit)
+    }
+
+    fn commit_all<T>(
+        self,
+        what: T,
+        commit: impl FnOnce(Transaction<'n, M>) -> Result<Sequence, Fault>,
+    ) -> Result<Done<T>, Error> {
+        let (files, left) = (self.files, self.left);
+        let done = self.commit_with(what, commit)?;
+        if let Some(number) = left {
+            // What cannot be done now is done by the next mount.
+            let _ = files.forget(number);
+        }
+        Ok(done)
     }
 
     fn commit_with<T>(
@@ -230,12 +253,7 @@ impl<'n, M: Machine> Change<'n, M> {
                 self.set(Item::inode(loaded.number), &loaded.inode.encode()?)?;
             }
         }
-        let (files, left) = (self.files, self.left);
         let group = commit(self.txn)?;
-        if let Some(number) = left {
-            // What cannot be done now is done by the next mount.
-            let _ = files.forget(number);
-        }
         Ok(Done { what, group })
     }
 }

@@ -53,9 +53,9 @@ impl<M: Machine> Files<'_, M> {
             }
             if change.erase(number)? {
                 change.remove_orphan(number)?;
-                return change.commit(());
+                return change.commit_alone(());
             }
-            change.commit(())?;
+            change.commit_alone(())?;
         }
     }
 

@@ -55,7 +55,7 @@ impl Edits {
         let engrams = self.edits.len().saturating_mul(PER_ENGRAM);
         engrams.saturating_add(self.runs.saturating_mul(PER_RUN))
     }
-
+    #[inline(never)] // Its frame is large enough alone.
     fn of<M: Machine>(
         &mut self,
         mounted: &Mounted<M>,
@@ -139,6 +139,7 @@ impl Edit {
     }
 
     /// Owners keep what lives.
+    #[inline(never)] // Its frame is large enough alone.
     fn disown<M: Machine>(&self, txn: &mut Transaction<'_, M>) -> Result<(), Error> {
         let range = Range {
             first: key(self.engram, Kind::Owner, 0),

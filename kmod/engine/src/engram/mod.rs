@@ -65,6 +65,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Adds the hashes of so many blocks of an engram to `out`, each as long as this volume keeps them.
+    #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn hashes(
         &self,
         engram: EngramId,

@@ -43,6 +43,7 @@ fn answer(result: Result<(), DeviceError>) -> Result<bool, Error> {
 impl<M: Machine> Mounted<M> {
     /// Reads blocks into `buffer`, of which they are part. `file` and `begin`, the file's block that the buffer begins with, are
     /// named if no copy is sound.
+    #[inline(never)] // Its frame is large enough alone.
     pub(super) fn fetch(
         &self,
         fetch: &Fetch,
@@ -78,6 +79,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Reads one block from any copy, and writes it over those that are bad. `tried`: the first copy was read, and is bad.
+    #[inline(never)] // Its frame is large enough alone.
     fn mend(
         &self,
         fetch: &Fetch,

@@ -123,6 +123,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     }
 
     /// Takes in what of a window was not loaded yet.
+    #[inline(never)] // Its frame is large enough alone.
     fn absorb(&mut self, window: &Window, from: FileBlock, to: FileBlock) -> Result<(), Error> {
         let loaded = self.find(window.number)?;
         loaded.window.own |= window.own;
@@ -141,6 +142,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     }
 
     /// Loads the blocks from `from` to before `to`, which are not many.
+    #[inline(never)] // Its frame is large enough alone.
     pub(super) fn load(&mut self, from: FileBlock, to: FileBlock) -> Result<(), Error> {
         let mut windows = Windows::new(self.change.files, self.file, from, to)?;
         while let Some(window) = windows.next()? {
@@ -192,6 +194,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     }
 
     /// From now on the block is this. What it was is given back.
+    #[inline(never)] // Its frame is large enough alone.
     pub(super) fn put(&mut self, block: FileBlock, state: State) -> Result<(), Error> {
         let own = self.own(block)?;
         if own == state {
@@ -240,6 +243,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     }
 
     /// Clears blocks from `from` to before `to` for as long as there is room. Says from where on it has to go on.
+    #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn clear(
         &mut self,
         from: FileBlock,
@@ -260,6 +264,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     }
 
     /// The bytes from `from` to before `to`, of one block, become zeros.
+    #[inline(never)] // Its frame is large enough alone.
     pub(super) fn clear_bytes(&mut self, from: Bytes, to: Bytes) -> Result<(), Error> {
         if from >= to {
             return Ok(());

@@ -55,6 +55,7 @@ impl<M: Machine> Change<'_, M> {
 
 impl<M: Machine> Files<'_, M> {
     /// What is being done with a file.
+    #[inline(never)] // Its frame is large enough alone.
     pub(super) fn intent(&self, file: InodeNo) -> Result<Option<Intent>, Error> {
         let Some(value) = self.view.get(self.mounted, item(file))? else {
             return Ok(None);
@@ -68,6 +69,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Carries out what is being done with a file.
+    #[inline(never)] // Its frame is large enough alone.
     pub(super) fn settle(&self, file: InodeNo) -> Result<bool, Error> {
         let mut any = false;
         while let Some(intent) = self.intent(file)? {
@@ -121,7 +123,7 @@ impl<M: Machine> Files<'_, M> {
             from = InodeNo(file.0.saturating_add(1));
         }
     }
-
+    #[inline(never)] // Its frame is large enough alone.
     fn collapse_more(
         &self,
         change: &mut Change<'_, M>,
@@ -150,7 +152,7 @@ impl<M: Machine> Files<'_, M> {
         edit.finish()?;
         Ok(rest.map(|cursor| Intent { cursor, ..intent }))
     }
-
+    #[inline(never)] // Its frame is large enough alone.
     fn insert_more(
         &self,
         change: &mut Change<'_, M>,
@@ -182,6 +184,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// The last window with anything in the blocks from `from` to before `to`.
+    #[inline(never)] // Its frame is large enough alone.
     fn last_window(
         &self,
         file: InodeNo,

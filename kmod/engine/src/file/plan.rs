@@ -129,6 +129,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Plans reading the blocks from one to before the other, which go to block `index` of the buffer on.
+    #[inline(never)] // Its frame is large enough alone.
     fn plan_stored(
         &self,
         file: InodeNo,

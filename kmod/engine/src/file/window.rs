@@ -16,6 +16,7 @@ use crate::names::Files;
 use crate::names::Wrong;
 use crate::tree::layered::Scan;
 use crate::tree::Key;
+use crate::tree::Range;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
@@ -23,7 +24,9 @@ use crate::units::SnapshotId;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Inside;
 use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
 use crate::volume::mounted::NAMES;
+use embr_rt::Box;
 use embr_rt::NoMem;
 use embr_rt::Vec;
 
@@ -214,13 +217,15 @@ impl Window {
     }
 }
 
+/// A scan, which is too large for a stack.
+type Walk<'n, M> = Box<Scan<'n, Inside<M>>>;
 type Head = Option<(Item, SnapshotId, Vec<u8>)>;
 
 /// Goes through the windows of a range of a file of which anything is said, upwards. Blocks outside of the range may be there or not.
 pub(super) struct Windows<'n, M> {
     files: Files<'n, M>,
-    extents: Option<Scan<'n, Inside<M>>>,
-    inline: Option<Scan<'n, Inside<M>>>,
+    extents: Option<Walk<'n, M>>,
+    inline: Option<Walk<'n, M>>,
     of_extents: Head,
     of_inline: Head,
 }
@@ -245,8 +250,8 @@ impl<'n, M: Machine> Windows<'n, M> {
             let last = FileBlock(last);
             let of_extents = extents(file, from).to(extents(file, last));
             // Inline first: what becomes raw meanwhile is seen as one or the other.
-            windows.inline = mounted.scan(NAMES, inline(file, from).to(inline(file, last)));
-            windows.extents = mounted.scan(NAMES, of_extents);
+            windows.inline = walk(mounted, inline(file, from).to(inline(file, last)))?;
+            windows.extents = walk(mounted, of_extents)?;
             windows.of_inline = advance(files, &mut windows.inline)?;
             windows.of_extents = advance(files, &mut windows.extents)?;
         }
@@ -292,11 +297,16 @@ impl<'n, M: Machine> Windows<'n, M> {
     }
 }
 
+#[inline(never)] // The scan is on the stack here, and only here.
+fn walk<M: Machine>(mounted: &Mounted<M>, range: Range) -> Result<Option<Walk<'_, M>>, NoMem> {
+    match mounted.scan(NAMES, range) {
+        Some(scan) => Box::try_new(scan).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// The next item of a scan that the snapshot sees.
-fn advance<M: Machine>(
-    files: Files<'_, M>,
-    scan: &mut Option<Scan<'_, Inside<M>>>,
-) -> Result<Head, Error> {
+fn advance<M: Machine>(files: Files<'_, M>, scan: &mut Option<Walk<'_, M>>) -> Result<Head, Error> {
     while let Some(going) = scan {
         let next: Option<(Key, Vec<u8>)> = going.next().map_err(Fault::from)?;
         let Some((key, value)) = next else {

@@ -158,6 +158,7 @@ fn note<M: Machine>(
 }
 
 /// Puts as many blocks as fit into the tree.
+#[inline(never)] // Its frame is large enough alone.
 fn inline_some<M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,
@@ -228,6 +229,7 @@ impl<'a> Part<'a> {
 }
 
 /// Writes as many blocks to devices as one engram and one transaction take.
+#[inline(never)] // Its frame is large enough alone.
 fn sealed_some<'a, M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,
@@ -315,6 +317,7 @@ fn set_aside<'a, M: Machine>(
 }
 
 /// What a store holds is the file's from now on.
+#[inline(never)] // Its frame is large enough alone.
 fn adopt<M: Machine>(edit: &mut Edit<'_, '_, M>, store: &mut Store<'_>) -> Result<(), Error> {
     let files = edit.change.files;
     let at = match store.old {

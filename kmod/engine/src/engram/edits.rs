@@ -50,6 +50,12 @@ pub(crate) struct Edits {
 }
 
 impl Edits {
+    /// Items that all this touches, at most.
+    pub(crate) fn items(&self) -> usize {
+        let runs = self.runs.saturating_mul(2);
+        self.edits.len().saturating_mul(2).saturating_add(runs)
+    }
+
     /// Bytes of the journal that all this takes, at most.
     pub(crate) fn cost(&self) -> usize {
         let engrams = self.edits.len().saturating_mul(PER_ENGRAM);

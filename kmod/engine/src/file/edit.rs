@@ -36,6 +36,22 @@ pub(super) const PER_GONE: usize = 40;
 /// What one more window may take, whatever is done with it, and what belongs to every transaction; without blocks in the tree.
 pub(super) const MARGIN: usize = PER_WINDOW * 2 + WINDOW * PER_DEAD + 1024;
 
+/// Items that a small change touches beside those of the file's blocks: the inode, an intent, an orphan, a name.
+const APART: usize = 6;
+/// Items that clearing or moving one block may touch.
+const PER_BLOCK: usize = 5;
+/// Items of the largest transaction that finds room on a full volume.
+const SMALL: usize = 16;
+
+/// How much one transaction does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Batch {
+    /// As much as it can hold.
+    Large,
+    /// As much as finds room on a full volume, if it frees space.
+    Small,
+}
+
 /// Which blocks are cleared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Clear {
@@ -61,7 +77,10 @@ pub(crate) struct Edit<'e, 'n, M: Machine> {
     /// By their numbers.
     windows: Vec<Loaded>,
     changed: usize,
+    /// Items that are in the transaction already.
+    items: usize,
     engrams: Edits,
+    batch: Batch,
 }
 
 fn split(block: FileBlock) -> (u64, usize) {
@@ -80,8 +99,25 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             file,
             windows: Vec::new(),
             changed: 0,
+            items: 0,
             engrams: Edits::default(),
+            batch: Batch::Large,
         }
+    }
+
+    /// The same, of so much.
+    pub(crate) fn sized(self, batch: Batch) -> Self {
+        Edit { batch, ..self }
+    }
+
+    /// Whether one more block makes it no larger than it may be on a full volume, if that matters.
+    fn is_small_enough(&self) -> bool {
+        let items = self
+            .items
+            .saturating_add(self.changed)
+            .saturating_add(self.engrams.items());
+        let all = items.saturating_add(APART).saturating_add(PER_BLOCK);
+        self.batch == Batch::Large || items == 0 || all <= SMALL
     }
 
     fn current(&self) -> SnapshotId {
@@ -99,7 +135,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     /// Whether the transaction takes so many bytes more, beside what one more window needs.
     pub(super) fn has_room(&mut self, more: usize) -> bool {
         let limit = self.change.txn().limit();
-        self.cost().saturating_add(more).saturating_add(MARGIN) <= limit
+        self.is_small_enough() && self.cost().saturating_add(more).saturating_add(MARGIN) <= limit
     }
 
     fn find(&mut self, number: u64) -> Result<&mut Loaded, Error> {
@@ -204,6 +240,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             State::Inline => {
                 let key = inline(self.file, block).at(self.current());
                 self.change.txn().remove(NAMES, key)?;
+                self.items = self.items.saturating_add(1);
             }
             own => {
                 let kept = state.at();
@@ -221,6 +258,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         if self.own(block)? != State::Inline {
             self.put(block, State::Inline)?;
         }
+        self.items = self.items.saturating_add(1);
         self.change.set(inline(self.file, block), &encode(bytes)?)
     }
 
@@ -257,6 +295,9 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             }
             self.absorb(&window, from, to)?;
             for (block, _) in window.blocks(from, to) {
+                if !self.is_small_enough() {
+                    return Ok(Some(block));
+                }
                 self.put_hole(block, how)?;
             }
         }
@@ -293,6 +334,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             let value = value.ok_or(Error::damaged(old, Wrong::Missing))?;
             self.put(to, State::Inline)?;
             self.change.set(new, &value)?;
+            self.items = self.items.saturating_add(1);
             return self.put(from, State::Nothing);
         }
         self.put(to, own)?;

@@ -4,6 +4,7 @@
 //! the work goes on in bounded transactions. Whoever reads meanwhile looks where things are by then; whoever changes the file first
 //! has the rest carried out. A mount carries out what a crash left.
 
+use super::edit::Batch;
 use super::edit::Clear;
 use super::edit::Edit;
 use super::edit::PER_GONE;
@@ -74,24 +75,33 @@ impl<M: Machine> Files<'_, M> {
         let mut any = false;
         while let Some(intent) = self.intent(file)? {
             any = true;
-            let mut change = Change::begin(*self, Timestamp::default())?;
-            let rest = match intent.operation {
-                Operation::Clear => {
-                    let mut edit = Edit::new(&mut change, file);
-                    let at = edit.clear(intent.cursor, intent.to, Clear::All)?;
-                    edit.finish()?;
-                    at.map(|cursor| Intent { cursor, ..intent })
-                }
-                Operation::Collapse => self.collapse_more(&mut change, intent)?,
-                Operation::Insert => self.insert_more(&mut change, intent)?,
-            };
-            match rest {
-                Some(intent) => change.intend(&intent)?,
-                None => change.remove(item(file))?,
+            match self.go_on(intent, Batch::Large) {
+                Err(Error::NoSpace) => self.go_on(intent, Batch::Small)?,
+                done => done?,
             }
-            change.commit(())?;
         }
         Ok(any)
+    }
+
+    /// Does as much of an operation as one transaction holds.
+    fn go_on(&self, intent: Intent, batch: Batch) -> Result<(), Error> {
+        let file = intent.inode;
+        let mut change = Change::begin_freeing(*self, Timestamp::default())?;
+        let rest = match intent.operation {
+            Operation::Clear => {
+                let mut edit = Edit::new(&mut change, file).sized(batch);
+                let at = edit.clear(intent.cursor, intent.to, Clear::All)?;
+                edit.finish()?;
+                at.map(|cursor| Intent { cursor, ..intent })
+            }
+            Operation::Collapse => self.collapse_more(&mut change, intent, batch)?,
+            Operation::Insert => self.insert_more(&mut change, intent, batch)?,
+        };
+        match rest {
+            Some(intent) => change.intend(&intent)?,
+            None => change.remove(item(file))?,
+        }
+        change.commit(()).map(|_| ())
     }
 
     /// As [`Self::settle`], for what is seen to be done already: if it cannot go on now, it does later.
@@ -128,11 +138,12 @@ impl<M: Machine> Files<'_, M> {
         &self,
         change: &mut Change<'_, M>,
         intent: Intent,
+        batch: Batch,
     ) -> Result<Option<Intent>, Error> {
         let file = intent.inode;
         let source = intent.cursor.plus(intent.blocks());
         let back = |block: FileBlock| FileBlock(block.0.saturating_sub(intent.blocks()));
-        let mut edit = Edit::new(change, file);
+        let mut edit = Edit::new(change, file).sized(batch);
         // At first what is taken out; later there is nothing.
         if edit.clear(intent.cursor, source, Clear::All)?.is_some() {
             edit.finish()?;
@@ -157,9 +168,10 @@ impl<M: Machine> Files<'_, M> {
         &self,
         change: &mut Change<'_, M>,
         intent: Intent,
+        batch: Batch,
     ) -> Result<Option<Intent>, Error> {
         let file = intent.inode;
-        let mut edit = Edit::new(change, file);
+        let mut edit = Edit::new(change, file).sized(batch);
         let mut cursor = intent.cursor;
         let mut rest = None;
         'all: while let Some(number) = self.last_window(file, intent.from, cursor)? {

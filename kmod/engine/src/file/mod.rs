@@ -12,7 +12,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod carry;
-mod edit;
+pub(crate) mod edit;
 mod intent;
 mod pieces;
 pub mod plan;

@@ -2,6 +2,7 @@
 
 //! Ranges of a file that are punched out, zeroed, set aside, taken out or put in.
 
+use super::edit::Batch;
 use super::edit::Clear;
 use super::edit::Edit;
 use super::plan::Given;
@@ -41,7 +42,20 @@ impl<M: Machine> Files<'_, M> {
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
         self.settle(file)?;
-        let mut change = Change::begin(*self, now)?;
+        match self.punch_by(file, (from, to), now, Batch::Large) {
+            Err(Error::NoSpace) => self.punch_by(file, (from, to), now, Batch::Small),
+            done => done,
+        }
+    }
+
+    fn punch_by(
+        &self,
+        file: InodeNo,
+        (from, to): (Bytes, Bytes),
+        now: Timestamp,
+        batch: Batch,
+    ) -> Result<Done<Inode>, Error> {
+        let mut change = Change::begin_freeing(*self, now)?;
         let inode = change.inode(file)?;
         regular(inode)?;
         let size = inode.size;
@@ -49,7 +63,7 @@ impl<M: Machine> Files<'_, M> {
             return Err(Error::Invalid);
         }
         let (first, last) = (FileBlock::from(from), FileBlock::of(to));
-        let mut edit = Edit::new(&mut change, file);
+        let mut edit = Edit::new(&mut change, file).sized(batch);
         if first > last {
             edit.clear_bytes(from, to)?;
             edit.finish()?;

@@ -2,6 +2,7 @@
 
 //! Changing a file's size, and giving back what a file holds that is gone.
 
+use super::edit::Batch;
 use super::edit::Clear;
 use super::edit::Edit;
 use super::regular;
@@ -31,8 +32,21 @@ impl<M: Machine> Files<'_, M> {
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
         self.settle(file)?;
+        match self.truncate_by(file, size, now, Batch::Large) {
+            Err(Error::NoSpace) => self.truncate_by(file, size, now, Batch::Small),
+            done => done,
+        }
+    }
+
+    fn truncate_by(
+        &self,
+        file: InodeNo,
+        size: Bytes,
+        now: Timestamp,
+        batch: Batch,
+    ) -> Result<Done<Inode>, Error> {
         loop {
-            let mut change = Change::begin(*self, now)?;
+            let mut change = Change::begin_freeing(*self, now)?;
             let inode = change.inode(file)?;
             regular(inode)?;
             if size > MAX_SIZE {
@@ -44,7 +58,7 @@ impl<M: Machine> Files<'_, M> {
                 false => Clear::Written,
             };
             let from = FileBlock::from(kept);
-            let mut edit = Edit::new(&mut change, file);
+            let mut edit = Edit::new(&mut change, file).sized(batch);
             edit.clear_bytes(kept, from.start())?;
             let rest = edit.clear(from, END, how)?;
             edit.finish()?;
@@ -83,11 +97,11 @@ impl<M: Machine> Change<'_, M> {
     }
 
     /// Gives back what a file holds that is to be removed, as much as fits; says whether that was all.
-    pub(crate) fn give_up(&mut self, file: InodeNo) -> Result<bool, Error> {
+    pub(crate) fn give_up(&mut self, file: InodeNo, batch: Batch) -> Result<bool, Error> {
         if self.inode(file)?.kind != FileType::Regular {
             return Ok(true);
         }
-        let mut edit = Edit::new(self, file);
+        let mut edit = Edit::new(self, file).sized(batch);
         let rest = edit.clear(FileBlock(0), END, Clear::Gone)?;
         edit.finish()?;
         if rest.is_none() {

@@ -2,6 +2,7 @@
 
 //! A change of names in the making: the transaction, and the inodes that it changes, each written once when it commits.
 
+use crate::file::edit::Batch;
 use crate::format::inode::Inode;
 use crate::names::error::Error;
 use crate::names::error::Wrong;
@@ -71,7 +72,7 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// As [`Self::begin`], for what frees more than it takes: it works on a full volume.
-    pub(super) fn begin_freeing(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
+    pub(crate) fn begin_freeing(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
         let mut change = Change::begin(files, now)?;
         change.frees();
         Ok(change)
@@ -144,7 +145,7 @@ impl<'n, M: Machine> Change<'n, M> {
     /// An inode that nobody uses is not there any more, nor any item of it. If it holds too much for one transaction, it is without
     /// a name at first, and the rest follows when this has committed.
     pub(crate) fn erase_or_leave(&mut self, number: InodeNo) -> Result<(), Error> {
-        if !self.erase(number)? {
+        if !self.erase(number, Batch::Small)? {
             self.add_orphan(number)?;
             self.left = Some(number);
         }
@@ -152,8 +153,8 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// An inode is not there any more, nor any item of it. If it holds too much, only part of that is gone, and this says no.
-    pub(crate) fn erase(&mut self, number: InodeNo) -> Result<bool, Error> {
-        if !self.give_up(number)? {
+    pub(crate) fn erase(&mut self, number: InodeNo, batch: Batch) -> Result<bool, Error> {
+        if !self.give_up(number, batch)? {
             return Ok(false);
         }
         self.inodes.retain(|l| l.number != number);
@@ -216,11 +217,7 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// As [`Self::commit`], with room that was promised.
-    pub(crate) fn commit_under<T>(
-        self,
-        what: T,
-        promise: &mut Promise,
-    ) -> Result<Done<T>, Error> {
+    pub(crate) fn commit_under<T>(self, what: T, promise: &mut Promise) -> Result<Done<T>, Error> {
         self.commit_all(what, |txn| txn.commit_under(promise))
     }
 

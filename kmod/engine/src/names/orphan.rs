@@ -2,6 +2,7 @@
 
 //! Files without a name that somebody still uses. The list of them is how a mount after a crash finds what nobody uses any more.
 
+use crate::file::edit::Batch;
 use crate::format::name::encode_number;
 use crate::format::name::parse_number;
 use crate::names::change::Change;
@@ -47,16 +48,30 @@ impl<M: Machine> Files<'_, M> {
     /// Removes a file without a name, which nobody uses any more.
     pub fn forget(&self, number: InodeNo) -> Result<Done<()>, Error> {
         loop {
-            let mut change = Change::begin_freeing(*self, Timestamp::default())?;
-            if change.inode(number)?.nlink != 0 {
-                return Err(Error::Invalid);
+            let done = match self.forget_some(number, Batch::Large) {
+                Err(Error::NoSpace) => self.forget_some(number, Batch::Small)?,
+                done => done?,
+            };
+            if done.what {
+                return Ok(Done {
+                    what: (),
+                    group: done.group,
+                });
             }
-            if change.erase(number)? {
-                change.remove_orphan(number)?;
-                return change.commit_alone(());
-            }
-            change.commit_alone(())?;
         }
+    }
+
+    /// Removes what one transaction can of it; says whether that was all.
+    fn forget_some(&self, number: InodeNo, batch: Batch) -> Result<Done<bool>, Error> {
+        let mut change = Change::begin_freeing(*self, Timestamp::default())?;
+        if change.inode(number)?.nlink != 0 {
+            return Err(Error::Invalid);
+        }
+        let all = change.erase(number, batch)?;
+        if all {
+            change.remove_orphan(number)?;
+        }
+        change.commit_alone(all)
     }
 
     /// Removes all files without a name, which nobody uses after a mount. Says how many they were.

@@ -45,7 +45,8 @@ impl<M: Machine> Files<'_, M> {
         to: &Attributes,
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
-        let mut change = Change::begin(*self, now)?;
+        // An inode keeps its size: it finds room on a full volume, as what frees space may need it.
+        let mut change = Change::begin_freeing(*self, now)?;
         let inode = change.inode_mut(number)?;
         let times = [to.accessed, to.modified, Some(now)];
         if times.iter().flatten().any(|t| t.nanos >= 1_000_000_000) {

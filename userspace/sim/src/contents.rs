@@ -42,10 +42,8 @@ pub struct Known {
     pub live: Live,
     /// Groups of hashes.
     pub hashes: BTreeSet<u64>,
-    /// Whose each block is.
-    pub owners: BTreeMap<usize, u64>,
-    /// Which block of its file each was when it was written.
-    pub hints: BTreeMap<usize, u64>,
+    /// Whose each block is, and which block of it.
+    pub owners: BTreeMap<usize, (u64, u64)>,
 }
 
 fn scan(mounted: &Mounted<Simulated>, tree: TreeId) -> Result<Vec<(Key, Vec<u8>)>, String> {
@@ -80,7 +78,6 @@ pub fn engrams(mounted: &Mounted<Simulated>) -> Result<BTreeMap<u64, Known>, Str
                     live: Live::parse(&live.1, map.blocks).ok_or_else(bad)?,
                     hashes: BTreeSet::new(),
                     owners: BTreeMap::new(),
-                    hints: BTreeMap::new(),
                 },
             );
             continue;
@@ -90,10 +87,9 @@ pub fn engrams(mounted: &Mounted<Simulated>) -> Result<BTreeMap<u64, Known>, Str
             known.hashes.insert(sub);
         } else if is(key, engram::Kind::Owner) {
             let owner = Owner::parse(value).ok_or_else(bad)?;
-            for block in sub as usize..sub as usize + owner.blocks {
-                let hint = owner.at.0 + block as u64 - sub;
-                known.hints.insert(block, hint);
-                if known.owners.insert(block, owner.inode.0).is_some() {
+            for (n, block) in (0u64..).zip(sub as usize..sub as usize + owner.blocks) {
+                let whose = (owner.inode.0, owner.at.0 + n);
+                if known.owners.insert(block, whose).is_some() {
                     return Err(format!("engram {number}: block {block} has two owners"));
                 }
             }
@@ -153,7 +149,7 @@ pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
             let is_named = named.get(&(*number, block));
             let is_live = known.live.has(block);
             if is_live != is_named.is_some()
-                || is_named != known.owners.get(&block)
+                || is_named != known.owners.get(&block).map(|(inode, _)| inode)
             {
                 return Err(format!(
                     "engram {number}, block {block}: lives {is_live}, named by {is_named:?}, owned by {:?}",
@@ -213,7 +209,10 @@ fn audit_space(
         let used = layout::allocatable(part.size).0 - mounted.room(part.slot).unused.0;
         let room = mounted.room(part.slot);
         if room.free.0 + room.claimed.0 + room.pending.0 != room.unused.0 {
-            return Err(format!("{:?}: {room:?} while nobody is at work", part.slot));
+            return Err(format!(
+                "{:?}: {room:?}: blocks are neither free nor needed",
+                part.slot
+            ));
         }
         let needed = lie.iter().filter(|(d, _)| *d == part.slot.index()).count() as u64;
         if used != needed {

@@ -13,6 +13,7 @@ for _ in $(seq "$ROUNDS"); do
 	must mount -i -t embrfs "$DISK1" "$MNT"
 	must embrfs-exercise run "$MNT" "$seed" "$STEPS" "${WITHOUT:-}"
 	must umount "$MNT"
+	must fsck.embrfs --data "$DISK1"
 	must mount -i -t embrfs "$DISK1" "$MNT"
 	must embrfs-exercise check "$MNT" "$seed" "$STEPS" "${WITHOUT:-}"
 	must rm "$MNT"/exercise-*

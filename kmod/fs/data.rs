@@ -4,13 +4,21 @@
 
 use crate::{
     embrfs::Embrfs,
-    host::Shown, //
+    host::{
+        Host,
+        Shown, //
+    },
+    volume::Volume, //
 };
 use core::ops::Range;
 use embr_engine::{
     file::{
         self as engine,
         Way, //
+    },
+    names::{
+        self,
+        Files, //
     },
     space::promise::Promise,
     units::{
@@ -92,11 +100,13 @@ fn write(
     let mut room = room.filter(|room| room.blocks().0 >= count as u64);
     loop {
         let done = match &mut room {
-            Some(room) => {
-                volume.with(|files| files.write_under(number(file), blocks, way, noted, room))
-            }
+            Some(room) => apart(volume, |files| {
+                files.write_under(number(file), blocks, way, noted, room)
+            }),
             // Memory that a device wrote to behind our back, or nothing but a size.
-            None => volume.with(|files| files.write(number(file), blocks, way, noted)),
+            None => apart(volume, |files| {
+                files.write(number(file), blocks, way, noted)
+            }),
         };
         match done {
             // What was accepted is not lost for lack of memory. Some of it may be written, and its room used.
@@ -104,7 +114,7 @@ fn write(
                 sleep(PATIENCE);
                 volume.top_up(&mut room, count as u64);
             }
-            done => return done.map(|_| ()),
+            done => return done,
         }
     }
 }
@@ -122,6 +132,15 @@ fn complain(file: &Inode<Embrfs>, error: Error) -> Error {
         );
     }
     error
+}
+
+/// Changes a file in a frame of its own: what an operation returns is large, and stacks are small.
+#[inline(never)]
+fn apart<R>(
+    volume: &Volume,
+    change: impl FnOnce(Files<'_, Host>) -> Result<R, names::Error>,
+) -> Result {
+    volume.with(change).map(drop)
 }
 
 impl FileData for Embrfs {
@@ -164,9 +183,9 @@ impl FileData for Embrfs {
 
     fn truncate(file: &Inode<Self>, size: u64) -> Result {
         let volume = file.volume();
-        volume
-            .with(|files| files.truncate(number(file), Bytes(size), now(file)))
-            .map(|_| ())
+        apart(volume, |files| {
+            files.truncate(number(file), Bytes(size), now(file))
+        })
     }
 
     #[inline(never)]
@@ -180,15 +199,17 @@ impl FileData for Embrfs {
         let (first, end) = (block(range.start), block(range.end));
         let (size, file_no, now) = (size.map(Bytes), number(file), now(file));
         let volume = file.volume();
-        volume
-            .with(|files| match what {
-                Allocation::Reserve => files.preallocate(file_no, first, end, size, now),
-                Allocation::Punch => files.punch(file_no, from, to, now),
-                Allocation::Zero => files.zero(file_no, from, to, size, now),
-                Allocation::Collapse => files.collapse(file_no, first, end, now),
-                Allocation::Insert => files.insert(file_no, first, end.0 - first.0, now),
-            })
-            .map(|_| ())
+        match what {
+            Allocation::Reserve => apart(volume, |files| {
+                files.preallocate(file_no, first, end, size, now)
+            }),
+            Allocation::Punch => apart(volume, |files| files.punch(file_no, from, to, now)),
+            Allocation::Zero => apart(volume, |files| files.zero(file_no, from, to, size, now)),
+            Allocation::Collapse => apart(volume, |files| files.collapse(file_no, first, end, now)),
+            Allocation::Insert => apart(volume, |files| {
+                files.insert(file_no, first, end.0 - first.0, now)
+            }),
+        }
     }
 
     fn holds(file: &Inode<Self>, at: u64, most: u64) -> Result<(Holds, u64)> {

@@ -220,9 +220,7 @@ impl env::Devices for Host {
         let mut failed = Members::default();
         let slots = (0..SLOTS).filter_map(Slot::new).filter(|s| devices.has(*s));
         for slot in slots {
-            let done = self
-                .usable(slot)
-                .is_ok_and(|device| device.flush().is_ok());
+            let done = self.usable(slot).is_ok_and(|device| device.flush().is_ok());
             if !done {
                 failed = failed.with(slot);
             }
@@ -313,6 +311,7 @@ impl Machine for Host {
     type Devices = Self;
     type Environment = Self;
     type Events = Self;
+    const CHECKPOINTS_APART: bool = true;
 
     fn devices(&self) -> &Self {
         self

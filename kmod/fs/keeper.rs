@@ -10,67 +10,57 @@ use crate::host::{
 use embr_engine::volume::mounted::Mounted;
 use embr_rt::{
     lock_class,
-    time::Duration,
+    time::{
+        Duration,
+        Instant, //
+    },
     work::Worker,
     Arc,
-    CondVar,
     Mutex, //
 };
 use embr_vfs::nofs::NoFs;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Release, //
+    },
+};
 
 /// How long what happened may wait.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-#[derive(Default)]
-struct Wishes {
-    stop: bool,
-    hurry: bool,
-}
-
-struct Shared {
-    wishes: Mutex<Wishes>,
-    changed: CondVar,
-}
-
 /// The thread of a volume.
 pub(crate) struct Keeper {
-    shared: Arc<Shared>,
+    mounted: Arc<Mounted<Host>>,
+    stop: Arc<Atomic<bool>>,
     /// None once it has ended.
     worker: Mutex<Option<Worker>>,
 }
 
 impl Keeper {
     pub(crate) fn new(mounted: Arc<Mounted<Host>>) -> Result<Self> {
-        let shared = Arc::try_new(Shared {
-            wishes: Mutex::try_new(Wishes::default(), lock_class!("keeper's wishes"))
-                .map_err(|_| ENOMEM)?,
-            changed: CondVar::try_new(lock_class!("keeper's wishes changed"))
-                .map_err(|_| ENOMEM)?,
-        })
-        .map_err(|_| ENOMEM)?;
-        let its = shared.clone();
-        let worker = Worker::try_spawn(lock_class!("embrfs keeper"), move || keep(&its, &mounted))
+        let stop = Arc::try_new(Atomic::new(false)).map_err(|_| ENOMEM)?;
+        let (its, told) = (mounted.clone(), stop.clone());
+        let worker = Worker::try_spawn(lock_class!("embrfs keeper"), move || keep(&its, &told))
             .map_err(|_| ENOMEM)?;
         Ok(Keeper {
-            shared,
+            mounted,
+            stop,
             worker: Mutex::try_new(Some(worker), lock_class!("keeper")).map_err(|_| ENOMEM)?,
         })
     }
 
-    fn wish(&self, change: impl FnOnce(&mut Wishes)) {
-        change(&mut self.shared.wishes.lock());
-        self.shared.changed.notify_all();
-    }
-
     /// Sees to it that it works at once.
     pub(crate) fn hurry(&self) {
-        self.wish(|w| w.hurry = true);
+        self.mounted.wake();
     }
 
-    /// Ends it, and waits until it has ended.
+    /// Lets it write a last root, so that the next mount finds nothing to do, and waits until it has ended.
     pub(crate) fn stop(&self) {
-        self.wish(|w| w.stop = true);
+        self.stop.store(true, Release);
+        self.mounted.wake();
         let worker = self.worker.lock().take();
         drop(worker);
     }
@@ -82,30 +72,51 @@ impl Drop for Keeper {
     }
 }
 
-fn keep(shared: &Shared, mounted: &Mounted<Host>) {
-    loop {
-        {
-            let mut wishes = shared.wishes.lock();
-            if !wishes.stop && !wishes.hurry {
-                let _woken = shared.changed.wait_timeout(&mut wishes, INTERVAL);
-            }
-            if wishes.stop {
-                return;
-            }
-            wishes.hurry = false;
+fn keep(mounted: &Mounted<Host>, stop: &Atomic<bool>) {
+    let _scope = NoFs::new();
+    let mut last = Instant::now();
+    let mut failed = false;
+    while !stop.load(Acquire) {
+        let woken = mounted.serve(INTERVAL);
+        if !woken && last.elapsed() < INTERVAL {
+            continue;
         }
-        let _scope = NoFs::new();
+        last = Instant::now();
         if mounted.checkpoint_due() {
             // If it fails now it is tried again, and who needs what it brings hears of it.
             let _ = mounted.checkpoint();
         }
+        match mounted.sync() {
+            Err(why) if !failed => {
+                failed = true;
+                pr_err!(
+                    "volume {}: what happened last cannot be made durable: {}\n",
+                    Shown(mounted.volume()),
+                    Shown(why)
+                );
+            }
+            _ => {}
+        }
+    }
+    mounted.end_service();
+    close(mounted);
+}
+
+fn close(mounted: &Mounted<Host>) {
+    if mounted.machine().is_shut_down() {
+        return;
+    }
+    let uuid = Shown(mounted.volume());
+    if let Err(why) = mounted.checkpoint() {
+        pr_warn!(
+            "volume {uuid}: no last root could be written: {}; what was made durable is in the journal\n",
+            Shown(why)
+        );
         if let Err(why) = mounted.sync() {
             pr_err!(
-                "volume {}: what happened last cannot be made durable: {}\n",
-                Shown(mounted.volume()),
+                "volume {uuid}: what happened last is lost: {}\n",
                 Shown(why)
             );
-            return;
         }
     }
 }

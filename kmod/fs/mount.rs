@@ -41,7 +41,8 @@ use embr_engine::{
 use embr_vfs::{
     bdev::{
         Access,
-        BlockDevice, //
+        BlockDevice,
+        DeviceName, //
     },
     file_system::Key,
     log::Log,
@@ -272,19 +273,74 @@ pub(crate) fn fill<'sb>(
     source: Option<&CStr>,
     log: &Log<'_>,
 ) -> Result<SuperBlock<'sb, Embrfs, Live>> {
+    let sb = bring_up(sb, options, source, log)?;
+    if !sb.volume().mounted().is_read_only() {
+        carry_out(sb.volume(), log)?;
+        clean_up(sb.volume(), log)?;
+    }
+    set_root(sb, log)
+}
+
+/// Gives the superblock its volume, as it was when it last committed.
+#[inline(never)]
+fn bring_up<'sb>(
+    sb: SuperBlock<'sb, Embrfs, New>,
+    options: &mut Options,
+    source: Option<&CStr>,
+    log: &Log<'_>,
+) -> Result<SuperBlock<'sb, Embrfs, Filled>> {
     let mut all = gather(&sb, options, source, log)?;
     let volume = decide(&all, log)?;
-    let uuid = volume.uuid();
     let name = all.members.first().ok_or(ENODEV)?.device.name();
     let complete = volume.current() == volume.seats().len();
     let read_only = sb.is_read_only() || !complete;
+    introduce(&volume, &name, sb.is_read_only(), complete, log);
+    let left_out = core::mem::take(&mut all.left_out);
+    let mounted = recover(all, &volume, read_only, log)?;
+    give(
+        sb,
+        Volume::new(volume, mounted, left_out, options.degraded)?,
+        &name,
+        read_only,
+    )
+}
+
+#[inline(never)]
+fn give<'sb>(
+    sb: SuperBlock<'sb, Embrfs, New>,
+    volume: Volume,
+    name: &DeviceName,
+    read_only: bool,
+) -> Result<SuperBlock<'sb, Embrfs, Filled>> {
+    let uuid = volume.engine.uuid();
+    let attributes = Attributes {
+        magic: uapi::SUPER_MAGIC,
+        block_shift: BLOCK_SHIFT as u8,
+        uuid: &uuid.0,
+        id: name.as_bytes(),
+        links_max: MAX_LINKS,
+        read_only,
+    };
+    sb.fill(&attributes, volume)
+}
+
+/// Says which volume it is, and how it is mounted.
+#[inline(never)]
+fn introduce(
+    volume: &Assembled,
+    name: &DeviceName,
+    asked_read_only: bool,
+    complete: bool,
+    log: &Log<'_>,
+) {
+    let uuid = volume.uuid();
     if volume.missing().any() {
         log.warn(format_args!(
             "{name}: mounting without members: {}",
             volume.missing()
         ));
     }
-    let why = match (sb.is_read_only(), complete) {
+    let why = match (asked_read_only, complete) {
         (_, true) => "",
         (true, false) => "",
         (false, false) => "; read-only, for this version writes only while every member is here",
@@ -296,26 +352,26 @@ pub(crate) fn fill<'sb>(
         volume.seats().len(),
         volume.generation(),
     ));
-    let attributes = Attributes {
-        magic: uapi::SUPER_MAGIC,
-        block_shift: BLOCK_SHIFT as u8,
-        uuid: &uuid.0,
-        id: name.as_bytes(),
-        links_max: MAX_LINKS,
-        read_only,
-    };
-    let left_out = core::mem::take(&mut all.left_out);
-    let mounted = recover(all, &volume, read_only, log)?;
-    let volume = Volume::new(volume, mounted, left_out, options.degraded)?;
-    if !read_only {
-        forget_orphans(&volume, log)?;
+}
+
+/// Operations that were cut short when the volume was last used.
+#[inline(never)]
+fn carry_out(volume: &Volume, log: &Log<'_>) -> Result {
+    match volume.with(|files| files.resume()) {
+        Ok(0) => {}
+        Ok(n) => log.info(format_args!(
+            "carried out {n} operations that were cut short"
+        )),
+        // They are honoured all the same, and carried out when there is room.
+        Err(error) if error == ENOSPC => {}
+        Err(error) => return Err(error),
     }
-    set_root(sb.fill(&attributes, volume)?, log)
+    Ok(())
 }
 
 /// Files that had no name any more when the volume was last used, and that nobody uses now.
 #[inline(never)]
-fn forget_orphans(volume: &Volume, log: &Log<'_>) -> Result {
+fn clean_up(volume: &Volume, log: &Log<'_>) -> Result {
     match volume.with(|files| files.forget_orphans())? {
         0 => {}
         n => log.info(format_args!(

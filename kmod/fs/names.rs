@@ -236,9 +236,8 @@ impl Names for Embrfs {
     fn unlink(file: &Inode<Self>, place: Place<'_, Self>, now: Time) -> Result {
         let directory = number(place.directory);
         // The inode is in use at least by who removes the name: what is left of the file goes with it.
-        file.volume().with(|files| {
-            files.unlink(directory, place.name, Users::Some, timestamp(now))
-        })?;
+        file.volume()
+            .with(|files| files.unlink(directory, place.name, Users::Some, timestamp(now)))?;
         Ok(())
     }
 
@@ -264,9 +263,9 @@ impl Names for Embrfs {
         }
         let from = (number(what.from.directory), what.from.name);
         let to = (number(what.to.directory), what.to.name);
-        what.moved.volume().with(|files| {
-            files.rename(from, to, mode, Users::Some, timestamp(what.now))
-        })?;
+        what.moved
+            .volume()
+            .with(|files| files.rename(from, to, mode, Users::Some, timestamp(what.now)))?;
         Ok(())
     }
 }

@@ -4,7 +4,10 @@
 
 use crate::{
     complaints::Complaints,
-    errors::file_errno,
+    errors::{
+        fault_errno,
+        file_errno, //
+    },
     host::{
         Host,
         Shown, //
@@ -61,6 +64,7 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
+    #[inline(never)]
     pub(crate) fn new(
         engine: KBox<Assembled>,
         mounted: Mounted<Host>,
@@ -71,7 +75,13 @@ impl Volume {
         let keeper = if mounted.is_read_only() {
             None
         } else {
-            Some(Keeper::new(mounted.clone())?)
+            let keeper = Keeper::new(mounted.clone())?;
+            // What was recovered is durable before anybody sees it.
+            mounted.checkpoint_apart().map_err(|why| {
+                pr_err!("volume {}: {}\n", Shown(mounted.volume()), Shown(&why));
+                fault_errno(&why)
+            })?;
+            Some(keeper)
         };
         let gather_memory = match keeper {
             Some(_) => Some(GatherMemory::new()?),
@@ -119,6 +129,7 @@ impl Volume {
     }
 
     /// The errno for what went wrong; what users cannot help is told in the log as well.
+    #[inline(never)]
     fn explain(&self, why: names::Error) -> Error {
         match &why {
             names::Error::Corrupted(_)
@@ -166,20 +177,8 @@ impl Volume {
 
     /// Writes a last root, so that the next mount finds nothing to do.
     pub(crate) fn close(&self) {
-        let Some(keeper) = &self.keeper else {
-            return;
-        };
-        keeper.stop();
-        if self.host().is_shut_down() {
-            return;
-        }
-        let _scope = NoFs::new();
-        let uuid = Shown(self.engine.uuid());
-        if let Err(why) = self.mounted.checkpoint() {
-            pr_warn!("volume {uuid}: no last root could be written: {}; what was made durable is in the journal\n", Shown(why));
-            if let Err(why) = self.mounted.sync() {
-                pr_err!("volume {uuid}: what happened last is lost: {}\n", Shown(why));
-            }
+        if let Some(keeper) = &self.keeper {
+            keeper.stop();
         }
     }
 

@@ -498,7 +498,13 @@ impl<'a, T: Names + FileData> Unborn<'a, T> {
     }
 
     /// The file was made: the inode gets its number, and is locked until it has its name.
-    pub(crate) fn number(self, number: u64, generation: u32, links: u32, size: i64) -> Result<*mut kb::inode> {
+    pub(crate) fn number(
+        self,
+        number: u64,
+        generation: u32,
+        links: u32,
+        size: i64,
+    ) -> Result<*mut kb::inode> {
         let raw = self.raw.as_ptr();
         // SAFETY: By the type's invariant.
         unsafe {

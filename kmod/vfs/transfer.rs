@@ -47,7 +47,9 @@ pub struct Piece<'a> {
 pub(crate) fn is_direct(device: &BlockDevice, at: u64, memory: *const u8, len: usize) -> bool {
     let block = device.logical_block_size();
     // Memory aligned to blocks, so that a request never ends within one, however its pages lie.
-    [at, len as u64, memory as u64].iter().all(|n| n % block == 0)
+    [at, len as u64, memory as u64]
+        .iter()
+        .all(|n| n % block == 0)
 }
 
 impl<'a> Piece<'a> {
@@ -86,7 +88,12 @@ impl<'a> Piece<'a> {
 /// Writes all of them, in any order or at once. Each says afterwards whether it failed.
 pub fn write_all(pieces: &mut [Option<Piece<'_>>]) {
     // SAFETY: Writing to a device only reads memory.
-    unsafe { transfer(pieces, kb::req_op_REQ_OP_WRITE | bindings::EMBR_CONST_REQ_SYNC) };
+    unsafe {
+        transfer(
+            pieces,
+            kb::req_op_REQ_OP_WRITE | bindings::EMBR_CONST_REQ_SYNC,
+        )
+    };
 }
 
 /// # Safety

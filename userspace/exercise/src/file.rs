@@ -101,7 +101,8 @@ impl Map {
 
     fn sync(&mut self) -> io::Result<()> {
         // SAFETY: The mapping is there.
-        Ok(unsafe { msync(self.start.cast(), self.len, MsyncFlags::SYNC)? })
+        unsafe { msync(self.start.cast(), self.len, MsyncFlags::SYNC)? };
+        Ok(())
     }
 }
 

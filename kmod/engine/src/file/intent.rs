@@ -41,6 +41,7 @@ fn item(file: InodeNo) -> Item {
 
 impl<M: Machine> Change<'_, M> {
     /// Puts down how far an operation has come.
+    #[inline(never)]
     pub(super) fn intend(&mut self, intent: &Intent) -> Result<(), Error> {
         self.set(item(intent.inode), &intent.encode())
     }
@@ -84,6 +85,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Does as much of an operation as one transaction holds.
+    #[inline(never)]
     fn go_on(&self, intent: Intent, batch: Batch) -> Result<(), Error> {
         let file = intent.inode;
         let mut change = Change::begin_freeing(*self, Timestamp::default())?;
@@ -101,7 +103,7 @@ impl<M: Machine> Files<'_, M> {
             Some(intent) => change.intend(&intent)?,
             None => change.remove(item(file))?,
         }
-        change.commit(()).map(|_| ())
+        change.commit_alone(()).map(|_| ())
     }
 
     /// As [`Self::settle`], for what is seen to be done already: if it cannot go on now, it does later.

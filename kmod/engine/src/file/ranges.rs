@@ -42,12 +42,16 @@ impl<M: Machine> Files<'_, M> {
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
         self.settle(file)?;
-        match self.punch_by(file, (from, to), now, Batch::Large) {
-            Err(Error::NoSpace) => self.punch_by(file, (from, to), now, Batch::Small),
-            done => done,
-        }
+        let done = match self.punch_by(file, (from, to), now, Batch::Large) {
+            Err(Error::NoSpace) => self.punch_by(file, (from, to), now, Batch::Small)?,
+            done => done?,
+        };
+        // What did not fit into one transaction.
+        self.settle_or_later(file)?;
+        Ok(done)
     }
 
+    #[inline(never)]
     fn punch_by(
         &self,
         file: InodeNo,
@@ -83,9 +87,7 @@ impl<M: Machine> Files<'_, M> {
             to: last,
             cursor,
         })?;
-        let done = change.resize(file, size)?;
-        self.settle_or_later(file)?;
-        Ok(done)
+        change.resize(file, size)
     }
 
     /// The bytes from `from` to before `to` become zeros, and places are set aside for them. The size becomes the larger of
@@ -104,6 +106,7 @@ impl<M: Machine> Files<'_, M> {
 
     /// Sets places aside for the blocks from `from` to before `to` that are holes, so that writing to them does not fail for lack
     /// of space. The size becomes the larger of `size` and what it was. What is set aside before an error stays so.
+    #[inline(never)]
     pub fn preallocate(
         &self,
         file: InodeNo,
@@ -112,29 +115,52 @@ impl<M: Machine> Files<'_, M> {
         size: Option<Bytes>,
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
-        let inode = self.inode(file)?;
-        regular(&inode)?;
         if from > to {
             return Err(Error::Invalid);
         }
         if size.is_some_and(|size| size > MAX_SIZE) || to > END {
             return Err(Error::TooBig);
         }
+        let was = self.size(file)?;
         self.settle(file)?;
-        if size.is_some_and(|size| size > inode.size) {
+        if size.is_some_and(|size| size > was) {
             // What lay behind the end goes before places are taken there.
-            self.truncate(file, inode.size, now)?;
+            self.truncate(file, was, now)?;
         }
+        self.preallocate_all(file, from, to, now)?;
+        match size.filter(|size| *size > was) {
+            Some(size) => self.truncate(file, size, now),
+            None => self.touch(file, was, now),
+        }
+    }
+
+    #[inline(never)]
+    fn size(&self, file: InodeNo) -> Result<Bytes, Error> {
+        let inode = self.inode(file)?;
+        regular(&inode)?;
+        Ok(inode.size)
+    }
+
+    #[inline(never)]
+    fn touch(&self, file: InodeNo, size: Bytes, now: Timestamp) -> Result<Done<Inode>, Error> {
+        Change::begin(*self, now)?.resize(file, size)
+    }
+
+    #[inline(never)]
+    fn preallocate_all(
+        &self,
+        file: InodeNo,
+        from: FileBlock,
+        to: FileBlock,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let mut at = from;
         while at < to {
             let mut change = Change::begin(*self, now)?;
             at = preallocate_some(&mut change, file, at, to)?;
-            change.commit(())?;
+            change.commit_alone(())?;
         }
-        match size.filter(|size| *size > inode.size) {
-            Some(size) => self.truncate(file, size, now),
-            None => Change::begin(*self, now)?.resize(file, inode.size),
-        }
+        Ok(())
     }
 
     /// Takes out the blocks from `from` to before `to`, which lie before the file's end: what is behind them moves up. Only
@@ -220,6 +246,7 @@ impl<M: Machine> Files<'_, M> {
 }
 
 /// Sets places aside for as many holes as an engram has blocks. Says from where on it has to go on.
+#[inline(never)]
 fn preallocate_some<M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,

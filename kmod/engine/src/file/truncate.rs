@@ -32,12 +32,16 @@ impl<M: Machine> Files<'_, M> {
         now: Timestamp,
     ) -> Result<Done<Inode>, Error> {
         self.settle(file)?;
-        match self.truncate_by(file, size, now, Batch::Large) {
-            Err(Error::NoSpace) => self.truncate_by(file, size, now, Batch::Small),
-            done => done,
-        }
+        let done = match self.truncate_by(file, size, now, Batch::Large) {
+            Err(Error::NoSpace) => self.truncate_by(file, size, now, Batch::Small)?,
+            done => done?,
+        };
+        // What did not fit into one transaction.
+        self.settle_or_later(file)?;
+        Ok(done)
     }
 
+    #[inline(never)]
     fn truncate_by(
         &self,
         file: InodeNo,
@@ -67,7 +71,7 @@ impl<M: Machine> Files<'_, M> {
             };
             if how == Clear::Written {
                 // Nobody sees what lies behind the end: the size changes when all of it is gone.
-                change.commit(())?;
+                change.commit_alone(())?;
                 continue;
             }
             change.intend(&Intent {
@@ -77,15 +81,14 @@ impl<M: Machine> Files<'_, M> {
                 to: END,
                 cursor,
             })?;
-            let done = change.resize(file, size)?;
-            self.settle_or_later(file)?;
-            return Ok(done);
+            return change.resize(file, size);
         }
     }
 }
 
 impl<M: Machine> Change<'_, M> {
     /// Commits with this size and time of change.
+    #[inline(never)]
     pub(super) fn resize(mut self, file: InodeNo, size: Bytes) -> Result<Done<Inode>, Error> {
         let now = self.now;
         let inode = self.inode_mut(file)?;
@@ -93,10 +96,11 @@ impl<M: Machine> Change<'_, M> {
         inode.modified = now;
         inode.changed = now;
         let inode = inode.try_clone()?;
-        self.commit(inode)
+        self.commit_alone(inode)
     }
 
     /// Gives back what a file holds that is to be removed, as much as fits; says whether that was all.
+    #[inline(never)]
     pub(crate) fn give_up(&mut self, file: InodeNo, batch: Batch) -> Result<bool, Error> {
         if self.inode(file)?.kind != FileType::Regular {
             return Ok(true);

@@ -95,6 +95,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// As [`Self::write`], with room that was promised: so it does not fail for want of space. What it does not need stays promised.
+    #[inline(never)]
     pub fn write_under(
         &self,
         file: InodeNo,
@@ -113,6 +114,18 @@ impl<M: Machine> Files<'_, M> {
             return Err(Error::TooBig);
         }
         self.settle(file)?;
+        self.write_settled(file, dirty, way, written, promise)
+    }
+
+    #[inline(never)]
+    fn write_settled(
+        &self,
+        file: InodeNo,
+        dirty: &[Dirty<'_>],
+        way: Way,
+        written: &Written,
+        promise: &mut Promise,
+    ) -> Result<Done<()>, Error> {
         let mut rest = Rest { dirty, done: 0 };
         loop {
             let mut change = Change::begin(*self, Timestamp::default())?;
@@ -132,6 +145,7 @@ impl<M: Machine> Files<'_, M> {
 }
 
 /// What the inode says of a write of which everything before `until` is done.
+#[inline(never)]
 fn note<M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,
@@ -277,6 +291,7 @@ fn sealed_some<'a, M: Machine>(
 }
 
 /// Plans writing to places that were set aside. Returns what has none.
+#[inline(never)]
 fn set_aside<'a, M: Machine>(
     edit: &mut Edit<'_, '_, M>,
     sources: &[Source<'a>],

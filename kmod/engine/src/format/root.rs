@@ -191,6 +191,7 @@ fn table(bytes: &[u8]) -> Option<impl Iterator<Item = Option<Base>> + '_> {
 
 impl Root {
     /// Checks what was read at `at`, from slot `slot` of a ring of `device` in `volume`.
+    #[inline(never)]
     pub fn parse(
         hasher: &impl Hasher,
         bytes: &[u8],

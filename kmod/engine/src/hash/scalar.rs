@@ -198,6 +198,7 @@ impl State {
     }
 
     /// The hash of all input.
+    #[inline(never)]
     pub(super) fn finish(&mut self) -> [u8; OUT] {
         if let Some(unused) = self.block.get_mut(self.block_len..) {
             unused.fill(0);

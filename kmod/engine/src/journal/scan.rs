@@ -84,6 +84,7 @@ pub struct Scan {
 
 impl Scan {
     /// Searches these rings for groups of this volume from `first` on.
+    #[inline(never)]
     pub fn read(
         host: &impl Devices,
         hasher: &impl Hasher,
@@ -142,6 +143,7 @@ impl Scan {
 
     /// Follows the groups from `from`: hands every record to `apply`, in order, and says where the journal ends and which copies
     /// of which groups make it up. `epochs` says whether groups of an epoch count.
+    #[inline(never)]
     pub fn follow<E: From<ScanError>>(
         &self,
         host: &impl Devices,
@@ -209,6 +211,7 @@ impl Scan {
     }
 
     /// The whole group of this copy, if it can still be read as it was found.
+    #[inline(never)]
     fn load(
         &self,
         host: &impl Devices,

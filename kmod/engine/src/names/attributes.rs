@@ -39,6 +39,7 @@ fn put<T>(place: &mut T, value: Option<T>) {
 
 impl<M: Machine> Files<'_, M> {
     /// Changes what is known of a file, but not its [size](Files::truncate). Returns all of it.
+    #[inline(never)]
     pub fn set_attributes(
         &self,
         number: InodeNo,
@@ -64,6 +65,6 @@ impl<M: Machine> Files<'_, M> {
         put(&mut inode.modified, to.modified);
         inode.changed = now;
         let inode = inode.try_clone()?;
-        change.commit(inode)
+        change.commit_alone(inode)
     }
 }

@@ -60,6 +60,7 @@ impl<M: Machine> Files<'_, M> {
 }
 
 impl<'n, M: Machine> Change<'n, M> {
+    #[inline(never)]
     pub(crate) fn begin(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
         Ok(Change {
             files,
@@ -83,6 +84,7 @@ impl<'n, M: Machine> Change<'n, M> {
         self.txn.frees();
     }
 
+    #[inline(never)]
     fn loaded(&mut self, number: InodeNo) -> Result<&mut Loaded, Error> {
         let known = self.inodes.iter().position(|l| l.number == number);
         let at = match known {
@@ -95,6 +97,7 @@ impl<'n, M: Machine> Change<'n, M> {
         self.inodes.get_mut(at).ok_or(Error::NotFound)
     }
 
+    #[inline(never)]
     fn hold(&mut self, number: InodeNo, inode: Inode, changed: bool) -> Result<usize, Error> {
         let at = self.inodes.len();
         self.inodes.push(Loaded {
@@ -138,6 +141,7 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// A new inode.
+    #[inline(never)]
     pub(crate) fn add_inode(&mut self, number: InodeNo, inode: Inode) -> Result<(), Error> {
         self.hold(number, inode, true).map(|_| ())
     }
@@ -153,6 +157,7 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// An inode is not there any more, nor any item of it. If it holds too much, only part of that is gone, and this says no.
+    #[inline(never)]
     pub(crate) fn erase(&mut self, number: InodeNo, batch: Batch) -> Result<bool, Error> {
         if !self.give_up(number, batch)? {
             return Ok(false);
@@ -218,7 +223,7 @@ impl<'n, M: Machine> Change<'n, M> {
 
     /// As [`Self::commit`], with room that was promised.
     pub(crate) fn commit_under<T>(self, what: T, promise: &mut Promise) -> Result<Done<T>, Error> {
-        self.commit_all(what, |txn| txn.commit_under(promise))
+        self.commit_with(what, |txn| txn.commit_under(promise))
     }
 
     /// As [`Self::commit`], of what leaves nothing to be done.
@@ -226,6 +231,7 @@ impl<'n, M: Machine> Change<'n, M> {
         self.commit_with(what, Transaction::commit)
     }
 
+    #[inline(never)]
     fn commit_all<T>(
         self,
         what: T,
@@ -240,6 +246,7 @@ impl<'n, M: Machine> Change<'n, M> {
         Ok(done)
     }
 
+    #[inline(never)]
     fn commit_with<T>(
         mut self,
         what: T,

@@ -7,6 +7,7 @@ use crate::format::inode;
 use crate::format::inode::FileType;
 use crate::format::inode::Inode;
 use crate::format::inode::Rdev;
+use crate::format::name::Name;
 use crate::format::name::Target;
 use crate::names::change::Change;
 use crate::names::directory::checked;
@@ -83,6 +84,7 @@ impl New<'_> {
     }
 
     /// The inode, with so many names.
+    #[inline(never)]
     pub(super) fn inode(&self, nlink: u32, generation: u32) -> Result<Inode, Error> {
         let (kind, rdev, target) = match self.what {
             What::Regular => (FileType::Regular, Rdev(0), &[][..]),
@@ -146,6 +148,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Makes a file with this name.
+    #[inline(never)]
     pub fn create(
         &self,
         directory: InodeNo,
@@ -156,6 +159,19 @@ impl<M: Machine> Files<'_, M> {
         let is_directory = matches!(new.what, What::Directory);
         let inode = new.inode(if is_directory { 2 } else { 1 }, self.generation())?;
         let mut change = Change::begin(*self, new.now)?;
+        let number = self.enter(&mut change, directory, name, &inode)?;
+        change.commit_alone(Created { number, inode })
+    }
+
+    /// Gives a new file its number and its name.
+    #[inline(never)]
+    fn enter(
+        &self,
+        change: &mut Change<'_, M>,
+        directory: InodeNo,
+        name: Name<'_>,
+        inode: &Inode,
+    ) -> Result<InodeNo, Error> {
         change.open_directory(directory)?;
         let probed = self.probe(directory, name)?;
         if probed.found.is_some() {
@@ -168,24 +184,32 @@ impl<M: Machine> Files<'_, M> {
             kind: inode.kind,
         };
         change.add_entry(directory, name, &probed, target)?;
-        if is_directory {
+        if inode.is_directory() {
             change.count_directories(directory, 1)?;
         }
         change.add_parent(number, directory, name)?;
         change.add_inode(number, inode.try_clone()?)?;
-        change.commit(Created { number, inode })
+        Ok(number)
     }
 
     /// Makes a file without a name, which is gone when its last user is unless it is [linked](Files::link).
+    #[inline(never)]
     pub fn create_orphan(&self, new: &New<'_>) -> Result<Done<Created>, Error> {
         if !matches!(new.what, What::Regular) {
             return Err(Error::Invalid);
         }
         let inode = new.inode(0, self.generation())?;
-        let number = self.new_number()?;
         let mut change = Change::begin(*self, new.now)?;
+        let number = self.enter_orphan(&mut change, &inode)?;
+        change.commit_alone(Created { number, inode })
+    }
+
+    /// Gives a new file its number, and a place among those without a name.
+    #[inline(never)]
+    fn enter_orphan(&self, change: &mut Change<'_, M>, inode: &Inode) -> Result<InodeNo, Error> {
+        let number = self.new_number()?;
         change.add_orphan(number)?;
         change.add_inode(number, inode.try_clone()?)?;
-        change.commit(Created { number, inode })
+        Ok(number)
     }
 }

@@ -92,6 +92,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Looks where a name is.
+    #[inline(never)]
     pub(crate) fn probe(&self, directory: InodeNo, name: Name<'_>) -> Result<Probed, Error> {
         let first = self.hash(directory, name).first_probe();
         let last = first | MAX_PROBE;
@@ -134,6 +135,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// At most so many names of a directory, from this cookie on.
+    #[inline(never)]
     pub fn readdir(&self, directory: InodeNo, from: Cookie, most: usize) -> Result<Batch, Error> {
         self.directory(directory)?;
         let mut batch = Batch {
@@ -165,6 +167,7 @@ impl<M: Machine> Files<'_, M> {
 
 impl<M: Machine> Change<'_, M> {
     /// Gives a directory a name that it does not have, at a place that is free.
+    #[inline(never)]
     pub(super) fn add_entry(
         &mut self,
         directory: InodeNo,
@@ -193,6 +196,7 @@ impl<M: Machine> Change<'_, M> {
     }
 
     /// Takes an entry from a directory.
+    #[inline(never)]
     pub(super) fn remove_entry(&mut self, directory: InodeNo, item: Item) -> Result<(), Error> {
         self.remove(item)?;
         let now = self.now;

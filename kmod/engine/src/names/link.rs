@@ -37,6 +37,7 @@ pub struct Removed {
 
 impl<M: Machine> Files<'_, M> {
     /// Gives a file one more name; an orphan its first.
+    #[inline(never)]
     pub fn link(
         &self,
         number: InodeNo,
@@ -73,7 +74,7 @@ impl<M: Machine> Files<'_, M> {
         let inode = change.inode_mut(number)?;
         inode.nlink = nlink;
         inode.changed = now;
-        change.commit(nlink)
+        change.commit_alone(nlink)
     }
 
     /// Takes a name from a file that is no directory.
@@ -104,6 +105,7 @@ impl<M: Machine> Files<'_, M> {
         })
     }
 
+    #[inline(never)]
     fn remove_name(
         &self,
         directory: InodeNo,
@@ -137,6 +139,7 @@ impl<M: Machine> Change<'_, M> {
     }
 
     /// A file whose entry is gone, or leads elsewhere now, does not have this name any more.
+    #[inline(never)]
     pub(super) fn lose_name(
         &mut self,
         target: Target,

@@ -44,6 +44,7 @@ pub(super) fn first() -> (Item, [u8; crate::format::name::NUMBER_SIZE]) {
 
 impl<M: Machine> Files<'_, M> {
     /// A number that no inode ever had.
+    #[inline(never)]
     pub(super) fn new_number(&self) -> Result<InodeNo, Error> {
         let mut numbers = self.names.numbers.lock();
         if numbers.next >= numbers.end {
@@ -54,6 +55,7 @@ impl<M: Machine> Files<'_, M> {
         Ok(number)
     }
 
+    #[inline(never)]
     fn set_aside(&self) -> Result<Numbers, Error> {
         let key = counter().at(SnapshotId::NONE);
         let value = self.mounted.get(NAMES, key, Vec::try_from_slice)?;

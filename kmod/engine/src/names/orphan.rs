@@ -24,6 +24,7 @@ fn orphan(sub: u64) -> Item {
 
 impl<M: Machine> Files<'_, M> {
     /// At most so many files without a name, from this number on.
+    #[inline(never)]
     pub fn orphans(&self, from: InodeNo, most: usize) -> Result<Vec<InodeNo>, Error> {
         let mut found = Vec::new();
         if from.0 > MAX_SUB {
@@ -62,6 +63,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Removes what one transaction can of it; says whether that was all.
+    #[inline(never)]
     fn forget_some(&self, number: InodeNo, batch: Batch) -> Result<Done<bool>, Error> {
         let mut change = Change::begin_freeing(*self, Timestamp::default())?;
         if change.inode(number)?.nlink != 0 {
@@ -75,6 +77,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Removes all files without a name, which nobody uses after a mount. Says how many they were.
+    #[inline(never)]
     pub fn forget_orphans(&self) -> Result<u64, Error> {
         let mut count = 0u64;
         let mut from = InodeNo::NONE;

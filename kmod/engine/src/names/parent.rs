@@ -97,6 +97,7 @@ impl<M: Machine> Change<'_, M> {
     }
 
     /// The file has this name now.
+    #[inline(never)]
     pub(super) fn add_parent(
         &mut self,
         number: InodeNo,
@@ -116,6 +117,7 @@ impl<M: Machine> Change<'_, M> {
     }
 
     /// The file does not have this name any more.
+    #[inline(never)]
     pub(super) fn remove_parent(
         &mut self,
         number: InodeNo,

@@ -58,6 +58,7 @@ fn is_directory(target: Target) -> bool {
 
 impl<M: Machine> Files<'_, M> {
     /// Gives a file another name, or another directory, or both. `users` is of the file that had the new name.
+    #[inline(never)]
     pub fn rename(
         &self,
         from: (InodeNo, &[u8]),

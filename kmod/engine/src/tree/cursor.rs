@@ -166,6 +166,7 @@ impl<'a, H: Host> Cursor<'a, H> {
         }
     }
 
+    #[inline(never)]
     fn land(&mut self, node: Arc<Node>, key: Key, direction: Direction) -> Result<bool, TreeError> {
         let count = node.count();
         match direction {
@@ -187,6 +188,7 @@ impl<'a, H: Host> Cursor<'a, H> {
         Ok(true)
     }
 
+    #[inline(never)]
     fn child(&self, node: &Node, at: usize) -> Result<Option<Arc<Node>>, TreeError> {
         match node.child(at) {
             Some(child) => {

@@ -251,7 +251,15 @@ impl<H: Host> Scan<'_, H> {
         Some(if self.down { range.first } else { range.last })
     }
 
+    #[inline(never)]
     fn step(&mut self, rest: Range) -> Result<Step, TreeError> {
+        let in_base = self.find_in_base(rest)?;
+        self.choose(rest, in_base)
+    }
+
+    /// The next key of the base, and its value. Reading goes deep, so little is on the stack here.
+    #[inline(never)]
+    fn find_in_base(&mut self, rest: Range) -> Result<Option<(Key, Vec<u8>)>, TreeError> {
         let down = self.down;
         let (_, cursor) = match &mut self.below {
             Some(below) => below,
@@ -267,19 +275,24 @@ impl<H: Host> Scan<'_, H> {
             Some((key, _)) if rest.has(key) && down && key == rest.last => true,
             _ => false,
         };
-        let in_base = if here {
+        let found = if here {
             cursor.entry()
         } else if down {
             cursor.seek_back(rest.last)?
         } else {
             cursor.seek(rest.first)?
         };
-        let in_base = in_base.filter(|(key, _)| rest.has(*key));
-        let base_key = in_base.map(|(key, _)| key);
-        let value_of_base = match in_base {
-            Some((_, value)) => Some(Vec::try_from_slice(value)?),
-            None => None,
-        };
+        match found.filter(|(key, _)| rest.has(*key)) {
+            Some((key, value)) => Ok(Some((key, Vec::try_from_slice(value)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// What comes next of the base and of what lies above it.
+    #[inline(never)]
+    fn choose(&self, rest: Range, in_base: Option<(Key, Vec<u8>)>) -> Result<Step, TreeError> {
+        let base_key = in_base.as_ref().map(|(key, _)| *key);
+        let value_of_base = in_base.map(|(_, value)| value);
         let Some((below, _)) = &self.below else {
             return Ok(Step::Changed);
         };

@@ -59,6 +59,7 @@ pub struct Edition {
 }
 
 /// The base with the changes in it.
+#[inline(never)]
 pub fn merge<H: Host, C: Changes, S: Sink>(
     nodes: &Nodes<H>,
     base: &Base,
@@ -210,6 +211,7 @@ struct Merge<'m, H, C, S> {
 }
 
 impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
+    #[inline(never)]
     fn run(mut self) -> Result<Base, TreeError> {
         match self.base.top {
             Some(top) => self.walk(top)?,
@@ -219,6 +221,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
         Ok(Base { top, ..self.base })
     }
 
+    #[inline(never)]
     fn walk(&mut self, top: Top) -> Result<(), TreeError> {
         let mut path = Vec::try_with_capacity(usize::from(top.level.0) + 1)?;
         let root = Subtree {
@@ -239,6 +242,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
         Ok(())
     }
 
+    #[inline(never)]
     fn visit(&mut self, path: &mut Vec<Frame>, old: Subtree) -> Result<(), TreeError> {
         if self.feed.touches(&old) {
             if self.feed.covers(&old) && self.feed.sets_nothing(old.zone) {
@@ -262,6 +266,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
     }
 
     /// Everything in the subtree goes; only inner nodes need be read to learn what that is.
+    #[inline(never)]
     fn discard(&mut self, old: Subtree) -> Result<(), TreeError> {
         let mut path: Vec<Frame> = Vec::new();
         let mut next = Some(old);
@@ -287,6 +292,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
     }
 
     /// The entries of a leaf with the changes in its zone.
+    #[inline(never)]
     fn leaf(&mut self, old: &Subtree) -> Result<(), TreeError> {
         if self.feed.covers(old) {
             self.sink.free(&old.pointer)?;
@@ -316,6 +322,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
     }
 
     /// Sets what is set up to `last`, where nothing old remains.
+    #[inline(never)]
     fn set_upto(&mut self, last: Key) -> Result<(), TreeError> {
         while self.feed.upto(last).is_some() {
             self.take_change(false)?;
@@ -344,6 +351,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
     }
 
     /// Gives a child of this level to the pile above.
+    #[inline(never)]
     fn push_inner(&mut self, level: Level, item: InnerItem) -> Result<(), TreeError> {
         self.pile(level)?.push(item)?;
         self.relieve(level)
@@ -454,6 +462,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
         true
     }
 
+    #[inline(never)]
     fn close_upto(&mut self, level: Level) -> Result<(), TreeError> {
         for level in 0..=level.0 {
             self.close(Level(level))?;
@@ -485,6 +494,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
     }
 
     /// Closes all piles, from the leaves up, until one node is left.
+    #[inline(never)]
     fn finish(&mut self) -> Result<Option<Top>, TreeError> {
         for level in 0..=MAX_LEVEL.0 {
             let level = Level(level);

@@ -132,6 +132,7 @@ pub struct Nodes<H> {
 
 impl<H: Host> Nodes<H> {
     /// The nodes of `size` bytes of this volume on these members, with a cache of so many bytes.
+    #[inline(never)]
     pub fn new<'a>(
         host: H,
         volume: Uuid,
@@ -212,6 +213,7 @@ impl<H: Host> Nodes<H> {
         self.reach.get(slot.index()).is_some_and(|end| end.0 != 0)
     }
 
+    #[inline(never)]
     fn checked(
         &self,
         node: Arc<Node>,
@@ -254,6 +256,7 @@ impl<H: Host> Nodes<H> {
         (end <= reach && !layout::areas(reach).any(in_area)).then_some(at)
     }
 
+    #[inline(never)]
     fn read(&self, pointer: &Pointer, place: Place) -> Result<Node, Failure> {
         let at = self.at(place).ok_or(Failure::Bad(BadNode::Place))?;
         let mut bytes = Vec::zeroed(self.size).map_err(|_| Failure::NoMemory)?;
@@ -320,6 +323,7 @@ impl<H: Host> Nodes<H> {
     }
 
     /// What to say when no copy serves. Lack of memory goes first: with more of it, a copy may.
+    #[inline(never)]
     fn loss(&self, expect: &Expect, bad: &[Option<Victim>]) -> TreeError {
         let short = |v: &&Victim| matches!(v.why, Failure::NoMemory);
         let mut all = bad.iter().flatten();
@@ -329,6 +333,7 @@ impl<H: Host> Nodes<H> {
         }
     }
 
+    #[inline(never)]
     fn repair(&self, node: &Node, victim: &Victim, present: Members) {
         let device = victim.place.device;
         let damaged = match victim.why {

@@ -33,6 +33,7 @@ use crate::units::Blocks;
 use crate::units::Bytes;
 use crate::units::Generation;
 use crate::units::BLOCK_SIZE;
+use crate::volume::errand::Errand;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
@@ -118,21 +119,23 @@ impl<M: Machine> Mounted<M> {
     /// Sees to it that a transaction with so many bytes of records finds room. Called with no lock held.
     pub(crate) fn make_room(&self, bytes: usize) -> Result<(), Fault> {
         if self.is_short_of_journal(bytes) {
-            let mut checkpoints = self.checkpoints.lock();
-            if self.is_short_of_journal(bytes) {
-                self.checkpoint_with(&mut checkpoints)?;
-            }
-            // Room comes back when the second root after is durable.
-            if self.is_short_of_journal(bytes) {
-                self.repeat_root(&mut checkpoints)?;
-            }
-        } else if self.is_checkpoint_due(5) {
-            if let Some(mut checkpoints) = self.checkpoints.try_lock() {
-                match self.checkpoint_with(&mut checkpoints) {
-                    // It is tried again later; who needs the room hears of it.
-                    Err(Fault::NoMemory) | Ok(()) => {}
-                    Err(why) => return Err(why),
-                }
+            self.ask(Errand::Room(bytes))
+        } else if !self.is_checkpoint_due(5) {
+            Ok(())
+        } else if M::CHECKPOINTS_APART {
+            self.wake();
+            Ok(())
+        } else {
+            self.checkpoint_if_idle()
+        }
+    }
+
+    fn checkpoint_if_idle(&self) -> Result<(), Fault> {
+        if let Some(mut checkpoints) = self.checkpoints.try_lock() {
+            match self.checkpoint_with(&mut checkpoints) {
+                // It is tried again later; who needs the room hears of it.
+                Err(Fault::NoMemory) | Ok(()) => {}
+                Err(why) => return Err(why),
             }
         }
         Ok(())
@@ -150,16 +153,33 @@ impl<M: Machine> Mounted<M> {
             *waited = waited.saturating_add(1);
             embr_rt::time::sleep(Duration::from_millis(1));
         }
-        let mut checkpoints = self.checkpoints.lock();
-        match remedy {
-            // Somebody else did it.
-            _ if checkpoints.generation != before => {}
-            Remedy::Checkpoint => self.checkpoint_with(&mut checkpoints)?,
-            Remedy::Root => self.repeat_root(&mut checkpoints)?,
-            Remedy::Wait => self.release_old(&mut checkpoints),
-            Remedy::Nothing => {}
-        }
+        self.ask(Errand::Space(remedy, before))?;
         Ok(true)
+    }
+
+    /// Does what is wanted of a checkpoint.
+    #[inline(never)]
+    pub(super) fn run(&self, errand: Errand) -> Result<(), Fault> {
+        let mut checkpoints = self.checkpoints.lock();
+        match errand {
+            Errand::Root => self.checkpoint_with(&mut checkpoints)?,
+            Errand::Room(bytes) => {
+                if self.is_short_of_journal(bytes) {
+                    self.checkpoint_with(&mut checkpoints)?;
+                }
+                // Room comes back when the second root after is durable.
+                if self.is_short_of_journal(bytes) {
+                    self.repeat_root(&mut checkpoints)?;
+                }
+            }
+            // Somebody else did it.
+            Errand::Space(_, before) if checkpoints.generation != before => {}
+            Errand::Space(Remedy::Checkpoint, _) => self.checkpoint_with(&mut checkpoints)?,
+            Errand::Space(Remedy::Root, _) => self.repeat_root(&mut checkpoints)?,
+            Errand::Space(Remedy::Wait, _) => self.release_old(&mut checkpoints),
+            Errand::Space(Remedy::Nothing, _) => {}
+        }
+        Ok(())
     }
 
     /// Writes a root that has everything that committed before.
@@ -167,6 +187,7 @@ impl<M: Machine> Mounted<M> {
         self.checkpoint_with(&mut self.checkpoints.lock())
     }
 
+    #[inline(never)]
     fn checkpoint_with(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
         let Some(journal) = &self.journal else {
             return Err(Fault::ReadOnly);
@@ -215,6 +236,7 @@ impl<M: Machine> Mounted<M> {
 
     /// Writes the newest root once more, as the next one: so there are two that do not need what it does not. It needs no node and
     /// no record, so it is possible however full the volume is.
+    #[inline(never)]
     fn repeat_root(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
         let Some(journal) = &self.journal else {
             return Err(Fault::ReadOnly);
@@ -240,6 +262,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// A root is durable.
+    #[inline(never)]
     fn rooted(
         &self,
         checkpoints: &mut Checkpoints,
@@ -267,6 +290,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Between two transactions: everything that committed so far is in closed groups and frozen deltas.
+    #[inline(never)]
     fn freeze(&self, journal: &Journal, generation: Generation) -> Result<End, Fault> {
         let mut cells = Vec::try_with_capacity(self.trees.len())?;
         for _ in self.trees.iter() {
@@ -291,6 +315,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Where the new root's nodes are, and where those were that it does not need: records, as many in a piece as a group takes.
+    #[inline(never)]
     fn node_records(
         &self,
         journal: &Journal,
@@ -322,6 +347,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Makes the records durable, after the devices that hold the nodes.
+    #[inline(never)]
     fn append_records(
         &self,
         journal: &Journal,
@@ -334,6 +360,7 @@ impl<M: Machine> Mounted<M> {
         self.sync()
     }
 
+    #[inline(never)]
     fn apply_nodes(
         &self,
         generation: Generation,
@@ -434,6 +461,7 @@ impl<'m, M: Machine> Building<'m, M> {
     }
 
     /// Merges every frozen delta. The bases are on the heap already, so that taking them over cannot fail.
+    #[inline(never)]
     fn merge_all(&mut self, generation: Generation) -> Result<Vec<Arc<Base>>, Fault> {
         let mounted = self.mounted;
         let edition = Edition {

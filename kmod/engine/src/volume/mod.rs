@@ -9,6 +9,7 @@
 pub mod assemble;
 pub mod checkpoint;
 pub mod create;
+mod errand;
 pub mod mend;
 pub mod mounted;
 pub mod probe;

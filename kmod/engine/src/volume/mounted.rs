@@ -42,6 +42,7 @@ use crate::units::Sequence;
 use crate::units::TreeId;
 use crate::units::Uuid;
 use crate::volume::checkpoint::Checkpoints;
+use crate::volume::errand::Errands;
 use core::fmt;
 use embr_rt::Arc;
 use embr_rt::Mutex;
@@ -65,6 +66,8 @@ pub trait Machine {
     type Environment: Environment;
     /// Who hears of damage.
     type Events: Events;
+    /// Whether stacks are so small that a thread of the host's makes the checkpoints that others wait for, by [`Mounted::serve`].
+    const CHECKPOINTS_APART: bool = false;
     /// The devices.
     fn devices(&self) -> &Self::Devices;
     /// Hashing, time and chance.
@@ -238,6 +241,7 @@ pub struct Mounted<M> {
     /// Whoever holds it gives transactions their place in the order.
     pub(crate) order: Mutex<()>,
     pub(super) checkpoints: Mutex<Checkpoints>,
+    pub(super) errands: Errands,
     /// Bytes of changes in memory at which a checkpoint is due.
     pub(super) memory: usize,
 }

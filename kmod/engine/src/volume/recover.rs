@@ -44,6 +44,7 @@ use crate::units::TreeId;
 use crate::volume::assemble::Standing;
 use crate::volume::assemble::Volume;
 use crate::volume::checkpoint::Checkpoints;
+use crate::volume::errand::Errands;
 use crate::volume::mounted::fixed;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Inside;
@@ -55,6 +56,7 @@ use crate::volume::mounted::TREES;
 use crate::volume::probe::Member;
 use embr_rt::lock_class;
 use embr_rt::Arc;
+use embr_rt::Box;
 use embr_rt::Mutex;
 use embr_rt::Vec;
 
@@ -80,6 +82,7 @@ impl From<ScanError> for Fault {
 }
 
 /// The members that are here and current.
+#[inline(never)]
 fn parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
     let mut parts = Vec::new();
     for seat in volume.seats() {
@@ -98,7 +101,29 @@ fn parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
     Ok(parts)
 }
 
+/// What is at this place, if it is the newest root.
+#[inline(never)]
+fn wanted_root(
+    hasher: &impl Hasher,
+    volume: &Volume,
+    part: &Part,
+    at: Bytes,
+    bytes: &[u8],
+) -> Option<Root> {
+    let slot = layout::ring_slot(volume.generation());
+    let root = Root::parse(hasher, bytes, at, slot, volume.uuid(), part.id).ok()?;
+    let newest = root.epoch == volume.epoch().id && root.generation == volume.generation();
+    newest.then_some(root)
+}
+
+/// The trees that a root names.
+#[inline(never)]
+fn bases(root: &[u8]) -> Result<Vec<Base>, NoMem> {
+    Vec::try_from_iter(Root::trees(root))
+}
+
 /// The newest root with its trees, from the first member that gives it back.
+#[inline(never)]
 fn newest_root<M: Machine>(
     machine: &M,
     hasher: &impl Hasher,
@@ -115,40 +140,52 @@ fn newest_root<M: Machine>(
             if machine.devices().read(part.slot, at, &mut bytes).is_err() {
                 continue;
             }
-            let Ok(root) = Root::parse(hasher, &bytes, at, slot, volume.uuid(), part.id) else {
-                continue;
-            };
-            if root.epoch == volume.epoch().id && root.generation == volume.generation() {
-                return Ok((root, Vec::try_from_iter(Root::trees(&bytes))?));
+            if let Some(root) = wanted_root(hasher, volume, part, at, &bytes) {
+                return Ok((root, bases(&bytes)?));
             }
         }
     }
     Err(Fault::NoRoot)
 }
 
+/// A volume as its newest root says, that root, and some random bytes. On the heap: it is large, and stacks are small.
+struct AtRoot<M>(Mounted<M>, Root, [u8; 16]);
+
 impl<M: Machine> Mounted<M> {
-    /// Mounts the volume that was assembled from these members.
+    /// Mounts the volume that was assembled from these members. Where [`Machine::CHECKPOINTS_APART`] is set, the thread that serves has
+    /// to make [a checkpoint](Self::checkpoint_apart) before anything else is done.
+    #[inline(never)]
     pub fn open(
         machine: M,
         volume: &Volume,
         members: &[Member],
         options: Options,
     ) -> Result<Self, Fault> {
-        let (mut mounted, root, random) = Self::at_root(machine, volume, members, options)?;
-        mounted.load_space()?;
-        let (end, found) = mounted.replay(&root, &mut Err)?;
+        let mut mounted = Self::at_root(machine, volume, members, options)?;
+        mounted.0.load_space()?;
+        Self::continue_journal(&mut mounted, options)?;
+        if !options.read_only && !M::CHECKPOINTS_APART {
+            mounted.0.checkpoint()?;
+        }
+        Ok(mounted.into_inner().0)
+    }
+
+    /// Makes every change again that was committed after the root, and goes on behind it.
+    #[inline(never)]
+    fn continue_journal(at: &mut Box<AtRoot<M>>, options: Options) -> Result<(), Fault> {
+        let AtRoot(mounted, root, random) = &mut **at;
+        let (end, found) = mounted.replay(root, &mut Err)?;
         if options.read_only {
-            return Ok(mounted);
+            return Ok(());
         }
         let writer = Writer {
             volume: mounted.volume,
             epoch: mounted.epoch,
-            session: SessionId(random),
+            session: SessionId(*random),
         };
         let copies = mounted.journal_copies(&found)?;
         mounted.journal = Some(Journal::try_new(writer, copies, end)?);
-        mounted.checkpoint()?;
-        Ok(mounted)
+        Ok(())
     }
 
     /// Mounts a volume to be looked at, read-only, whatever is wrong with its free space and its journal: `tell` hears of that, and it
@@ -165,7 +202,8 @@ impl<M: Machine> Mounted<M> {
             cache,
             dirty: Bytes(u64::MAX),
         };
-        let (mounted, root, _) = Self::at_root(machine, volume, members, options)?;
+        let AtRoot(mounted, root, _) =
+            Self::at_root(machine, volume, members, options)?.into_inner();
         for base in mounted.bases().filter(|b| b.tree == SPACE) {
             let mut loading = Loading {
                 space: &mounted.space,
@@ -190,12 +228,13 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// The volume as its newest root says, and that root; and some random bytes.
+    #[inline(never)]
     fn at_root(
         machine: M,
         volume: &Volume,
         members: &[Member],
         options: Options,
-    ) -> Result<(Self, Root, [u8; 16]), Fault> {
+    ) -> Result<Box<AtRoot<M>>, Fault> {
         let parts = parts(volume, members)?;
         let present: Members = parts.iter().map(|p| p.slot).collect();
         if !options.read_only && present != volume.epoch().present {
@@ -228,6 +267,7 @@ impl<M: Machine> Mounted<M> {
                 Checkpoints::new(root.generation, root.journal.next),
                 lock_class!("checkpoint"),
             )?,
+            errands: Errands::try_new()?,
             memory: usize::try_from(options.dirty.0).unwrap_or(usize::MAX),
             nodes: Nodes::new(
                 Inside::new(machine, present, options.read_only),
@@ -238,10 +278,11 @@ impl<M: Machine> Mounted<M> {
             )?,
             parts,
         };
-        Ok((mounted, root, random))
+        Ok(Box::try_new(AtRoot(mounted, root, random))?)
     }
 
     /// Learns from the tree what is free.
+    #[inline(never)]
     fn load_space(&self) -> Result<(), Fault> {
         let Some(mut scan) = self.scan(SPACE, Range::ALL) else {
             return Ok(());
@@ -254,6 +295,7 @@ impl<M: Machine> Mounted<M> {
 
     /// Makes every change again that was committed after the root.
     /// `note` decides whether it goes on when one cannot be made.
+    #[inline(never)]
     fn replay(
         &self,
         root: &Root,
@@ -292,6 +334,7 @@ impl<M: Machine> Mounted<M> {
         Ok(replayed)
     }
 
+    #[inline(never)]
     fn redo(&self, root: Generation, group: Sequence, record: Record<'_>) -> Result<(), Fault> {
         let changed = |tree: TreeId, changes, ranges| -> Result<&Layered, Fault> {
             let tree = self.tree(tree).ok_or(Fault::JournalRecord(group))?;
@@ -325,6 +368,7 @@ impl<M: Machine> Mounted<M> {
         Ok(())
     }
 
+    #[inline(never)]
     fn redo_take(&self, extent: Extent) -> Result<(), Fault> {
         if self.present().has(extent.device) {
             self.space.take_again(extent)?;
@@ -332,6 +376,7 @@ impl<M: Machine> Mounted<M> {
         Ok(())
     }
 
+    #[inline(never)]
     fn redo_free(&self, extent: Extent, as_of: Option<Generation>) -> Result<(), Fault> {
         if !self.present().has(extent.device) {
             return Ok(());
@@ -345,6 +390,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// The devices that the journal goes to from now on, and what of it they hold.
+    #[inline(never)]
     fn journal_copies(&self, found: &[Found]) -> Result<Vec<Copy>, NoMem> {
         let mut copies = Vec::new();
         for part in self.parts.iter().take(self.copies) {
@@ -397,6 +443,7 @@ impl Visitor for Loading<'_> {
     }
 }
 
+#[inline(never)]
 fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
     let mut trees = Vec::new();
     for id in TREES {
@@ -407,6 +454,7 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
     Ok(trees)
 }
 
+#[inline(never)]
 fn managed(parts: &[Part], next: Generation, parity: u8, nodes: u64) -> Result<Arc<Space>, Fault> {
     let mut all = Vec::new();
     for part in parts {

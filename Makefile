@@ -70,6 +70,10 @@ sim: export EMBRFS_STATES := $(STATES)
 sim: ## Look at crash states of the engine in the simulator (STATES=20000, SEED=...)
 	@scripts/setup -- scripts/sim
 
+.PHONY: kill
+kill: ## Kill guests under load, again and again, and look at what they leave (ROUNDS=50, LANE=um-lockdep)
+	@scripts/setup $(or $(LANE),um-lockdep) -- scripts/build $(or $(LANE),um-lockdep) -- scripts/kill $(or $(LANE),um-lockdep) $(or $(ROUNDS),50)
+
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers with libFuzzer (MINUTES=1)
 	@scripts/setup -- scripts/fuzz $(or $(MINUTES),1)

@@ -28,6 +28,9 @@ RELEASE = CACHE / "target/release"
 # How much slower than User Mode Linux a guest may be, processor emulated or not; and User Mode Linux itself under kmemleak.
 SLOWER = {"kvm": 2, "tcg": 4, "leaks": 3}
 
+# MiB for QEMU: what a guest starts with lies in memory twice, packed and unpacked, with the debugging symbols of every tool.
+MEMORY_LEAST = 1024
+
 # How User Mode Linux runs processes. Two CPUs need seccomp mode; built by clang, programs crash in it (7.3.4).
 UM_MODE = {"um-kasan": ("seccomp=off", "ncpus=1")}
 
@@ -341,7 +344,7 @@ def qemu_command(job, folder, kind, image, console):
     command = [
         "qemu-system-x86_64",
         *_acceleration(kind),
-        *("-machine", "q35", "-smp", "2", "-m", str(max(job.memory >> 20, 384))),
+        *("-machine", "q35", "-smp", "2", "-m", str(max(job.memory >> 20, MEMORY_LEAST))),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-kernel", str(_kernel_image()), "-initrd", str(image)),
         *("-device", "virtio-rng-pci"),

@@ -25,16 +25,23 @@ show 0 mount -t embrfs "$DISK1" /tmp/mnt
 show 0 df -hT /tmp/mnt
 show 0 findmnt -t embrfs -o TARGET,SOURCE,FSTYPE,OPTIONS
 show 0 embrfs-admin status /tmp/mnt
-show 0 ls -la /tmp/mnt
+mkdir /tmp/mnt/letters
+head -c 8M /dev/urandom >/tmp/mnt/letters/first || fail "cannot write"
+ln -s first /tmp/mnt/letters/second
+show 0 ls -lR /tmp/mnt
+show 0 sha256sum /tmp/mnt/letters/second
+before=$(sha256sum </tmp/mnt/letters/first)
 show 0 umount /tmp/mnt
 
 lose() { dd if=/dev/zero of="$1" bs=1M count=16 status=none || fail "cannot wipe $1"; }
 
-heading "Two of the six disks are lost: wiped. The volume still mounts, and says what is missing."
+heading "Two of the six disks are lost: wiped. The volume still mounts, says what is missing, and every byte is there."
 lose "$DISK2"
 lose "$DISK5"
 show 0 mount -t embrfs "$DISK1" /tmp/mnt
 show 1 embrfs-admin status /tmp/mnt
+show 0 sha256sum /tmp/mnt/letters/first
+[ "$(sha256sum </tmp/mnt/letters/first)" = "$before" ] || fail "other bytes than were written"
 show 0 umount /tmp/mnt
 
 heading "A third one is lost, more than 4+2 bears: refused, with the reason."

@@ -13,6 +13,7 @@ use embr_engine::names::View;
 use embr_engine::units::Bytes;
 use embr_engine::units::InodeNo;
 use embr_engine::volume::assemble;
+use embr_engine::volume::mounted::TREES;
 use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Mounted;
@@ -79,7 +80,7 @@ fn root_directory(devices: &[String]) -> Inode {
         dirty: Bytes(1 << 20),
     };
     let mounted = Mounted::open(process, &volume, &members, options).unwrap();
-    assert_eq!(mounted.bases().count(), 2);
+    assert_eq!(mounted.bases().count(), TREES.len());
     let names = Names::try_new(HashWidth::Full).unwrap();
     let view = View::first();
     let files = names.of(&mounted, &view);

@@ -28,6 +28,8 @@ pub(crate) struct Node<T: FileSystem> {
     pub(crate) born: UnsafeCell<Time>,
     /// Where a symbolic link leads, with a zero behind it. Written like that, too; lives as long as the memory.
     pub(crate) link: UnsafeCell<Option<KVec<u8>>>,
+    /// Where this memory goes back to. By then the superblock, which knows it too, may be gone.
+    cache: *mut kb::kmem_cache,
     /// The file system's part.
     pub(crate) state: T::InodeState,
 }
@@ -104,9 +106,9 @@ impl<T: FileSystem> InodeTable<T> {
             return ptr::null_mut();
         };
         // SAFETY: The superblock is of `T`'s type, which is registered.
-        let node = unsafe {
+        let (cache, node) = unsafe {
             let cache = FileSystemType::<T>::cache_of((*sb).s_type);
-            bindings::embr_inode_alloc(cache, sb)
+            (cache, bindings::embr_inode_alloc(cache, sb))
         };
         if node.is_null() {
             return ptr::null_mut();
@@ -116,6 +118,7 @@ impl<T: FileSystem> InodeTable<T> {
         unsafe {
             (&raw mut (*node).born).write(UnsafeCell::new(Time::default()));
             (&raw mut (*node).link).write(UnsafeCell::new(None));
+            (&raw mut (*node).cache).write(cache);
             (&raw mut (*node).state).write(state);
         }
         node.cast()
@@ -130,10 +133,7 @@ impl<T: FileSystem> InodeTable<T> {
         unsafe {
             ptr::drop_in_place(&raw mut (*node).link);
             ptr::drop_in_place(&raw mut (*node).state);
-            kb::kmem_cache_free(
-                FileSystemType::<T>::cache_of((*(*raw).i_sb).s_type),
-                raw.cast(),
-            );
+            kb::kmem_cache_free((*node).cache, raw.cast());
         }
     }
 }

@@ -77,7 +77,7 @@ fn keep(mounted: &Mounted<Host>, stop: &Atomic<bool>) {
     let mut last = Instant::now();
     let mut failed = false;
     while !stop.load(Acquire) {
-        let woken = mounted.serve(INTERVAL);
+        let woken = mounted.serve(INTERVAL.saturating_sub(last.elapsed()));
         if !woken && last.elapsed() < INTERVAL {
             continue;
         }

@@ -16,7 +16,6 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire,
             Atomic,
             Full,
             Relaxed, //
@@ -133,8 +132,6 @@ unsafe fn transfer(pieces: &mut [Option<Piece<'_>>], operation: u32) {
     }
     if transfer.left.fetch_sub(1, Full) != 1 {
         transfer.done.wait_for_completion();
-        // Whoever completed it has nothing more to do with it.
-        let _ = transfer.left.load(Acquire);
     }
     for piece in pieces.iter_mut().flatten() {
         piece.transfer = ptr::null();

@@ -240,8 +240,4 @@ impl FileData for Embrfs {
     fn make_room(volume: &Self::Volume) -> Result {
         volume.make_room()
     }
-
-    fn sync_data(file: &Inode<Self>) -> Result {
-        file.volume().sync()
-    }
 }

@@ -119,7 +119,8 @@ pub trait FileData: FileSystem {
     /// Fills whole blocks with what the file holds from the byte at `at`; zeros where it holds nothing.
     fn read(file: &Inode<Self>, at: u64, into: &mut [u8]) -> Result;
 
-    /// Takes blocks, in order. When it returns, they can be read; they are durable after [`Self::sync_data`].
+    /// Takes blocks, in order. When it returns, they can be read; they are durable after [`FileSystem::sync_file`]. What was accepted
+    /// may not be lost for lack of memory: this waits for it.
     fn write(file: &Inode<Self>, dirty: &[Dirty<'_>], written: &Written) -> Result;
 
     /// Gives the file another size; its times are those that it has in memory. What is new reads as zeros.
@@ -144,9 +145,6 @@ pub trait FileData: FileSystem {
 
     /// There was no room, and then all that was dirty was written: is there more to be had?
     fn make_room(volume: &Self::Volume) -> Result;
-
-    /// Returns once all that was written to the file and done with it is durable.
-    fn sync_data(file: &Inode<Self>) -> Result;
 }
 
 pub(crate) struct FileTable<T>(PhantomData<T>);

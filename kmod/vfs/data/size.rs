@@ -185,7 +185,7 @@ pub(super) unsafe extern "C" fn sync<T: FileData>(
             if data_only == 0 && bindings::embr_inode_is_dirty(file.inode()) {
                 to_result(kb::sync_inode_metadata(file.inode(), 1))?;
             }
-            T::sync_data(file.0)?;
+            T::sync_file(file.0, data_only != 0)?;
         }
         Ok(0)
     })

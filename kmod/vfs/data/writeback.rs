@@ -32,10 +32,7 @@ use core::{
 };
 use kernel::{
     bindings as kb,
-    error::{
-        code::ENOMEM,
-        to_result, //
-    },
+    error::to_result,
     prelude::*,
     time::{
         delay::fsleep,
@@ -45,9 +42,9 @@ use kernel::{
 
 /// Ranges that are handed on at once.
 const RANGES: usize = 16;
-/// How long to wait for memory before trying again.
+/// How long to wait for others who are about to write, before looking again.
 const PATIENCE: Delta = Delta::from_millis(10);
-/// How often to wait for others who are about to write: half a minute.
+/// How often to do so: half a minute.
 const IDLE_ROUNDS: u32 = 3000;
 
 /// What was gathered of a file.
@@ -317,21 +314,7 @@ impl<T: FileData> Gather<'_, T> {
             }
         }
         let dirty = dirty.get(..count).unwrap_or(&[]);
-        write_patiently(self.file, dirty, written)
-    }
-}
-
-/// Writes, and tries again for as long as memory is short.
-fn write_patiently<T: FileData>(
-    file: DataFile<'_, T>,
-    dirty: &[Dirty<'_>],
-    written: &Written,
-) -> Result {
-    loop {
-        match T::write(file.0, dirty, written) {
-            Err(error) if error == ENOMEM => fsleep(PATIENCE),
-            done => return done,
-        }
+        T::write(self.file.0, dirty, written)
     }
 }
 
@@ -384,7 +367,7 @@ pub(super) fn publish<T: FileData>(file: DataFile<'_, T>) -> Result {
             size: Some(limit),
             ..times(file)
         };
-        write_patiently(file, &[], &written)?;
+        T::write(file.0, &[], &written)?;
         known.size = limit;
     }
     Ok(())

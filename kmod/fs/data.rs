@@ -14,6 +14,7 @@ use core::ops::Range;
 use embr_engine::{
     file::{
         self as engine,
+        Rest,
         Way, //
     },
     names::{
@@ -29,9 +30,12 @@ use embr_engine::{
         BLOCK_SIZE, //
     },
 };
-use embr_rt::time::{
-    sleep,
-    Duration, //
+use embr_rt::{
+    time::{
+        sleep,
+        Duration, //
+    },
+    Patience, //
 };
 use embr_vfs::{
     data::{
@@ -54,7 +58,7 @@ const SMALL: usize = 64 * 1024;
 /// Files of one block always do.
 const TINY: u64 = BLOCK_SIZE as u64;
 /// How long to wait for memory before trying again.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(10);
 /// Ranges that go to the engine at once.
 const RANGES: usize = 16;
 
@@ -96,12 +100,13 @@ fn write(
     room: Option<Promise>,
 ) -> Result {
     let volume = file.volume();
-    let count: usize = blocks.iter().map(|d| d.bytes.len() / BLOCK_SIZE).sum();
-    let mut room = room.filter(|room| room.blocks().0 >= count as u64);
+    let mut rest = Rest::new(blocks);
+    let mut room = room.filter(|room| room.blocks() >= rest.blocks());
+    let mut patience = None;
     loop {
         let done = match &mut room {
             Some(room) => apart(volume, |files| {
-                files.write_under(number(file), blocks, way, noted, room)
+                files.write_under(number(file), &mut rest, way, noted, room)
             }),
             // Memory that a device wrote to behind our back, or nothing but a size.
             None => apart(volume, |files| {
@@ -109,10 +114,10 @@ fn write(
             }),
         };
         match done {
-            // What was accepted is not lost for lack of memory. Some of it may be written, and its room used.
+            // What was accepted is not lost for lack of memory. From the second time on it is waited for where it is asked for.
             Err(error) if error == ENOMEM => {
-                sleep(PATIENCE);
-                volume.top_up(&mut room, count as u64);
+                patience = patience.or_else(|| Some(Patience::new()));
+                sleep(PAUSE);
             }
             done => return done,
         }

@@ -16,7 +16,8 @@ use embr_rt::{
     },
     work::Worker,
     Arc,
-    Mutex, //
+    Mutex,
+    Patience, //
 };
 use embr_vfs::nofs::NoFs;
 use kernel::{
@@ -74,6 +75,8 @@ impl Drop for Keeper {
 
 fn keep(mounted: &Mounted<Host>, stop: &Atomic<bool>) {
     let _scope = NoFs::new();
+    // Others who lack memory may wait for what this thread makes durable.
+    let _patience = Patience::new();
     let mut last = Instant::now();
     let mut failed = false;
     while !stop.load(Acquire) {

@@ -24,7 +24,6 @@ use embr_engine::{
         View, //
     },
     space::promise::Promise,
-    units::Blocks,
     volume::{
         assemble::Standing,
         mounted::{
@@ -34,7 +33,10 @@ use embr_engine::{
         Volume as Assembled, //
     },
 };
-use embr_rt::Arc;
+use embr_rt::{
+    Arc,
+    Patience, //
+};
 use embr_vfs::{
     bdev::DeviceNumber,
     data::GatherMemory,
@@ -165,6 +167,7 @@ impl Volume {
         }
         self.check()?;
         let _scope = NoFs::new();
+        let _patience = Patience::new();
         self.mounted.sync().map_err(|why| self.explain(why.into()))
     }
 
@@ -212,17 +215,6 @@ impl Volume {
     /// Room that was set aside, to be used.
     pub(crate) fn take_room(&self, blocks: u64) -> Option<Promise> {
         self.room.take(blocks)
-    }
-
-    /// Brings room that was used in part back to so many blocks, if there is more to be had.
-    pub(crate) fn top_up(&self, room: &mut Option<Promise>, blocks: u64) {
-        let _scope = NoFs::new();
-        if let Some(room) = room {
-            let missing = blocks.saturating_sub(room.blocks().0);
-            if let Ok(more) = self.mounted.promise(Blocks(missing)) {
-                room.merge(more);
-            }
-        }
     }
 
     /// After all that was dirty was written: what was set aside and not needed is there for others.

@@ -12,6 +12,7 @@ use core::ptr::NonNull;
 #[cfg(embr_kernel)]
 mod raw {
     use crate::alloc::NoMem;
+    use crate::patience::ask;
     use kernel::alloc::flags::GFP_KERNEL;
     use kernel::alloc::flags::__GFP_NOWARN;
 
@@ -19,7 +20,8 @@ mod raw {
     pub type Raw<T> = kernel::alloc::KVBox<T>;
 
     pub(super) fn new<T>(value: T) -> Result<Raw<T>, NoMem> {
-        Ok(Raw::new(value, GFP_KERNEL | __GFP_NOWARN)?)
+        let memory = ask(|| Raw::<T>::new_uninit(GFP_KERNEL | __GFP_NOWARN))?;
+        Ok(memory.write(value))
     }
 
     pub(super) fn into_inner<T>(b: Raw<T>) -> T {

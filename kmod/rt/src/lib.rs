@@ -13,6 +13,7 @@
 mod alloc;
 mod arc;
 mod boxed;
+mod patience;
 mod sync;
 mod vec;
 
@@ -27,6 +28,7 @@ pub mod work;
 pub use alloc::NoMem;
 pub use arc::Arc;
 pub use boxed::Box;
+pub use patience::Patience;
 pub use sync::CondVar;
 pub use sync::LockClass;
 pub use sync::Mutex;

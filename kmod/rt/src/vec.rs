@@ -15,6 +15,7 @@ use core::ops::DerefMut;
 #[cfg(embr_kernel)]
 mod raw {
     use crate::alloc::NoMem;
+    use crate::patience::ask;
     use kernel::alloc::allocator::KVmalloc;
     use kernel::alloc::flags::GFP_KERNEL;
     use kernel::alloc::flags::__GFP_NOWARN;
@@ -31,11 +32,11 @@ mod raw {
     }
 
     pub(super) fn reserve<T>(v: &mut Raw<T>, additional: usize) -> Result<(), NoMem> {
-        v.reserve(additional, flags()).map_err(|_| NoMem)
+        ask(|| v.reserve(additional, flags())).map_err(|_| NoMem)
     }
 
     pub(super) fn with_capacity<T>(n: usize) -> Result<Raw<T>, NoMem> {
-        Raw::with_capacity(n, flags()).map_err(|_| NoMem)
+        ask(|| Raw::with_capacity(n, flags())).map_err(|_| NoMem)
     }
 
     pub(super) fn push<T>(v: &mut Raw<T>, value: T) -> Result<(), NoMem> {
@@ -50,6 +51,8 @@ mod raw {
         v.remove(index).ok()
     }
 
+    // The two below follow a successful `reserve`.
+
     pub(super) fn extend<T: Clone>(v: &mut Raw<T>, other: &[T]) -> Result<(), NoMem> {
         v.extend_from_slice(other, flags()).map_err(|_| NoMem)
     }
@@ -59,7 +62,7 @@ mod raw {
     }
 
     pub(super) fn zeroed(n: usize) -> Result<Raw<u8>, NoMem> {
-        Raw::zeroed(n, flags()).map_err(|_| NoMem)
+        ask(|| Raw::zeroed(n, flags())).map_err(|_| NoMem)
     }
 }
 

@@ -24,6 +24,7 @@ mod write;
 
 pub use pieces::Holds;
 pub use pieces::Piece;
+pub use write::Rest;
 
 use crate::format::extent;
 use crate::format::inode::FileType;

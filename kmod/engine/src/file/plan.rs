@@ -266,7 +266,7 @@ impl<'a> Store<'a> {
 /// Blocks that were given out of a promise for a plan: they are promised again unless they are taken over.
 pub(super) struct Given<'m, 'a, 'p, M: Machine> {
     mounted: &'m Mounted<M>,
-    promise: &'p mut Promise,
+    pub(super) promise: &'p mut Promise,
     pub(super) stores: Vec<Store<'a>>,
 }
 

@@ -31,6 +31,7 @@ use crate::names::Done;
 use crate::names::Error;
 use crate::names::Files;
 use crate::space::promise::Promise;
+use crate::txn::Transaction;
 use crate::units::Blocks;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
@@ -40,14 +41,31 @@ use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use embr_rt::Vec;
 
-/// What is still to be written.
-struct Rest<'d, 'a> {
+/// What of some blocks, which are in order, is still to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest<'d, 'a> {
     dirty: &'d [Dirty<'a>],
     /// Blocks of the first that are written.
     done: usize,
 }
 
-impl<'a> Rest<'_, 'a> {
+impl<'d, 'a> Rest<'d, 'a> {
+    /// All of it.
+    pub fn new(dirty: &'d [Dirty<'a>]) -> Self {
+        Rest { dirty, done: 0 }
+    }
+
+    /// How many blocks they are.
+    pub fn blocks(&self) -> Blocks {
+        let all = |n: u64, d: &Dirty<'_>| n.saturating_add(d.blocks());
+        Blocks(
+            self.dirty
+                .iter()
+                .fold(0, all)
+                .saturating_sub(self.done as u64),
+        )
+    }
+
     /// The next blocks, at most so many, of one window.
     fn peek(&self, most: usize) -> Option<Source<'a>> {
         let first = self.dirty.first()?;
@@ -89,21 +107,23 @@ impl<M: Machine> Files<'_, M> {
         way: Way,
         written: &Written,
     ) -> Result<Done<()>, Error> {
-        let blocks = dirty.iter().fold(0u64, |n, d| n.saturating_add(d.blocks()));
-        let mut promise = self.mounted.promise(Blocks(blocks))?;
-        self.write_under(file, dirty, way, written, &mut promise)
+        let mut rest = Rest::new(dirty);
+        let mut promise = self.mounted.promise(rest.blocks())?;
+        self.write_under(file, &mut rest, way, written, &mut promise)
     }
 
-    /// As [`Self::write`], with room that was promised: so it does not fail for want of space. What it does not need stays promised.
+    /// As [`Self::write`], with room that was promised: so it does not fail for want of space. What it does not need stays promised,
+    /// and so does, when it fails, what is left of `rest`: whoever was short of memory calls again with both.
     #[inline(never)]
     pub fn write_under(
         &self,
         file: InodeNo,
-        dirty: &[Dirty<'_>],
+        rest: &mut Rest<'_, '_>,
         way: Way,
         written: &Written,
         promise: &mut Promise,
     ) -> Result<Done<()>, Error> {
+        let dirty = rest.dirty;
         let ordered = dirty.iter().zip(dirty.iter().skip(1));
         let whole = |d: &Dirty<'_>| !d.bytes.is_empty() && d.bytes.len() % BLOCK_SIZE == 0;
         if !dirty.iter().all(whole) || !ordered.into_iter().all(|(a, b)| a.end() <= b.at) {
@@ -114,34 +134,54 @@ impl<M: Machine> Files<'_, M> {
             return Err(Error::TooBig);
         }
         self.settle(file)?;
-        self.write_settled(file, dirty, way, written, promise)
-    }
-
-    #[inline(never)]
-    fn write_settled(
-        &self,
-        file: InodeNo,
-        dirty: &[Dirty<'_>],
-        way: Way,
-        written: &Written,
-        promise: &mut Promise,
-    ) -> Result<Done<()>, Error> {
-        let mut rest = Rest { dirty, done: 0 };
         loop {
-            let mut change = Change::begin(*self, Timestamp::default())?;
-            regular(change.inode(file)?)?;
-            match way {
-                Way::Inline => inline_some(&mut change, file, &mut rest)?,
-                Way::Sealed => sealed_some(&mut change, file, &mut rest, promise)?,
-            }
-            let until = rest.at();
-            note(&mut change, file, written, until)?;
-            let done = change.commit_under((), promise)?;
-            if until.is_none() {
+            let done = self.write_some(file, rest, way, written, promise)?;
+            if rest.at().is_none() {
                 return Ok(done);
             }
         }
     }
+
+    /// Writes what one transaction holds.
+    #[inline(never)]
+    fn write_some(
+        &self,
+        file: InodeNo,
+        rest: &mut Rest<'_, '_>,
+        way: Way,
+        written: &Written,
+        promise: &mut Promise,
+    ) -> Result<Done<()>, Error> {
+        let mut change = Change::begin(*self, Timestamp::default())?;
+        let mut later = *rest;
+        match put_some(&mut change, file, &mut later, way, written, promise) {
+            Ok(()) => {
+                let done = change.commit_under((), promise)?;
+                *rest = later;
+                Ok(done)
+            }
+            Err(why) => {
+                change.give_up_under(promise);
+                Err(why)
+            }
+        }
+    }
+}
+
+fn put_some<M: Machine>(
+    change: &mut Change<'_, M>,
+    file: InodeNo,
+    rest: &mut Rest<'_, '_>,
+    way: Way,
+    written: &Written,
+    promise: &mut Promise,
+) -> Result<(), Error> {
+    regular(change.inode(file)?)?;
+    match way {
+        Way::Inline => inline_some(change, file, rest)?,
+        Way::Sealed => sealed_some(change, file, rest, promise)?,
+    }
+    note(change, file, written, rest.at())
 }
 
 /// What the inode says of a write of which everything before `until` is done.
@@ -283,9 +323,12 @@ fn sealed_some<'a, M: Machine>(
         given.place(&again)?;
         given.carry_out(mounted, from)?;
     }
-    while let Some(store) = given.stores.last_mut() {
-        adopt(&mut edit, store)?;
-        given.stores.pop();
+    while let Some(mut store) = given.stores.pop() {
+        if let Err(why) = adopt(&mut edit, &mut store, given.promise) {
+            // What the transaction did not take is empty by now.
+            let _ = given.stores.push_within_capacity(store);
+            return Err(why);
+        }
     }
     edit.finish()
 }
@@ -333,7 +376,11 @@ fn set_aside<'a, M: Machine>(
 
 /// What a store holds is the file's from now on.
 #[inline(never)] // Its frame is large enough alone.
-fn adopt<M: Machine>(edit: &mut Edit<'_, '_, M>, store: &mut Store<'_>) -> Result<(), Error> {
+fn adopt<M: Machine>(
+    edit: &mut Edit<'_, '_, M>,
+    store: &mut Store<'_>,
+    promise: &mut Promise,
+) -> Result<(), Error> {
     let files = edit.change.files;
     let at = match store.old {
         Some(at) => {
@@ -351,9 +398,7 @@ fn adopt<M: Machine>(edit: &mut Edit<'_, '_, M>, store: &mut Store<'_>) -> Resul
             let owners = owners(store, edit.file)?;
             let txn = edit.change.txn();
             engram::create(txn, engram, &map, &store.hashes, &owners)?;
-            while let Some(place) = store.places.pop() {
-                txn.take(place)?;
-            }
+            take(txn, store, promise)?;
             At { engram, block: 0 }
         }
     };
@@ -363,6 +408,23 @@ fn adopt<M: Machine>(edit: &mut Edit<'_, '_, M>, store: &mut Store<'_>) -> Resul
             edit.put(source.at.plus(n as u64), State::Raw(at))?;
             at = at.plus(1);
         }
+    }
+    Ok(())
+}
+
+/// The transaction takes the places of a store.
+fn take<M: Machine>(
+    txn: &mut Transaction<'_, M>,
+    store: &mut Store<'_>,
+    promise: &mut Promise,
+) -> Result<(), Error> {
+    let places = core::mem::take(&mut store.places);
+    if !store.moved {
+        return Ok(txn.take_promised(promise, &places)?);
+    }
+    // They are not as they were promised.
+    for place in places {
+        txn.take(place)?;
     }
     Ok(())
 }

@@ -221,9 +221,23 @@ impl<'n, M: Machine> Change<'n, M> {
         self.commit_all(what, Transaction::commit)
     }
 
-    /// As [`Self::commit`], with room that was promised.
-    pub(crate) fn commit_under<T>(self, what: T, promise: &mut Promise) -> Result<Done<T>, Error> {
-        self.commit_with(what, |txn| txn.commit_under(promise))
+    /// As [`Self::commit`], with room that was promised: all of it is promised still if this fails.
+    pub(crate) fn commit_under<T>(
+        mut self,
+        what: T,
+        promise: &mut Promise,
+    ) -> Result<Done<T>, Error> {
+        if let Err(why) = self.put_inodes() {
+            self.give_up_under(promise);
+            return Err(why);
+        }
+        let group = self.txn.commit_under(promise)?;
+        Ok(Done { what, group })
+    }
+
+    /// It does not happen: what it took is promised again.
+    pub(crate) fn give_up_under(self, promise: &mut Promise) {
+        self.txn.give_up_under(promise);
     }
 
     /// As [`Self::commit`], of what leaves nothing to be done.
@@ -252,12 +266,17 @@ impl<'n, M: Machine> Change<'n, M> {
         what: T,
         commit: impl FnOnce(Transaction<'n, M>) -> Result<Sequence, Fault>,
     ) -> Result<Done<T>, Error> {
+        self.put_inodes()?;
+        let group = commit(self.txn)?;
+        Ok(Done { what, group })
+    }
+
+    fn put_inodes(&mut self) -> Result<(), Error> {
         for loaded in core::mem::take(&mut self.inodes) {
             if loaded.changed {
                 self.set(Item::inode(loaded.number), &loaded.inode.encode()?)?;
             }
         }
-        let group = commit(self.txn)?;
-        Ok(Done { what, group })
+        Ok(())
     }
 }

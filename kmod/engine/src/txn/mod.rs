@@ -218,21 +218,30 @@ impl<'m, M: Machine> Transaction<'m, M> {
         self.purpose = Purpose::Freeing;
         let done = self.commit_with(Some(&mut *promise));
         if done.is_err() {
-            let copies = self.mounted.space.copies();
-            let taken = core::mem::take(&mut self.taken);
-            for run in taken.chunks(copies) {
-                let first = run.first().map(|e| e.blocks);
-                if run.len() == copies && run.iter().all(|e| Some(e.blocks) == first) {
-                    self.mounted.space.give_back_to(promise, run);
-                    continue;
-                }
-                // Not as it was promised: a device did not take its copy.
-                for extent in run {
-                    self.mounted.space.give_back(*extent);
-                }
-            }
+            self.return_to(promise);
         }
         done
+    }
+
+    /// It does not happen: what it took is promised again.
+    pub fn give_up_under(mut self, promise: &mut Promise) {
+        self.return_to(promise);
+    }
+
+    fn return_to(&mut self, promise: &mut Promise) {
+        let copies = self.mounted.space.copies();
+        let taken = core::mem::take(&mut self.taken);
+        for run in taken.chunks(copies) {
+            let first = run.first().map(|e| e.blocks);
+            if run.len() == copies && run.iter().all(|e| Some(e.blocks) == first) {
+                self.mounted.space.give_back_to(promise, run);
+                continue;
+            }
+            // Not as it was promised: a device did not take its copy.
+            for extent in run {
+                self.mounted.space.give_back(*extent);
+            }
+        }
     }
 
     fn commit_with(&mut self, mut promise: Option<&mut Promise>) -> Result<Sequence, Fault> {

@@ -59,8 +59,6 @@ const SMALL: usize = 64 * 1024;
 const TINY: u64 = BLOCK_SIZE as u64;
 /// How long to wait for memory before trying again.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Ranges that go to the engine at once.
-const RANGES: usize = 16;
 
 fn number(file: &Inode<Embrfs>) -> InodeNo {
     InodeNo(file.number())
@@ -82,8 +80,8 @@ fn block(at: u64) -> FileBlock {
 }
 
 /// How these blocks are best written.
-fn way(file: &Inode<Embrfs>, dirty: &[Dirty<'_>], written: &Written) -> Way {
-    let bytes: usize = dirty.iter().map(|d| d.bytes.len()).sum();
+fn way(file: &Inode<Embrfs>, dirty: Dirty<'_>, written: &Written) -> Way {
+    let bytes: usize = dirty.ranges().map(|(_, bytes)| bytes.len()).sum();
     let tiny = file.attributes().size as u64 <= TINY;
     match tiny || (written.at_once && bytes <= SMALL) {
         true => Way::Inline,
@@ -163,19 +161,21 @@ impl FileData for Embrfs {
     }
 
     #[inline(never)]
-    fn write(file: &Inode<Self>, dirty: &[Dirty<'_>], written: &Written) -> Result {
+    fn write(file: &Inode<Self>, dirty: Dirty<'_>, written: &Written) -> Result {
         let nothing = engine::Dirty {
             at: FileBlock(0),
             bytes: &[],
         };
-        let mut blocks = [nothing; RANGES];
-        let blocks = blocks.get_mut(..dirty.len()).ok_or(EINVAL)?;
-        for (to, from) in blocks.iter_mut().zip(dirty) {
+        let mut blocks = [nothing; Dirty::RANGES];
+        let mut count = 0;
+        for (to, (at, bytes)) in blocks.iter_mut().zip(dirty.ranges()) {
             *to = engine::Dirty {
-                at: block(from.at),
-                bytes: from.bytes,
+                at: block(at),
+                bytes,
             };
+            count += 1;
         }
+        let blocks = blocks.get(..count).unwrap_or(&[]);
         let noted = engine::Written {
             size: written.size.map(Bytes),
             modified: Some(timestamp(written.modified)),

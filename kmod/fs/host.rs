@@ -20,6 +20,7 @@ use embr_engine::{
     },
     tree::{
         nodes::Events,
+        Range,
         TreeError, //
     },
     units::{
@@ -298,11 +299,13 @@ impl Events for Host {
         );
     }
 
-    fn lost(&self, what: &TreeError) {
+    fn lost(&self, what: &TreeError, keys: Range) {
         pr_err!(
-            "volume {}: {}: no copy is left; run fsck.embrfs\n",
+            "volume {}: {}: no copy is left, keys {} to {} are lost; run fsck.embrfs\n",
             Shown(self.volume),
-            Shown(what)
+            Shown(what),
+            Shown(keys.first),
+            Shown(keys.last)
         );
     }
 }

@@ -52,13 +52,39 @@ use state::{
 use write::WriteTable;
 use writeback::WritebackTable;
 
-/// Blocks that are to be written.
+/// Blocks to be written: whole ones, in order, with zeros behind the file's end.
 #[derive(Clone, Copy)]
 pub struct Dirty<'a> {
-    /// The byte at which they begin; that of a whole block.
-    pub at: u64,
-    /// Whole blocks, with zeros behind the file's end.
-    pub bytes: &'a [u8],
+    /// Where in the file they go; none of these is empty, nor are they more than [`RANGES`](Self::RANGES).
+    pub(crate) ranges: &'a [Range<u64>],
+    /// What they hold, one range after the other.
+    pub(crate) bytes: &'a [u8],
+    /// From here on they are not to be written: the file was cut off there since.
+    pub(crate) end: u64,
+}
+
+impl<'a> Dirty<'a> {
+    /// How many ranges there are at most.
+    pub const RANGES: usize = 16;
+    /// None.
+    pub(crate) const NONE: Dirty<'static> = Dirty {
+        ranges: &[],
+        bytes: &[],
+        end: 0,
+    };
+
+    /// Where each range begins, and what it holds.
+    pub fn ranges(self) -> impl Iterator<Item = (u64, &'a [u8])> {
+        let mut rest = self.bytes;
+        self.ranges.iter().filter_map(move |range| {
+            let len = (range.end - range.start) as usize;
+            let (bytes, later) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            rest = later;
+            let kept = self.end.saturating_sub(range.start) as usize;
+            let bytes = bytes.get(..kept).unwrap_or(bytes);
+            (!bytes.is_empty()).then_some((range.start, bytes))
+        })
+    }
 }
 
 /// What comes with blocks that are written.
@@ -121,7 +147,7 @@ pub trait FileData: FileSystem {
 
     /// Takes blocks, in order. When it returns, they can be read; they are durable after [`FileSystem::sync_file`]. What was accepted
     /// may not be lost for lack of memory: this waits for it.
-    fn write(file: &Inode<Self>, dirty: &[Dirty<'_>], written: &Written) -> Result;
+    fn write(file: &Inode<Self>, dirty: Dirty<'_>, written: &Written) -> Result;
 
     /// Gives the file another size; its times are those that it has in memory. What is new reads as zeros.
     fn truncate(file: &Inode<Self>, size: u64) -> Result;

@@ -41,7 +41,7 @@ use kernel::{
 };
 
 /// Ranges that are handed on at once.
-const RANGES: usize = 16;
+const RANGES: usize = Dirty::RANGES;
 /// How long to wait for others who are about to write, before looking again.
 const PATIENCE: Delta = Delta::from_millis(10);
 /// How often to do so: half a minute.
@@ -244,7 +244,12 @@ impl<T: FileData> Gather<'_, T> {
             ..times(self.file)
         };
         self.clear_tail(size);
-        let result = self.put(size, &written);
+        let dirty = Dirty {
+            ranges: self.ranges(),
+            bytes: self.bytes,
+            end: size.next_multiple_of(BLOCK),
+        };
+        let result = T::write(self.file.0, dirty, &written);
         {
             let mut awaiting = self.file.awaiting();
             for range in self.ranges() {
@@ -291,30 +296,6 @@ impl<T: FileData> Gather<'_, T> {
             }
             begin += len;
         }
-    }
-
-    /// Hands the bytes to the file system, but for what a truncation cut off since they were gathered.
-    #[inline(never)]
-    fn put(&self, size: u64, written: &Written) -> Result {
-        let mut dirty = [const { Dirty { at: 0, bytes: &[] } }; RANGES];
-        let mut count = 0;
-        let mut rest: &[u8] = self.bytes;
-        for range in self.ranges.iter().take(self.count) {
-            let len = (range.end - range.start) as usize;
-            let (bytes, later) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            rest = later;
-            let kept = size.next_multiple_of(BLOCK).saturating_sub(range.start);
-            let bytes = bytes.get(..kept as usize).unwrap_or(bytes);
-            if let (Some(to), false) = (dirty.get_mut(count), bytes.is_empty()) {
-                *to = Dirty {
-                    at: range.start,
-                    bytes,
-                };
-                count += 1;
-            }
-        }
-        let dirty = dirty.get(..count).unwrap_or(&[]);
-        T::write(self.file.0, dirty, written)
     }
 }
 
@@ -367,7 +348,7 @@ pub(super) fn publish<T: FileData>(file: DataFile<'_, T>) -> Result {
             size: Some(limit),
             ..times(file)
         };
-        T::write(file.0, &[], &written)?;
+        T::write(file.0, Dirty::NONE, &written)?;
         known.size = limit;
     }
     Ok(())

@@ -14,6 +14,7 @@ use embr_engine::env::Write;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use embr_engine::tree::nodes;
+use embr_engine::tree::Range;
 use embr_engine::tree::TreeError;
 use embr_engine::units::Bytes;
 use embr_engine::units::TreeId;
@@ -150,7 +151,7 @@ pub enum Event<'a> {
     /// A bad copy could not be overwritten.
     Unrepaired(TreeId, Slot, Bytes, DeviceError),
     /// No copy is sound.
-    Lost(&'a TreeError),
+    Lost(&'a TreeError, Range),
 }
 
 /// A function that hears of events.
@@ -165,8 +166,8 @@ impl<F: Fn(Event<'_>)> nodes::Events for Listener<F> {
         (self.0)(Event::Unrepaired(tree, device, at, why));
     }
 
-    fn lost(&self, what: &TreeError) {
-        (self.0)(Event::Lost(what));
+    fn lost(&self, what: &TreeError, keys: Range) {
+        (self.0)(Event::Lost(what, keys));
     }
 }
 

@@ -11,6 +11,7 @@ use embr_engine::format::member::Slot;
 use embr_engine::format::superblock::BlockHash;
 use embr_engine::format::superblock::Label;
 use embr_engine::tree::nodes::Events;
+use embr_engine::tree::Range;
 use embr_engine::tree::TreeError;
 use embr_engine::units::Bytes;
 use embr_engine::units::TreeId;
@@ -51,7 +52,7 @@ impl Events for Heard {
 
     fn unrepaired(&self, _: TreeId, _: Slot, _: Bytes, _: DeviceError) {}
 
-    fn lost(&self, _: &TreeError) {
+    fn lost(&self, _: &TreeError, _: Range) {
         self.lost.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -206,7 +206,7 @@ impl<H: Hasher + Clone> Events for Shelf<H> {
         self.contents().tally.unrepaired += 1;
     }
 
-    fn lost(&self, _what: &TreeError) {
+    fn lost(&self, _what: &TreeError, _keys: Range) {
         self.contents().tally.lost += 1;
     }
 }

@@ -362,7 +362,7 @@ impl Visitor for Nodes {
         Ok(())
     }
 
-    fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+    fn lost(&mut self, why: &TreeError, _: Range) -> Result<(), TreeError> {
         self.complaint = Some(why.to_string());
         Ok(())
     }

@@ -10,6 +10,7 @@ use embr_engine::tree::check;
 use embr_engine::tree::check::Depth;
 use embr_engine::tree::check::Visitor;
 use embr_engine::tree::Key;
+use embr_engine::tree::Range;
 use embr_engine::tree::TreeError;
 use embr_engine::units::Bytes;
 use embr_engine::volume::mounted::NAMES;
@@ -31,7 +32,7 @@ impl Visitor for Places {
         Ok(())
     }
 
-    fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+    fn lost(&mut self, why: &TreeError, _: Range) -> Result<(), TreeError> {
         Err(*why)
     }
 

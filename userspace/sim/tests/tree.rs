@@ -135,7 +135,7 @@ impl Visitor for Seen {
         Ok(())
     }
 
-    fn lost(&mut self, _pointer: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+    fn lost(&mut self, why: &TreeError, _keys: Range) -> Result<(), TreeError> {
         assert!(why.to_string().contains("tree 3"), "{why}");
         self.lost += 1;
         Ok(())
@@ -424,7 +424,7 @@ fn each_pointer(world: &World, see: impl FnMut(&Pointer)) {
             (self.0)(pointer);
             Ok(())
         }
-        fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+        fn lost(&mut self, why: &TreeError, _: Range) -> Result<(), TreeError> {
             Err(*why)
         }
         fn under_full(&mut self, _: &Pointer, _: &Node) -> Result<(), TreeError> {
@@ -686,7 +686,7 @@ fn exercise(world: &World, chance: &Chance) -> bool {
             }
             Ok(())
         }
-        fn lost(&mut self, _: &Pointer, _: &TreeError) -> Result<(), TreeError> {
+        fn lost(&mut self, _: &TreeError, _: Range) -> Result<(), TreeError> {
             self.2 = true;
             Ok(())
         }

@@ -14,6 +14,7 @@ use crate::tree::check;
 use crate::tree::check::Depth;
 use crate::tree::check::Visitor;
 use crate::tree::Key;
+use crate::tree::Range;
 use crate::tree::TreeError;
 use crate::units::Blocks;
 use crate::units::Level;
@@ -65,7 +66,7 @@ impl Visitor for Search<'_> {
         Ok(())
     }
 
-    fn lost(&mut self, _: &Pointer, _: &TreeError) -> Result<(), TreeError> {
+    fn lost(&mut self, _: &TreeError, _: Range) -> Result<(), TreeError> {
         self.lost = self.lost.saturating_add(1);
         Ok(())
     }

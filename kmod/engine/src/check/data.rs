@@ -63,9 +63,10 @@ pub(super) fn items<M: Machine>(
             match scan.next() {
                 Ok(Some((key, value))) => f(key, &value)?,
                 Ok(None) => break,
-                Err(TreeError::Io(spot, _) | TreeError::Corrupt(spot, _)) => {
+                Err(TreeError::Io(..) | TreeError::Corrupt(..)) => {
                     is_lost = true;
-                    from = spot.range.last.next().filter(|next| *next > first);
+                    let behind = scan.lost().and_then(|keys| keys.last.next());
+                    from = behind.filter(|next| *next > first);
                     break;
                 }
                 Err(why) => return Err(why.into()),

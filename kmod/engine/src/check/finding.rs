@@ -11,6 +11,7 @@ use crate::names::Item;
 use crate::names::Kind;
 use crate::tree::error::Spot;
 use crate::tree::Key;
+use crate::tree::Range;
 use crate::tree::TreeError;
 use crate::units::Blocks;
 use crate::units::Bytes;
@@ -35,9 +36,9 @@ pub enum Finding {
     /// The top of a tree is newer than the root that names it.
     Newer(TreeId, Generation),
     /// A copy of a node is bad; another one is sound.
-    Copy(TreeError),
-    /// A node, and all below it, is lost.
-    Lost(TreeError),
+    Copy(TreeError, Range),
+    /// A node, and all below it, is lost: these keys.
+    Lost(TreeError, Range),
     /// A node that is emptier than a merge leaves any: no damage, but whoever wrote it has an error.
     UnderFull(Use, Slot, Blocks),
     /// Blocks that lie beyond the end of their device.
@@ -148,11 +149,12 @@ impl Finding {
 
     fn spot(&self) -> Option<&Spot> {
         match self {
-            Finding::Copy(why) | Finding::Lost(why) | Finding::Mount(Fault::Tree(why)) => match why
-            {
-                TreeError::Io(spot, _) | TreeError::Corrupt(spot, _) => Some(spot),
-                _ => None,
-            },
+            Finding::Copy(why, _) | Finding::Lost(why, _) | Finding::Mount(Fault::Tree(why)) => {
+                match why {
+                    TreeError::Io(spot, _) | TreeError::Corrupt(spot, _) => Some(spot),
+                    _ => None,
+                }
+            }
             _ => None,
         }
     }
@@ -216,7 +218,8 @@ impl Finding {
             Finding::Names(item, _) | Finding::Rotten(item, _) => Some(item.at(SnapshotId::FIRST)),
             Finding::Engram(engram, Defect::Senseless(key)) if key.0[0] == engram.0 => Some(*key),
             Finding::Engram(engram, _) => Some(engram::all(*engram).first),
-            _ => self.spot().map(|s| s.range.first),
+            Finding::Copy(_, keys) | Finding::Lost(_, keys) => Some(keys.first),
+            _ => None,
         }
     }
 
@@ -237,8 +240,8 @@ impl Finding {
             Finding::Mount(_) => "mount",
             Finding::Root(..) => "root",
             Finding::Newer(..) => "newer",
-            Finding::Copy(_) => "copy",
-            Finding::Lost(_) => "lost",
+            Finding::Copy(..) => "copy",
+            Finding::Lost(..) => "lost",
             Finding::UnderFull(..) => "underfull",
             Finding::Beyond(..) => "beyond",
             Finding::NoDevice(..) => "no-device",
@@ -287,9 +290,9 @@ impl fmt::Display for Use {
 }
 
 /// Blocks, for people.
-struct Range<'a>(&'a Extent);
+struct Shown<'a>(&'a Extent);
 
-impl fmt::Display for Range<'_> {
+impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Extent {
             device,
@@ -320,26 +323,30 @@ impl fmt::Display for Finding {
             Finding::Newer(tree, generation) => {
                 write!(f, "tree {tree}: its top is of generation {generation}, which is newer than the root")
             }
-            Finding::Copy(why) => write!(f, "{why}; another copy is sound"),
-            Finding::Lost(why) => write!(f, "{why}; no copy is sound"),
+            Finding::Copy(why, _) => write!(f, "{why}; another copy is sound"),
+            Finding::Lost(why, keys) => write!(
+                f,
+                "{why}; no copy is sound; keys {} to {} are lost",
+                keys.first, keys.last
+            ),
             Finding::UnderFull(what, slot, block) => write!(
                 f,
                 "{what}, at block {block} of the device in slot {}, is emptier than it should be; nothing is lost",
                 slot.index()
             ),
-            Finding::Beyond(what, e) => write!(f, "{} lie beyond its end: {what}", Range(e)),
+            Finding::Beyond(what, e) => write!(f, "{} lie beyond its end: {what}", Shown(e)),
             Finding::NoDevice(what, e) => {
-                write!(f, "{} are used, which the volume does not have: {what}", Range(e))
+                write!(f, "{} are used, which the volume does not have: {what}", Shown(e))
             }
-            Finding::Overlap(what, e) => write!(f, "{} are used twice, once by {what}", Range(e)),
-            Finding::Unused(e) => write!(f, "{} are said to be in use, but nothing uses them", Range(e)),
-            Finding::Used(e) => write!(f, "{} are said to be free, but are in use", Range(e)),
-            Finding::Unnamed(e) => write!(f, "{} are said to live, but no file has them", Range(e)),
+            Finding::Overlap(what, e) => write!(f, "{} are used twice, once by {what}", Shown(e)),
+            Finding::Unused(e) => write!(f, "{} are said to be in use, but nothing uses them", Shown(e)),
+            Finding::Used(e) => write!(f, "{} are said to be free, but are in use", Shown(e)),
+            Finding::Unnamed(e) => write!(f, "{} are said to live, but no file has them", Shown(e)),
             Finding::Rotten(item, e) => write!(
                 f,
                 "inode {}: {} do not read as they were written",
                 item.owner(),
-                Range(e)
+                Shown(e)
             ),
             Finding::Engram(engram, defect) => write!(f, "engram {engram}: {defect}"),
             Finding::Names(item, trouble) => {

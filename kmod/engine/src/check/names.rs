@@ -137,19 +137,14 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
         let mut is_root_there = false;
         while let Some(first) = from {
             let last = Key::MAX;
-            from = match self.stretch(Range { first, last }, &mut is_root_there) {
-                Ok(()) => None,
-                Err(Ended::Fault(Fault::Tree(
-                    TreeError::Io(spot, _) | TreeError::Corrupt(spot, _),
-                ))) => {
+            from = match self.stretch(Range { first, last }, &mut is_root_there)? {
+                None => None,
+                Some(lost) => {
                     // It is known to be lost. What follows may be of another inode.
                     self.at.is_torn = true;
-                    is_root_there |= spot
-                        .range
-                        .has(Item::inode(InodeNo::ROOT).at(SnapshotId::FIRST));
-                    spot.range.last.next().filter(|next| *next > first)
+                    is_root_there |= lost.has(Item::inode(InodeNo::ROOT).at(SnapshotId::FIRST));
+                    lost.last.next().filter(|next| *next > first)
                 }
-                Err(why) => return Err(why),
             };
             if let Some(next) = from {
                 // The inode that the lost range ends in.
@@ -165,14 +160,22 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
         Ok(())
     }
 
-    /// Goes on until the end, or until a node is lost.
-    fn stretch(&mut self, range: Range, is_root_there: &mut bool) -> Result<(), Ended> {
+    /// Goes on until the end, or until a node is lost: then these keys are.
+    fn stretch(&mut self, range: Range, is_root_there: &mut bool) -> Result<Option<Range>, Ended> {
         let mounted = self.check.mounted;
         let Some(mut scan) = mounted.scan(NAMES, range) else {
-            return Ok(());
+            return Ok(None);
         };
         let mut seen: Option<Item> = None;
-        while let Some((key, value)) = scan.next()? {
+        loop {
+            let (key, value) = match scan.next() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return Ok(None),
+                Err(TreeError::Io(..) | TreeError::Corrupt(..)) if scan.lost().is_some() => {
+                    return Ok(scan.lost());
+                }
+                Err(why) => return Err(why.into()),
+            };
             self.check.counted.items = self.check.counted.items.saturating_add(1);
             if self.check.counted.items % 256 == 0 {
                 self.check.at(Stage::Names)?;
@@ -205,7 +208,6 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
                 self.item(item, &value)?;
             }
         }
-        Ok(())
     }
 
     fn turn_to(&mut self, number: InodeNo) -> Result<(), Ended> {

@@ -20,6 +20,7 @@ use crate::tree::check;
 use crate::tree::check::Depth;
 use crate::tree::check::Visitor;
 use crate::tree::Key;
+use crate::tree::Range;
 use crate::tree::TreeError;
 use crate::units::Blocks;
 use crate::units::Level;
@@ -211,18 +212,18 @@ impl<M: Machine, O: Observer> Visitor for Pass<'_, '_, '_, M, O> {
         Ok(())
     }
 
-    fn copy(&mut self, why: &TreeError) -> Result<(), TreeError> {
-        self.check.found(Finding::Copy(*why));
+    fn copy(&mut self, why: &TreeError, keys: Range) -> Result<(), TreeError> {
+        self.check.found(Finding::Copy(*why, keys));
         Ok(())
     }
 
-    fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+    fn lost(&mut self, why: &TreeError, keys: Range) -> Result<(), TreeError> {
         if let TreeError::Io(spot, _) | TreeError::Corrupt(spot, _) = why {
             self.is_blind |= !spot.level.is_leaf();
             self.space_lost |= spot.tree == SPACE;
         }
         if self.first {
-            self.check.found(Finding::Lost(*why));
+            self.check.found(Finding::Lost(*why, keys));
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::tree::error::TreeError;
 use crate::tree::nodes::Expect;
 use crate::tree::nodes::Host;
 use crate::tree::nodes::Nodes;
+use crate::tree::Range;
 use crate::units::Level;
 use embr_rt::Arc;
 use embr_rt::Vec;
@@ -22,11 +23,11 @@ pub trait Visitor {
     /// A sound node that is part of the tree, before those below it; of a leaf the entries can be looked at.
     fn node(&mut self, pointer: &Pointer, node: &Node) -> Result<(), TreeError>;
     /// A bad copy of a node of which another copy is sound.
-    fn copy(&mut self, _why: &TreeError) -> Result<(), TreeError> {
+    fn copy(&mut self, _why: &TreeError, _keys: Range) -> Result<(), TreeError> {
         Ok(())
     }
     /// A node, and all below it, that could not be had. Its places are in use all the same.
-    fn lost(&mut self, pointer: &Pointer, why: &TreeError) -> Result<(), TreeError>;
+    fn lost(&mut self, why: &TreeError, keys: Range) -> Result<(), TreeError>;
     /// A sound node that is emptier than a merge leaves any: no damage, but a sign of an error in whoever wrote it.
     fn under_full(&mut self, pointer: &Pointer, node: &Node) -> Result<(), TreeError>;
 }
@@ -73,7 +74,7 @@ pub fn check<H: Host, V: Visitor>(
                     }
                 }
                 Err(TreeError::NoMemory) => return Err(TreeError::NoMemory),
-                Err(why) => visitor.lost(&pointer, &why)?,
+                Err(why) => visitor.lost(&why, expect.range)?,
             }
         }
         if depth == Depth::Inner {
@@ -108,7 +109,7 @@ fn enter<H: Host, V: Visitor>(
                 if told.is_ok() {
                     told = match why {
                         TreeError::NoMemory => Err(TreeError::NoMemory),
-                        why => visitor.copy(&why),
+                        why => visitor.copy(&why, expect.range),
                     };
                 }
             });

@@ -6,6 +6,7 @@
 //! nobody, takes no lock, and is never surprised: the base does not change.
 
 use crate::format::node::Node;
+use crate::format::pointer::Pointer;
 use crate::tree::base::Base;
 use crate::tree::error::TreeError;
 use crate::tree::nodes::Expect;
@@ -49,6 +50,8 @@ pub struct Cursor<'a, H> {
     range: Range,
     path: Vec<Step>,
     state: State,
+    /// The keys of the node that could not be had.
+    lost: Option<Range>,
 }
 
 impl<'a, H: Host> Cursor<'a, H> {
@@ -60,6 +63,7 @@ impl<'a, H: Host> Cursor<'a, H> {
             range,
             path: Vec::new(),
             state: State::Before,
+            lost: None,
         }
     }
 
@@ -79,6 +83,11 @@ impl<'a, H: Host> Cursor<'a, H> {
             }
             _ => None,
         }
+    }
+
+    /// After a node could not be had: the keys that are lost with it.
+    pub fn lost(&self) -> Option<Range> {
+        self.lost
     }
 
     /// Goes to the first entry whose key is not below this one.
@@ -148,7 +157,7 @@ impl<'a, H: Host> Cursor<'a, H> {
             return Ok(false);
         };
         let expect = Expect::root(self.base.tree, top.level);
-        let mut node = self.nodes.get(&top.pointer, &expect)?;
+        let mut node = self.get(&top.pointer, &expect)?;
         self.path.try_reserve(usize::from(top.level.0) + 1)?;
         loop {
             let before = node.at_or_before(key);
@@ -189,14 +198,20 @@ impl<'a, H: Host> Cursor<'a, H> {
     }
 
     #[inline(never)]
-    fn child(&self, node: &Node, at: usize) -> Result<Option<Arc<Node>>, TreeError> {
+    fn child(&mut self, node: &Node, at: usize) -> Result<Option<Arc<Node>>, TreeError> {
         match node.child(at) {
             Some(child) => {
                 let expect = Expect::child(node, &child);
-                self.nodes.get(&child.pointer, &expect).map(Some)
+                self.get(&child.pointer, &expect).map(Some)
             }
             None => Ok(None),
         }
+    }
+
+    fn get(&mut self, pointer: &Pointer, expect: &Expect) -> Result<Arc<Node>, TreeError> {
+        let node = self.nodes.get(pointer, expect);
+        self.lost = node.is_err().then_some(expect.range);
+        node
     }
 
     /// To the neighbouring entry.
@@ -225,7 +240,8 @@ impl<'a, H: Host> Cursor<'a, H> {
             if step.node.level().is_leaf() {
                 return Ok(true);
             }
-            let Some(node) = self.child(&step.node, step.at)? else {
+            let (node, at) = (step.node.clone(), step.at);
+            let Some(node) = self.child(&node, at)? else {
                 return Ok(false);
             };
             let at = match direction {

@@ -5,7 +5,6 @@
 use crate::env::DeviceError;
 use crate::format::member::Slot;
 use crate::format::node::BadNode;
-use crate::tree::Range;
 use crate::units::Bytes;
 use crate::units::Level;
 use crate::units::TreeId;
@@ -19,8 +18,6 @@ pub struct Spot {
     pub tree: TreeId,
     /// At which level.
     pub level: Level,
-    /// What is lost with it.
-    pub range: Range,
     /// On which device.
     pub device: Slot,
     /// Where on it.
@@ -31,11 +28,9 @@ impl fmt::Display for Spot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "tree {}, level {}, keys {} to {}: the node at byte {} of the device in slot {}",
+            "tree {}, level {}: the node at byte {} of the device in slot {}",
             self.tree,
             self.level,
-            self.range.first,
-            self.range.last,
             self.at,
             self.device.index()
         )

@@ -212,6 +212,11 @@ impl<H: Host> Scan<'_, H> {
         Ok(None)
     }
 
+    /// After a node could not be had: the keys that are lost with it.
+    pub fn lost(&self) -> Option<Range> {
+        self.below.as_ref().and_then(|(_, cursor)| cursor.lost())
+    }
+
     fn beyond(&self, rest: Range, key: Key) -> Option<Range> {
         let rest = if self.down {
             Range {

@@ -38,7 +38,7 @@ pub trait Events {
     /// A bad copy could not be overwritten; it is still bad.
     fn unrepaired(&self, tree: TreeId, device: Slot, at: Bytes, why: DeviceError);
     /// No copy of a node is sound.
-    fn lost(&self, what: &TreeError);
+    fn lost(&self, what: &TreeError, keys: Range);
 }
 
 /// What reading nodes needs of the volume. Asked whenever a node is read from a device, so the answers may change.
@@ -234,7 +234,6 @@ impl<H: Host> Nodes<H> {
         let spot = Spot {
             tree: expect.tree,
             level: expect.level,
-            range: expect.range,
             device: place.device,
             at: place.block.bytes().unwrap_or_default(),
         };
@@ -305,7 +304,7 @@ impl<H: Host> Nodes<H> {
         let Some(node) = good else {
             let lost = self.loss(expect, &bad);
             if lost != TreeError::NoMemory {
-                self.host.events().lost(&lost);
+                self.host.events().lost(&lost, expect.range);
             }
             return Err(lost);
         };

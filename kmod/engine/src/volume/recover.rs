@@ -434,7 +434,7 @@ impl Visitor for Loading<'_> {
         Ok(())
     }
 
-    fn lost(&mut self, _: &Pointer, _: &TreeError) -> Result<(), TreeError> {
+    fn lost(&mut self, _: &TreeError, _: Range) -> Result<(), TreeError> {
         Ok(())
     }
 

@@ -142,7 +142,7 @@ impl Visitor for Out {
         Ok(())
     }
 
-    fn copy(&mut self, why: &TreeError) -> Result<(), TreeError> {
+    fn copy(&mut self, why: &TreeError, _: Range) -> Result<(), TreeError> {
         self.is_sound = false;
         self.row(
             || format!("bad copy: {why}"),
@@ -151,11 +151,12 @@ impl Visitor for Out {
         Ok(())
     }
 
-    fn lost(&mut self, _: &Pointer, why: &TreeError) -> Result<(), TreeError> {
+    fn lost(&mut self, why: &TreeError, keys: Range) -> Result<(), TreeError> {
         self.is_sound = false;
+        let (first, last) = (keys.first, keys.last);
         self.row(
-            || format!("lost: {why}"),
-            || json!({ "lost": why.to_string() }),
+            || format!("lost: {why}, with keys {first} to {last}"),
+            || json!({ "lost": why.to_string(), "first": first.to_string(), "last": last.to_string() }),
         );
         Ok(())
     }
@@ -213,9 +214,10 @@ pub(super) fn items(
                     );
                 }
                 Ok(None) => break,
-                Err(why @ (TreeError::Io(spot, _) | TreeError::Corrupt(spot, _))) => {
+                Err(why @ (TreeError::Io(..) | TreeError::Corrupt(..))) => {
                     // Behind what is lost with the node, or there is nothing more.
-                    from = (spot.range.last.next()).filter(|next| *next > first && *next <= last);
+                    let behind = scan.lost().and_then(|keys| keys.last.next());
+                    from = behind.filter(|next| *next > first && *next <= last);
                     out.is_sound = false;
                     out.row(
                         || format!("lost: {why}"),

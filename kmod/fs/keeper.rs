@@ -16,6 +16,7 @@ use embr_rt::{
     },
     work::Worker,
     Arc,
+    Box,
     Mutex,
     Patience, //
 };
@@ -34,14 +35,14 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The thread of a volume.
 pub(crate) struct Keeper {
-    mounted: Arc<Mounted<Host>>,
+    mounted: Arc<Box<Mounted<Host>>>,
     stop: Arc<Atomic<bool>>,
     /// None once it has ended.
     worker: Mutex<Option<Worker>>,
 }
 
 impl Keeper {
-    pub(crate) fn new(mounted: Arc<Mounted<Host>>) -> Result<Self> {
+    pub(crate) fn new(mounted: Arc<Box<Mounted<Host>>>) -> Result<Self> {
         let stop = Arc::try_new(Atomic::new(false)).map_err(|_| ENOMEM)?;
         let (its, told) = (mounted.clone(), stop.clone());
         let worker = Worker::try_spawn(lock_class!("embrfs keeper"), move || keep(&its, &told))

@@ -38,6 +38,7 @@ use embr_engine::{
         Volume as Assembled, //
     },
 };
+use embr_rt::Box;
 use embr_vfs::{
     bdev::{
         Access,
@@ -252,7 +253,7 @@ fn recover(
     volume: &Assembled,
     read_only: bool,
     log: &Log<'_>,
-) -> Result<Mounted<Host>> {
+) -> Result<Box<Mounted<Host>>> {
     let options = recover::Options {
         read_only,
         cache: CACHE,

@@ -35,6 +35,7 @@ use embr_engine::{
 };
 use embr_rt::{
     Arc,
+    Box,
     Patience, //
 };
 use embr_vfs::{
@@ -50,7 +51,7 @@ use kernel::{
 /// A mounted volume.
 pub(crate) struct Volume {
     pub(crate) engine: KBox<Assembled>,
-    mounted: Arc<Mounted<Host>>,
+    mounted: Arc<Box<Mounted<Host>>>,
     names: Names,
     view: View,
     /// Makes durable what happened, every few seconds. None where nothing is ever written.
@@ -69,7 +70,7 @@ impl Volume {
     #[inline(never)]
     pub(crate) fn new(
         engine: KBox<Assembled>,
-        mounted: Mounted<Host>,
+        mounted: Box<Mounted<Host>>,
         left_out: KVec<CString>,
         degraded: bool,
     ) -> Result<Self> {

@@ -93,7 +93,10 @@ impl<T: FileData> WritebackTable<T> {
             (*control).sync_mode == kb::writeback_sync_modes_WB_SYNC_ALL
                 && (*control).for_sync() == 0
         };
-        Self::write_back(file, control, &mut taken, urgent)
+        let result = Self::write_back(file, control, &mut taken, urgent);
+        // Not from within: both go deep.
+        let result = result.and(publish(file));
+        result.err().map_or(0, |error| error.to_errno())
     }
 
     #[inline(never)]
@@ -102,7 +105,7 @@ impl<T: FileData> WritebackTable<T> {
         control: *mut kb::writeback_control,
         taken: &mut Taken<'_>,
         urgent: bool,
-    ) -> c_int {
+    ) -> Result {
         let (bytes, parts) = taken.split();
         let mut gather = Gather::<T> {
             context: bindings::iomap_writepage_ctx {
@@ -127,10 +130,8 @@ impl<T: FileData> WritebackTable<T> {
         // SAFETY: `gather` outlives the call; only its functions use it meanwhile.
         unsafe {
             (*own).context.wb_ctx = own.cast();
-            let mut result = to_result(bindings::iomap_writepages(&raw mut (*own).context));
-            result = result.and((*own).error);
-            result = result.and(publish((*own).file));
-            result.err().map_or(0, |error| error.to_errno())
+            let result = to_result(bindings::iomap_writepages(&raw mut (*own).context));
+            result.and((*own).error)
         }
     }
 

@@ -131,7 +131,9 @@ fn mount(fleet: &Fleet) -> Mounted<Clocked> {
         .map(|drive| probe(drive, &Scalar).expect("a member"))
         .collect();
     let volume = assemble(&members).expect("a volume");
-    Mounted::open(machine, &volume, &members, machine::READ_WRITE).expect("mounted")
+    Mounted::open(machine, &volume, &members, machine::READ_WRITE)
+        .expect("mounted")
+        .into_inner()
 }
 
 const ALL: usize = 256 << 20;

@@ -23,6 +23,7 @@ use embr_engine::volume::Fault;
 use embr_engine::volume::Machine;
 use embr_engine::volume::Member;
 use embr_engine::volume::Mounted;
+use embr_rt::Box;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -140,7 +141,9 @@ pub fn mount(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simul
     let machine = Simulated::new(seed, fleet);
     let members = members(&machine)?;
     let volume = assemble(&members).map_err(|why| format!("{why:?}"))?;
-    Mounted::open(machine, &volume, &members, options).map_err(|why| why.to_string())
+    let mounted = Mounted::open(machine, &volume, &members, options);
+    let mounted = mounted.map(Box::into_inner);
+    mounted.map_err(|why| why.to_string())
 }
 
 /// Mounts the volume to be checked; an error where already that finds something wrong.
@@ -162,6 +165,7 @@ pub fn inspect_telling(
     let machine = Simulated::new(seed, fleet);
     let members = members(&machine)?;
     let volume = assemble(&members).map_err(|why| format!("{why:?}"))?;
-    Mounted::inspect(machine, &volume, &members, READ_WRITE.cache, tell)
-        .map_err(|why| why.to_string())
+    let mounted = Mounted::inspect(machine, &volume, &members, READ_WRITE.cache, tell);
+    let mounted = mounted.map(Box::into_inner);
+    mounted.map_err(|why| why.to_string())
 }

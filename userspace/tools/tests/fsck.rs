@@ -348,7 +348,7 @@ fn remount(devices: &[String]) {
         dirty: Bytes(1 << 20),
     };
     let mounted = Mounted::open(process, &volume, &members, options).unwrap();
-    mounted.close().unwrap();
+    mounted.into_inner().close().unwrap();
 }
 
 #[test]

@@ -96,7 +96,18 @@ impl<M: Machine> Files<'_, M> {
                 edit.finish()?;
                 at.map(|cursor| Intent { cursor, ..intent })
             }
-            Operation::Collapse => self.collapse_more(&mut change, intent, batch)?,
+            // At first what is taken out goes; later there is nothing.
+            Operation::Collapse => {
+                let mut edit = Edit::new(&mut change, file).sized(batch);
+                let source = intent.cursor.plus(intent.blocks());
+                match edit.clear(intent.cursor, source, Clear::All)? {
+                    Some(_) => {
+                        edit.finish()?;
+                        Some(intent)
+                    }
+                    None => collapse_more(edit, intent)?,
+                }
+            }
             Operation::Insert => self.insert_more(&mut change, intent, batch)?,
         };
         match rest {
@@ -135,36 +146,7 @@ impl<M: Machine> Files<'_, M> {
             from = InodeNo(file.0.saturating_add(1));
         }
     }
-    #[inline(never)] // Its frame is large enough alone.
-    fn collapse_more(
-        &self,
-        change: &mut Change<'_, M>,
-        intent: Intent,
-        batch: Batch,
-    ) -> Result<Option<Intent>, Error> {
-        let file = intent.inode;
-        let source = intent.cursor.plus(intent.blocks());
-        let back = |block: FileBlock| FileBlock(block.0.saturating_sub(intent.blocks()));
-        let mut edit = Edit::new(change, file).sized(batch);
-        // At first what is taken out; later there is nothing.
-        if edit.clear(intent.cursor, source, Clear::All)?.is_some() {
-            edit.finish()?;
-            return Ok(Some(intent));
-        }
-        let mut rest = None;
-        let mut windows = Windows::new(*self, file, source, END)?;
-        'all: while let Some(window) = windows.next()? {
-            for (block, index) in window.blocks(source, END) {
-                if !edit.has_room(price(window.cell(index).state)) {
-                    rest = Some(back(block));
-                    break 'all;
-                }
-                edit.shift(block, back(block))?;
-            }
-        }
-        edit.finish()?;
-        Ok(rest.map(|cursor| Intent { cursor, ..intent }))
-    }
+
     #[inline(never)] // Its frame is large enough alone.
     fn insert_more(
         &self,
@@ -222,6 +204,29 @@ impl<M: Machine> Files<'_, M> {
         let of_inline = of_inline.map(|block| block / WINDOW_BLOCKS);
         Ok(of_extents.max(of_inline))
     }
+}
+
+/// Moves what lies behind what is taken out.
+#[inline(never)] // Its frame is large enough alone.
+fn collapse_more<M: Machine>(
+    mut edit: Edit<'_, '_, M>,
+    intent: Intent,
+) -> Result<Option<Intent>, Error> {
+    let source = intent.cursor.plus(intent.blocks());
+    let back = |block: FileBlock| FileBlock(block.0.saturating_sub(intent.blocks()));
+    let mut rest = None;
+    let mut windows = Windows::new(edit.change.files, intent.inode, source, END)?;
+    'all: while let Some(window) = windows.next()? {
+        for (block, index) in window.blocks(source, END) {
+            if !edit.has_room(price(window.cell(index).state)) {
+                rest = Some(back(block));
+                break 'all;
+            }
+            edit.shift(block, back(block))?;
+        }
+    }
+    edit.finish()?;
+    Ok(rest.map(|cursor| Intent { cursor, ..intent }))
 }
 
 /// Bytes of the journal that it takes to move a block.

@@ -16,9 +16,9 @@ use super::WINDOW_BLOCKS;
 use crate::engram;
 use crate::format::engram::Owner;
 use crate::format::engram::MAX_BLOCKS;
-use crate::format::inode::Inode;
 use crate::format::intent::Intent;
 use crate::format::intent::Operation;
+use crate::names::change::Begun;
 use crate::names::change::Change;
 use crate::names::Done;
 use crate::names::Error;
@@ -40,7 +40,7 @@ impl<M: Machine> Files<'_, M> {
         from: Bytes,
         to: Bytes,
         now: Timestamp,
-    ) -> Result<Done<Inode>, Error> {
+    ) -> Result<Done<()>, Error> {
         self.settle(file)?;
         let done = match self.punch_by(file, (from, to), now, Batch::Large) {
             Err(Error::NoSpace) => self.punch_by(file, (from, to), now, Batch::Small)?,
@@ -58,7 +58,7 @@ impl<M: Machine> Files<'_, M> {
         (from, to): (Bytes, Bytes),
         now: Timestamp,
         batch: Batch,
-    ) -> Result<Done<Inode>, Error> {
+    ) -> Result<Done<()>, Error> {
         let mut change = Change::begin_freeing(*self, now)?;
         let inode = change.inode(file)?;
         regular(inode)?;
@@ -99,7 +99,7 @@ impl<M: Machine> Files<'_, M> {
         to: Bytes,
         size: Option<Bytes>,
         now: Timestamp,
-    ) -> Result<Done<Inode>, Error> {
+    ) -> Result<Done<()>, Error> {
         self.punch(file, from, to, now)?;
         self.preallocate(file, FileBlock::of(from), FileBlock::from(to), size, now)
     }
@@ -114,7 +114,7 @@ impl<M: Machine> Files<'_, M> {
         to: FileBlock,
         size: Option<Bytes>,
         now: Timestamp,
-    ) -> Result<Done<Inode>, Error> {
+    ) -> Result<Done<()>, Error> {
         if from > to {
             return Err(Error::Invalid);
         }
@@ -142,7 +142,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     #[inline(never)]
-    fn touch(&self, file: InodeNo, size: Bytes, now: Timestamp) -> Result<Done<Inode>, Error> {
+    fn touch(&self, file: InodeNo, size: Bytes, now: Timestamp) -> Result<Done<()>, Error> {
         Change::begin(*self, now)?.resize(file, size)
     }
 
@@ -171,7 +171,7 @@ impl<M: Machine> Files<'_, M> {
         from: FileBlock,
         to: FileBlock,
         now: Timestamp,
-    ) -> Result<Done<Inode>, Error> {
+    ) -> Result<Done<()>, Error> {
         let (change, size) = self.before_shift(file, now)?;
         if from >= to || to.start() >= size {
             return Err(Error::Invalid);
@@ -199,7 +199,7 @@ impl<M: Machine> Files<'_, M> {
         at: FileBlock,
         blocks: u64,
         now: Timestamp,
-    ) -> Result<Done<Inode>, Error> {
+    ) -> Result<Done<()>, Error> {
         let (change, size) = self.before_shift(file, now)?;
         if at.start() >= size || blocks == 0 {
             return Err(Error::Invalid);
@@ -220,7 +220,7 @@ impl<M: Machine> Files<'_, M> {
         )
     }
 
-    fn before_shift(&self, file: InodeNo, now: Timestamp) -> Result<(Change<'_, M>, Bytes), Error> {
+    fn before_shift(&self, file: InodeNo, now: Timestamp) -> Result<(Begun<'_, M>, Bytes), Error> {
         self.settle(file)?;
         let mut change = Change::begin(*self, now)?;
         let inode = change.inode(file)?;
@@ -234,10 +234,10 @@ impl<M: Machine> Files<'_, M> {
 
     fn shift(
         &self,
-        mut change: Change<'_, M>,
+        mut change: Begun<'_, M>,
         size: Bytes,
         intent: Intent,
-    ) -> Result<Done<Inode>, Error> {
+    ) -> Result<Done<()>, Error> {
         change.intend(&intent)?;
         let done = change.resize(intent.inode, size)?;
         self.settle_or_later(intent.inode)?;

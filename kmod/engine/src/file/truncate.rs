@@ -9,9 +9,9 @@ use super::regular;
 use super::END;
 use super::MAX_SIZE;
 use crate::format::inode::FileType;
-use crate::format::inode::Inode;
 use crate::format::intent::Intent;
 use crate::format::intent::Operation;
+use crate::names::change::Begun;
 use crate::names::change::Change;
 use crate::names::Done;
 use crate::names::Error;
@@ -25,12 +25,7 @@ use crate::volume::mounted::Machine;
 impl<M: Machine> Files<'_, M> {
     /// Gives a file another size. What it had behind the smaller of the two sizes is gone; but if it grows, places that were set
     /// aside stay.
-    pub fn truncate(
-        &self,
-        file: InodeNo,
-        size: Bytes,
-        now: Timestamp,
-    ) -> Result<Done<Inode>, Error> {
+    pub fn truncate(&self, file: InodeNo, size: Bytes, now: Timestamp) -> Result<Done<()>, Error> {
         self.settle(file)?;
         let done = match self.truncate_by(file, size, now, Batch::Large) {
             Err(Error::NoSpace) => self.truncate_by(file, size, now, Batch::Small)?,
@@ -48,7 +43,7 @@ impl<M: Machine> Files<'_, M> {
         size: Bytes,
         now: Timestamp,
         batch: Batch,
-    ) -> Result<Done<Inode>, Error> {
+    ) -> Result<Done<()>, Error> {
         loop {
             let mut change = Change::begin_freeing(*self, now)?;
             let inode = change.inode(file)?;
@@ -86,19 +81,20 @@ impl<M: Machine> Files<'_, M> {
     }
 }
 
-impl<M: Machine> Change<'_, M> {
+impl<M: Machine> Begun<'_, M> {
     /// Commits with this size and time of change.
     #[inline(never)]
-    pub(super) fn resize(mut self, file: InodeNo, size: Bytes) -> Result<Done<Inode>, Error> {
+    pub(super) fn resize(mut self, file: InodeNo, size: Bytes) -> Result<Done<()>, Error> {
         let now = self.now;
         let inode = self.inode_mut(file)?;
         inode.size = size;
         inode.modified = now;
         inode.changed = now;
-        let inode = inode.try_clone()?;
-        self.commit_alone(inode)
+        self.commit_alone(())
     }
+}
 
+impl<M: Machine> Change<'_, M> {
     /// Gives back what a file holds that is to be removed, as much as fits; says whether that was all.
     #[inline(never)]
     pub(crate) fn give_up(&mut self, file: InodeNo, batch: Batch) -> Result<bool, Error> {

@@ -252,8 +252,8 @@ impl<'n, M: Machine> Windows<'n, M> {
             // Inline first: what becomes raw meanwhile is seen as one or the other.
             windows.inline = walk(mounted, inline(file, from).to(inline(file, last)))?;
             windows.extents = walk(mounted, of_extents)?;
-            windows.of_inline = advance(files, &mut windows.inline)?;
-            windows.of_extents = advance(files, &mut windows.extents)?;
+            advance(files, &mut windows.inline, &mut windows.of_inline)?;
+            advance(files, &mut windows.extents, &mut windows.of_extents)?;
         }
         Ok(windows)
     }
@@ -281,7 +281,7 @@ impl<'n, M: Machine> Windows<'n, M> {
                     heard.ok_or(Error::NotUnderstood(item))?;
                 }
             }
-            self.of_extents = advance(self.files, &mut self.extents)?;
+            advance(self.files, &mut self.extents, &mut self.of_extents)?;
         }
         while is_here(&self.of_inline, |block| block / WINDOW_BLOCKS) {
             if let Some((item, version, value)) = self.of_inline.take() {
@@ -291,7 +291,7 @@ impl<'n, M: Machine> Windows<'n, M> {
                 }
                 window.inline.push((index, version, value))?;
             }
-            self.of_inline = advance(self.files, &mut self.inline)?;
+            advance(self.files, &mut self.inline, &mut self.of_inline)?;
         }
         Ok(Some(window))
     }
@@ -305,8 +305,14 @@ fn walk<M: Machine>(mounted: &Mounted<M>, range: Range) -> Result<Option<Walk<'_
     }
 }
 
-/// The next item of a scan that the snapshot sees.
-fn advance<M: Machine>(files: Files<'_, M>, scan: &mut Option<Walk<'_, M>>) -> Result<Head, Error> {
+/// Finds the next item of a scan that the snapshot sees.
+#[inline(never)] // Reading goes deep, so little is on the stack here.
+fn advance<M: Machine>(
+    files: Files<'_, M>,
+    scan: &mut Option<Walk<'_, M>>,
+    head: &mut Head,
+) -> Result<(), Error> {
+    *head = None;
     while let Some(going) = scan {
         let next: Option<(Key, Vec<u8>)> = going.next().map_err(Fault::from)?;
         let Some((key, value)) = next else {
@@ -315,8 +321,9 @@ fn advance<M: Machine>(files: Files<'_, M>, scan: &mut Option<Walk<'_, M>>) -> R
         };
         let (item, version) = Item::of(key);
         if files.view.sees(version) && !value.is_empty() {
-            return Ok(Some((item, version, value)));
+            *head = Some((item, version, value));
+            break;
         }
     }
-    Ok(None)
+    Ok(())
 }

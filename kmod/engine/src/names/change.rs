@@ -13,11 +13,13 @@ use crate::names::Files;
 use crate::space::promise::Promise;
 use crate::txn::Transaction;
 use crate::units::InodeNo;
-use crate::units::Sequence;
 use crate::units::Timestamp;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::NAMES;
+use core::ops::Deref;
+use core::ops::DerefMut;
+use embr_rt::Box;
 use embr_rt::MutexGuard;
 use embr_rt::Vec;
 
@@ -27,7 +29,24 @@ struct Loaded {
     changed: bool,
 }
 
-/// A change of names in the making.
+/// A change of names in the making, on the heap: it is handed on often, and stacks are small.
+pub(crate) struct Begun<'n, M: Machine>(Box<Change<'n, M>>);
+
+impl<'n, M: Machine> Deref for Begun<'n, M> {
+    type Target = Change<'n, M>;
+
+    fn deref(&self) -> &Change<'n, M> {
+        &self.0
+    }
+}
+
+impl<'n, M: Machine> DerefMut for Begun<'n, M> {
+    fn deref_mut(&mut self) -> &mut Change<'n, M> {
+        &mut self.0
+    }
+}
+
+/// A change of names.
 pub(crate) struct Change<'n, M: Machine> {
     pub(crate) files: Files<'n, M>,
     txn: Transaction<'n, M>,
@@ -61,19 +80,22 @@ impl<M: Machine> Files<'_, M> {
 
 impl<'n, M: Machine> Change<'n, M> {
     #[inline(never)]
-    pub(crate) fn begin(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
-        Ok(Change {
+    pub(crate) fn begin(files: Files<'n, M>, now: Timestamp) -> Result<Begun<'n, M>, Error> {
+        Ok(Begun(Box::try_new(Change {
             files,
             _alone: files.names.changing.lock(),
             txn: files.mounted.begin()?,
             inodes: Vec::new(),
             left: None,
             now,
-        })
+        })?))
     }
 
     /// As [`Self::begin`], for what frees more than it takes: it works on a full volume.
-    pub(crate) fn begin_freeing(files: Files<'n, M>, now: Timestamp) -> Result<Self, Error> {
+    pub(crate) fn begin_freeing(
+        files: Files<'n, M>,
+        now: Timestamp,
+    ) -> Result<Begun<'n, M>, Error> {
         let mut change = Change::begin(files, now)?;
         change.frees();
         Ok(change)
@@ -216,61 +238,6 @@ impl<'n, M: Machine> Change<'n, M> {
         &mut self.txn
     }
 
-    /// Makes it happen.
-    pub(crate) fn commit<T>(self, what: T) -> Result<Done<T>, Error> {
-        self.commit_all(what, Transaction::commit)
-    }
-
-    /// As [`Self::commit`], with room that was promised: all of it is promised still if this fails.
-    pub(crate) fn commit_under<T>(
-        mut self,
-        what: T,
-        promise: &mut Promise,
-    ) -> Result<Done<T>, Error> {
-        if let Err(why) = self.put_inodes() {
-            self.give_up_under(promise);
-            return Err(why);
-        }
-        let group = self.txn.commit_under(promise)?;
-        Ok(Done { what, group })
-    }
-
-    /// It does not happen: what it took is promised again.
-    pub(crate) fn give_up_under(self, promise: &mut Promise) {
-        self.txn.give_up_under(promise);
-    }
-
-    /// As [`Self::commit`], of what leaves nothing to be done.
-    pub(crate) fn commit_alone<T>(self, what: T) -> Result<Done<T>, Error> {
-        self.commit_with(what, Transaction::commit)
-    }
-
-    #[inline(never)]
-    fn commit_all<T>(
-        self,
-        what: T,
-        commit: impl FnOnce(Transaction<'n, M>) -> Result<Sequence, Fault>,
-    ) -> Result<Done<T>, Error> {
-        let (files, left) = (self.files, self.left);
-        let done = self.commit_with(what, commit)?;
-        if let Some(number) = left {
-            // What cannot be done now is done by the next mount.
-            let _ = files.forget(number);
-        }
-        Ok(done)
-    }
-
-    #[inline(never)]
-    fn commit_with<T>(
-        mut self,
-        what: T,
-        commit: impl FnOnce(Transaction<'n, M>) -> Result<Sequence, Fault>,
-    ) -> Result<Done<T>, Error> {
-        self.put_inodes()?;
-        let group = commit(self.txn)?;
-        Ok(Done { what, group })
-    }
-
     fn put_inodes(&mut self) -> Result<(), Error> {
         for loaded in core::mem::take(&mut self.inodes) {
             if loaded.changed {
@@ -278,5 +245,50 @@ impl<'n, M: Machine> Change<'n, M> {
             }
         }
         Ok(())
+    }
+}
+
+impl<M: Machine> Begun<'_, M> {
+    /// Makes it happen.
+    #[inline(never)]
+    pub(crate) fn commit<T>(self, what: T) -> Result<Done<T>, Error> {
+        let (files, left) = (self.files, self.left);
+        let done = self.commit_alone(what)?;
+        if let Some(number) = left {
+            // What cannot be done now is done by the next mount.
+            let _ = files.forget(number);
+        }
+        Ok(done)
+    }
+
+    /// As [`Self::commit`], of what leaves nothing to be done.
+    #[inline(never)]
+    pub(crate) fn commit_alone<T>(mut self, what: T) -> Result<Done<T>, Error> {
+        self.put_inodes()?;
+        let group = self.txn.commit_in_place(None)?;
+        Ok(Done { what, group })
+    }
+
+    /// As [`Self::commit_alone`], with room that was promised: all of it is promised still if this fails.
+    #[inline(never)]
+    pub(crate) fn commit_under<T>(
+        mut self,
+        what: T,
+        promise: &mut Promise,
+    ) -> Result<Done<T>, Error> {
+        let put = self.put_inodes();
+        let done = put.and_then(|()| Ok(self.txn.commit_in_place(Some(promise))?));
+        match done {
+            Ok(group) => Ok(Done { what, group }),
+            Err(why) => {
+                self.give_up_under(promise);
+                Err(why)
+            }
+        }
+    }
+
+    /// It does not happen: what it took is promised again.
+    pub(crate) fn give_up_under(mut self, promise: &mut Promise) {
+        self.txn.return_to(promise);
     }
 }

@@ -137,7 +137,7 @@ impl<M: Machine> Files<'_, M> {
     /// At most so many names of a directory, from this cookie on.
     #[inline(never)]
     pub fn readdir(&self, directory: InodeNo, from: Cookie, most: usize) -> Result<Batch, Error> {
-        self.directory(directory)?;
+        self.must_be_directory(directory)?;
         let mut batch = Batch {
             entries: Vec::new(),
             is_last: true,
@@ -162,6 +162,13 @@ impl<M: Machine> Files<'_, M> {
             })?;
         }
         Ok(batch)
+    }
+}
+
+impl<M: Machine> Files<'_, M> {
+    #[inline(never)] // The inode is on the stack here, and only here.
+    fn must_be_directory(&self, number: InodeNo) -> Result<(), Error> {
+        self.directory(number).map(drop)
     }
 }
 

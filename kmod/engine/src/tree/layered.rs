@@ -17,6 +17,7 @@ use crate::tree::nodes::Nodes;
 use crate::tree::Base;
 use embr_rt::lock_class;
 use embr_rt::Arc;
+use embr_rt::Box;
 use embr_rt::RwLock;
 use embr_rt::Vec;
 
@@ -181,7 +182,8 @@ pub struct Scan<'a, H> {
     /// What is still to be looked at.
     rest: Option<Range>,
     down: bool,
-    below: Option<(Below, Cursor<'a, H>)>,
+    /// On the heap, as stacks are small.
+    below: Option<Box<(Below, Cursor<'a, H>)>>,
 }
 
 /// What a step of a scan comes to.
@@ -214,7 +216,7 @@ impl<H: Host> Scan<'_, H> {
 
     /// After a node could not be had: the keys that are lost with it.
     pub fn lost(&self) -> Option<Range> {
-        self.below.as_ref().and_then(|(_, cursor)| cursor.lost())
+        self.below.as_ref().and_then(|below| below.1.lost())
     }
 
     fn beyond(&self, rest: Range, key: Key) -> Option<Range> {
@@ -266,14 +268,13 @@ impl<H: Host> Scan<'_, H> {
     #[inline(never)]
     fn find_in_base(&mut self, rest: Range) -> Result<Option<(Key, Vec<u8>)>, TreeError> {
         let down = self.down;
-        let (_, cursor) = match &mut self.below {
-            Some(below) => below,
-            none => {
-                let below = self.tree.below();
-                let cursor = Cursor::new(self.nodes, &below.base, Range::ALL);
-                none.insert((below, cursor))
-            }
+        if self.below.is_none() {
+            self.go_below()?;
+        }
+        let Some(below) = &mut self.below else {
+            return Ok(None);
         };
+        let (_, cursor) = &mut **below;
         // The cursor stands where the last step left it, which is often where it has to be.
         let here = match cursor.entry() {
             Some((key, _)) if rest.has(key) && !down && key == rest.first => true,
@@ -293,14 +294,23 @@ impl<H: Host> Scan<'_, H> {
         }
     }
 
+    #[inline(never)]
+    fn go_below(&mut self) -> Result<(), NoMem> {
+        let below = self.tree.below();
+        let cursor = Cursor::new(self.nodes, &below.base, Range::ALL);
+        self.below = Some(Box::try_new((below, cursor))?);
+        Ok(())
+    }
+
     /// What comes next of the base and of what lies above it.
     #[inline(never)]
     fn choose(&self, rest: Range, in_base: Option<(Key, Vec<u8>)>) -> Result<Step, TreeError> {
         let base_key = in_base.as_ref().map(|(key, _)| *key);
         let value_of_base = in_base.map(|(_, value)| value);
-        let Some((below, _)) = &self.below else {
+        let Some(below) = &self.below else {
             return Ok(Step::Changed);
         };
+        let (below, _) = &**below;
         let in_frozen = below.frozen.as_ref().and_then(|d| self.change_in(d, rest));
         let frozen_key = in_frozen.map(|(key, _)| key);
 

@@ -398,6 +398,21 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
         if level > MAX_LEVEL {
             return Err(TreeError::TooLarge(self.base.tree));
         }
+        let (node, fresh) = self.make(level, count)?;
+        let item = InnerItem {
+            first: node.range().first,
+            last: node.range().last,
+            pointer: node.pointer(),
+            kept: false,
+            fresh,
+        };
+        self.pile(level)?.push(item)?;
+        Ok(())
+    }
+
+    /// The node, written, and whether its first key is fresh.
+    #[inline(never)]
+    fn make(&mut self, level: Level, count: usize) -> Result<(Arc<Node>, bool), TreeError> {
         let stamp = Stamp {
             volume: self.nodes.volume(),
             epoch: self.edition.epoch,
@@ -410,15 +425,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
         let node = Arc::try_new(node)?;
         self.sink.write(&node)?;
         self.nodes.cache().keep(&node);
-        let item = InnerItem {
-            first: node.range().first,
-            last: node.range().last,
-            pointer: node.pointer(),
-            kept: false,
-            fresh,
-        };
-        self.pile(level)?.push(item)?;
-        Ok(())
+        Ok((node, fresh))
     }
 
     /// The node, and whether its first key is fresh.
@@ -470,6 +477,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
         Ok(())
     }
 
+    #[inline(never)]
     fn close(&mut self, level: Level) -> Result<(), TreeError> {
         while self.weight(level) != 0 {
             let fill = self.fill;
@@ -526,6 +534,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
     }
 
     /// The one child that is left, of this level, as the root.
+    #[inline(never)]
     fn only_child(&mut self, level: Level) -> Result<Option<Top>, TreeError> {
         let item = self.pile(level)?.pop();
         Ok(item.map(|item| Top {
@@ -535,6 +544,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
     }
 
     /// Opens the nearest subtree on the left, so that its last node of this level joins the pile; says whether it could.
+    #[inline(never)]
     fn pull_left(&mut self, level: Level) -> Result<bool, TreeError> {
         loop {
             let from = usize::from(level.0);
@@ -573,6 +583,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
     }
 
     /// Puts what the node holds before what is gathered for its level.
+    #[inline(never)]
     fn prepend(&mut self, node: &Node) -> Result<(), TreeError> {
         let mut index = 0;
         let Some(below) = node.level().below() else {

@@ -18,7 +18,6 @@ use crate::format::node::Child;
 use crate::format::node::Node;
 use crate::format::pointer::Place;
 use crate::format::pointer::Pointer;
-use crate::format::pointer::COPIES;
 use crate::tree::cache::Cache;
 use crate::tree::error::Spot;
 use crate::tree::error::TreeError;
@@ -284,8 +283,7 @@ impl<H: Host> Nodes<H> {
         let present = self.host.present();
         let here = pointer.places.iter().filter(|p| present.has(p.device));
         let away = pointer.places.iter().filter(|p| !present.has(p.device));
-        let mut bad: [Option<Victim>; COPIES] = [None; COPIES];
-        let mut victims = bad.iter_mut();
+        let mut bad: Vec<Victim> = Vec::new();
         let mut good: Option<Arc<Node>> = None;
         for place in here.chain(away) {
             if good.is_some() && (!all || !present.has(place.device)) {
@@ -294,11 +292,7 @@ impl<H: Host> Nodes<H> {
             match self.read(pointer, place) {
                 Ok(_) if good.is_some() => {}
                 Ok(node) => good = Some(Arc::try_new(node)?),
-                Err(why) => {
-                    if let Some(free) = victims.next() {
-                        *free = Some(Victim { place, why });
-                    }
-                }
+                Err(why) => bad.push(Victim { place, why })?,
             }
         }
         let Some(node) = good else {
@@ -310,11 +304,11 @@ impl<H: Host> Nodes<H> {
         };
         // All copies that are the one named are alike, so there is no better one.
         let node = self.checked(node, pointer, expect)?;
-        for victim in bad.iter().flatten() {
+        for victim in bad.iter() {
             tell(self.error(expect, victim.place, victim.why));
         }
         if self.host.may_repair() {
-            for victim in bad.iter().flatten() {
+            for victim in bad.iter() {
                 self.repair(&node, victim, present);
             }
         }
@@ -323,9 +317,9 @@ impl<H: Host> Nodes<H> {
 
     /// What to say when no copy serves. Lack of memory goes first: with more of it, a copy may.
     #[inline(never)]
-    fn loss(&self, expect: &Expect, bad: &[Option<Victim>]) -> TreeError {
+    fn loss(&self, expect: &Expect, bad: &[Victim]) -> TreeError {
         let short = |v: &&Victim| matches!(v.why, Failure::NoMemory);
-        let mut all = bad.iter().flatten();
+        let mut all = bad.iter();
         match all.clone().find(short).or_else(|| all.next()) {
             Some(victim) => self.error(expect, victim.place, victim.why),
             None => TreeError::NoMemory,

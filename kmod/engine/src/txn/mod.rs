@@ -209,14 +209,13 @@ impl<'m, M: Machine> Transaction<'m, M> {
 
     /// Makes it happen. It is durable once the group that this returns is.
     pub fn commit(mut self) -> Result<Sequence, Fault> {
-        self.commit_with(None)
+        self.commit_in_place(None)
     }
 
     /// As [`Self::commit`], with what was promised: all that it takes was given out of this promise, and the nodes that come of it are
     /// covered by it. If it fails, all of that is promised again.
     pub fn commit_under(mut self, promise: &mut Promise) -> Result<Sequence, Fault> {
-        self.purpose = Purpose::Freeing;
-        let done = self.commit_with(Some(&mut *promise));
+        let done = self.commit_in_place(Some(&mut *promise));
         if done.is_err() {
             self.return_to(promise);
         }
@@ -224,11 +223,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
     }
 
     /// It does not happen: what it took is promised again.
-    pub fn give_up_under(mut self, promise: &mut Promise) {
-        self.return_to(promise);
-    }
-
-    fn return_to(&mut self, promise: &mut Promise) {
+    pub(crate) fn return_to(&mut self, promise: &mut Promise) {
         let copies = self.mounted.space.copies();
         let taken = core::mem::take(&mut self.taken);
         for run in taken.chunks(copies) {
@@ -244,8 +239,15 @@ impl<'m, M: Machine> Transaction<'m, M> {
         }
     }
 
-    fn commit_with(&mut self, mut promise: Option<&mut Promise>) -> Result<Sequence, Fault> {
+    /// Makes it happen, under a promise if there is one; it is not to be used any more but for [`Self::return_to`].
+    pub(crate) fn commit_in_place(
+        &mut self,
+        mut promise: Option<&mut Promise>,
+    ) -> Result<Sequence, Fault> {
         let mounted = self.mounted;
+        if promise.is_some() {
+            self.purpose = Purpose::Freeing;
+        }
         let Some(journal) = &mounted.journal else {
             return Err(Fault::ReadOnly);
         };

@@ -148,8 +148,8 @@ fn newest_root<M: Machine>(
     Err(Fault::NoRoot)
 }
 
-/// A volume as its newest root says, that root, and some random bytes. On the heap: it is large, and stacks are small.
-struct AtRoot<M>(Mounted<M>, Root, [u8; 16]);
+/// A volume as its newest root says, that root, and some random bytes. It is on the heap: it is large, and stacks are small.
+struct AtRoot<M>(Box<Mounted<M>>, Root, [u8; 16]);
 
 impl<M: Machine> Mounted<M> {
     /// Mounts the volume that was assembled from these members. Where [`Machine::CHECKPOINTS_APART`] is set, the thread that serves has
@@ -160,20 +160,20 @@ impl<M: Machine> Mounted<M> {
         volume: &Volume,
         members: &[Member],
         options: Options,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Box<Self>, Fault> {
         let mut mounted = Self::at_root(machine, volume, members, options)?;
         mounted.0.load_space()?;
         Self::continue_journal(&mut mounted, options)?;
         if !options.read_only && !M::CHECKPOINTS_APART {
             mounted.0.checkpoint()?;
         }
-        Ok(mounted.into_inner().0)
+        Ok(mounted.0)
     }
 
     /// Makes every change again that was committed after the root, and goes on behind it.
     #[inline(never)]
-    fn continue_journal(at: &mut Box<AtRoot<M>>, options: Options) -> Result<(), Fault> {
-        let AtRoot(mounted, root, random) = &mut **at;
+    fn continue_journal(at: &mut AtRoot<M>, options: Options) -> Result<(), Fault> {
+        let AtRoot(mounted, root, random) = at;
         let (end, found) = mounted.replay(root, &mut Err)?;
         if options.read_only {
             return Ok(());
@@ -196,14 +196,13 @@ impl<M: Machine> Mounted<M> {
         members: &[Member],
         cache: Bytes,
         tell: &mut dyn FnMut(Fault),
-    ) -> Result<Self, Fault> {
+    ) -> Result<Box<Self>, Fault> {
         let options = Options {
             read_only: true,
             cache,
             dirty: Bytes(u64::MAX),
         };
-        let AtRoot(mounted, root, _) =
-            Self::at_root(machine, volume, members, options)?.into_inner();
+        let AtRoot(mounted, root, _) = Self::at_root(machine, volume, members, options)?;
         for base in mounted.bases().filter(|b| b.tree == SPACE) {
             let mut loading = Loading {
                 space: &mounted.space,
@@ -234,7 +233,7 @@ impl<M: Machine> Mounted<M> {
         volume: &Volume,
         members: &[Member],
         options: Options,
-    ) -> Result<Box<AtRoot<M>>, Fault> {
+    ) -> Result<AtRoot<M>, Fault> {
         let parts = parts(volume, members)?;
         let present: Members = parts.iter().map(|p| p.slot).collect();
         if !options.read_only && present != volume.epoch().present {
@@ -249,12 +248,25 @@ impl<M: Machine> Mounted<M> {
         }
         let (root, bases) = newest_root(&machine, machine.environment().hasher(), volume, &parts)?;
         let random = machine.environment().random();
-        let mounted = Mounted {
+        let mounted = Self::around(machine, volume, parts, (&root, &bases), options)?;
+        Ok(AtRoot(mounted, root, random))
+    }
+
+    #[inline(never)]
+    fn around(
+        machine: M,
+        volume: &Volume,
+        parts: Vec<Part>,
+        (root, bases): (&Root, &[Base]),
+        options: Options,
+    ) -> Result<Box<Self>, Fault> {
+        let present: Members = parts.iter().map(|p| p.slot).collect();
+        Ok(Box::try_new(Mounted {
             volume: volume.uuid(),
             epoch: volume.epoch().id,
             copies: Self::copies_for(volume.geometry().parity(), parts.len()),
             block_hash: volume.block_hash(),
-            trees: layers(&bases)?,
+            trees: layers(bases)?,
             space: managed(
                 &parts,
                 Generation(root.generation.0.saturating_add(1)),
@@ -277,8 +289,7 @@ impl<M: Machine> Mounted<M> {
                 options.cache,
             )?,
             parts,
-        };
-        Ok(Box::try_new(AtRoot(mounted, root, random))?)
+        })?)
     }
 
     /// Learns from the tree what is free.

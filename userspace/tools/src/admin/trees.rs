@@ -66,7 +66,7 @@ fn inspected<'w>(
     };
     let mounted = Mounted::inspect(process, &whole.volume, &whole.members, CACHE, &mut tell)
         .map_err(|why| failed(&why))?;
-    Ok((mounted, is_sound))
+    Ok((mounted.into_inner(), is_sound))
 }
 
 fn places(pointer: &Pointer) -> Vec<Value> {

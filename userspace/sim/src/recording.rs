@@ -136,6 +136,16 @@ impl FromStr for State {
     }
 }
 
+/// The note that step `number` begins: from here on it may be there.
+pub fn begun(number: usize) -> u64 {
+    number as u64 * 2
+}
+
+/// The note that all up to step `number` was acknowledged as durable.
+pub fn durable(number: usize) -> u64 {
+    number as u64 * 2 + 1
+}
+
 /// A drive as it was after a change of its medium.
 #[derive(Clone, Debug)]
 struct Checkpoint {
@@ -208,6 +218,19 @@ impl Recording {
     pub fn notes(&self, cut: u64) -> impl Iterator<Item = u64> + '_ {
         let noted = self.notes.partition_point(|(at, _)| *at <= cut);
         self.notes.iter().take(noted).map(|(_, tag)| *tag)
+    }
+
+    /// By the notes of steps [`begun`] and [`durable`]: the last step that must be there after a cut here, and the last that may.
+    pub fn bounds(&self, cut: u64) -> (usize, usize) {
+        let (mut least, mut most) = (0, 0);
+        for note in self.notes(cut) {
+            let number = (note / 2) as usize;
+            if note == durable(number) {
+                least = least.max(number);
+            }
+            most = most.max(number);
+        }
+        (least, most)
     }
 
     /// The stretches of positions in which no medium changed, first and last position included. None is left out: the last cut

@@ -8,6 +8,7 @@ use crate::host::Chance;
 use crate::inspector;
 use crate::machine;
 use crate::machine::Simulated;
+use crate::recording;
 use crate::recording::Recording;
 use crate::recording::Snapshot;
 use crate::recording::State;
@@ -107,13 +108,6 @@ pub struct Tale {
     pub lefts: Vec<Left>,
     /// Drives that the volume can do without.
     parity: u8,
-}
-
-const COMMITTED: u64 = 0;
-const DURABLE: u64 = 1;
-
-fn note(what: u64, number: usize) -> u64 {
-    number as u64 * 2 + what
 }
 
 /// What lies in a block that is held under this number.
@@ -315,7 +309,7 @@ pub fn tell(seed: u64, shape: Shape) -> Result<Tale, String> {
     };
     for number in 1..=shape.length {
         // Noted before: from here on it may be there.
-        fleet.note(note(COMMITTED, number));
+        fleet.note(recording::begun(number));
         let left = teller
             .transact(number, &lefts[number - 1])
             .map_err(|why| format!("transaction {number}: {why}"))?;
@@ -324,20 +318,20 @@ pub fn tell(seed: u64, shape: Shape) -> Result<Tale, String> {
             mounted
                 .sync()
                 .map_err(|why| format!("sync after {number}: {why}"))?;
-            fleet.note(note(DURABLE, number));
+            fleet.note(recording::durable(number));
         }
         if chance.below(shape.checkpoint_in) == 0 {
             mounted
                 .checkpoint()
                 .map_err(|why| format!("checkpoint after {number}: {why}"))?;
-            fleet.note(note(DURABLE, number));
+            fleet.note(recording::durable(number));
         }
     }
     audit(&mounted, &fleet, &lefts[shape.length], Depth::Copies)?;
     mounted
         .close()
         .map_err(|why| format!("unmounting: {why}"))?;
-    fleet.note(note(DURABLE, shape.length));
+    fleet.note(recording::durable(shape.length));
     Ok(Tale {
         recording: fleet.recorded(),
         lefts,
@@ -482,22 +476,10 @@ pub struct Look {
 }
 
 impl Tale {
-    fn bounds(&self, cut: u64) -> (usize, usize) {
-        let (mut durable, mut committed) = (0, 0);
-        for note in self.recording.notes(cut) {
-            let number = (note / 2) as usize;
-            if note % 2 == DURABLE {
-                durable = durable.max(number);
-            }
-            committed = committed.max(number);
-        }
-        (durable, committed)
-    }
-
     /// Whether a volume that this crash left is one that may be left.
     pub fn check(&self, seed: u64, state: &State, look: Look) -> Result<(), String> {
         let snapshot = self.recording.at(state).ok_or("no such state")?;
-        let (durable, committed) = self.bounds(state.cut);
+        let (durable, committed) = self.recording.bounds(state.cut);
         let fleet = Fleet::start(seed, &snapshot);
         if look.read_only {
             let before = fleet.snapshot();

@@ -38,6 +38,7 @@ use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
+use embrfs_sim::recording;
 use embrfs_sim::recording::Recording;
 use embrfs_sim::recording::State;
 use embrfs_sim::scribe::Scribe;
@@ -206,9 +207,6 @@ fn snapshots_keep_what_files_hold() {
     }
 }
 
-const COMMITTED: u64 = 0;
-const DURABLE: u64 = 1;
-
 /// Operations that were recorded, and what a crash within each, or right after it, may leave.
 struct Story {
     recording: Recording,
@@ -235,17 +233,17 @@ fn story(chance: &Chance) -> Story {
     let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[4, 15, 40]));
     for number in 1..=10 + chance.below(30) {
         // Noted before: from here on it may be there.
-        fleet.note(number as u64 * 2 + COMMITTED);
+        fleet.note(recording::begun(number));
         let (between, done) = scribe.step(names.of(&mounted, &view));
         done.unwrap_or_else(|why| panic!("{why}"));
         left.push(between);
         if chance.below(sync_in) == 0 {
             mounted.sync().expect("durable");
-            fleet.note(number as u64 * 2 + DURABLE);
+            fleet.note(recording::durable(number));
         }
         if chance.below(checkpoint_in) == 0 {
             mounted.checkpoint().expect("a checkpoint");
-            fleet.note(number as u64 * 2 + DURABLE);
+            fleet.note(recording::durable(number));
         }
     }
     Story {
@@ -256,19 +254,6 @@ fn story(chance: &Chance) -> Story {
 }
 
 impl Story {
-    /// The last operation that was durable, and the last that was begun.
-    fn bounds(&self, cut: u64) -> (usize, usize) {
-        let (mut durable, mut committed) = (0, 0);
-        for note in self.recording.notes(cut) {
-            let number = (note / 2) as usize;
-            if note % 2 == DURABLE {
-                durable = durable.max(number);
-            }
-            committed = committed.max(number);
-        }
-        (durable, committed)
-    }
-
     /// Whether what this crash left is allowed. Says how many intents there were.
     fn check(&self, seed: u64, state: &State) -> Result<u64, String> {
         let chance = Chance::new(seed);
@@ -293,7 +278,7 @@ impl Story {
         if found != seen_read_only {
             return Err("what was resumed is not what was to be seen before".into());
         }
-        let (durable, committed) = self.bounds(state.cut);
+        let (durable, committed) = self.recording.bounds(state.cut);
         let last = self.left[durable].last();
         let later = self.left[durable + 1..=committed].iter().flatten();
         let shape = Shape::of(&found);
@@ -374,7 +359,7 @@ fn long_story(chance: &Chance, operation: &str) -> Story {
     fleet.record();
     let mut left = vec![vec![Shape::of(&model)]];
     let mut between = Vec::new();
-    fleet.note(2 + COMMITTED);
+    fleet.note(recording::begun(1));
     let (from, to) = (3 + chance.below(40), 50 + chance.below(100));
     let (at, end) = (FileBlock(from as u64), FileBlock(to as u64));
     let (from, to) = (from * BLOCK_SIZE, to * BLOCK_SIZE);
@@ -423,7 +408,7 @@ fn long_story(chance: &Chance, operation: &str) -> Story {
     between.push(Shape::of(&model));
     left.push(between);
     mounted.sync().expect("durable");
-    fleet.note(2 + DURABLE);
+    fleet.note(recording::durable(1));
     Story {
         recording: fleet.recorded(),
         left,

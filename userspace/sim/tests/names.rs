@@ -47,6 +47,7 @@ use embrfs_sim::host::Chance;
 use embrfs_sim::inspector;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
+use embrfs_sim::recording;
 use embrfs_sim::recording::Recording;
 use embrfs_sim::recording::State;
 use embrfs_sim::states::Plan;
@@ -269,9 +270,6 @@ fn snapshots_keep_their_files() {
     }
 }
 
-const COMMITTED: u64 = 0;
-const DURABLE: u64 = 1;
-
 /// Operations that were recorded, and what each left: all files, and the numbers that were given until then.
 struct Story {
     recording: Recording,
@@ -297,16 +295,16 @@ fn story(chance: &Chance) -> Story {
     let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[10, 40]));
     for number in 1..=30 + chance.below(120) {
         // Noted before: from here on it may be there.
-        fleet.note(number as u64 * 2 + COMMITTED);
+        fleet.note(recording::begun(number));
         (clerk.step(names.of(&mounted, &view), &mut model)).unwrap_or_else(|why| panic!("{why}"));
         left.push((model.clone(), clerk.numbers.clone()));
         if chance.below(sync_in) == 0 {
             mounted.sync().expect("durable");
-            fleet.note(number as u64 * 2 + DURABLE);
+            fleet.note(recording::durable(number));
         }
         if chance.below(checkpoint_in) == 0 {
             mounted.checkpoint().expect("a checkpoint");
-            fleet.note(number as u64 * 2 + DURABLE);
+            fleet.note(recording::durable(number));
         }
     }
     Story {
@@ -317,19 +315,6 @@ fn story(chance: &Chance) -> Story {
 }
 
 impl Story {
-    /// The last operation that was durable, and the last that was begun.
-    fn bounds(&self, cut: u64) -> (usize, usize) {
-        let (mut durable, mut committed) = (0, 0);
-        for note in self.recording.notes(cut) {
-            let number = (note / 2) as usize;
-            if note % 2 == DURABLE {
-                durable = durable.max(number);
-            }
-            committed = committed.max(number);
-        }
-        (durable, committed)
-    }
-
     /// Whether a volume that this crash left is one that may be left. Says how many orphans there were.
     fn check(&self, seed: u64, state: &State) -> Result<u64, String> {
         let chance = Chance::new(seed);
@@ -341,7 +326,7 @@ impl Story {
         let files = names.of(&mounted, &view);
         inspector::check(&mounted, Some(files), Depth::Tree, &[])?;
         let found = clerk::walk(files, 10)?;
-        let (durable, committed) = self.bounds(state.cut);
+        let (durable, committed) = self.recording.bounds(state.cut);
         let mut allowed = self.left[durable..=committed].iter();
         let (model, numbers) = allowed
             .find(|(model, _)| *model == found)

@@ -87,6 +87,34 @@ unload_module() { rmmod "$1"; }
 
 is_loaded() { [ -d "/sys/module/$1" ]; }
 
+FAULTS="/sys/kernel/debug/failslab /sys/kernel/debug/fail_page_alloc"
+
+# inject_no_memory: from now on memory that the module asks for may fail, slabs and pages alike, as often as memory_fails says.
+inject_no_memory() {
+	local start size end f
+	# Its code is on the stack: what others ask for does not fail.
+	start=$(cat /sys/module/embrfs/sections/.text)
+	size=$(awk '$1 == "embrfs" {print $2}' /proc/modules)
+	end=$(printf '0x%x' $((start + size)))
+	for f in $FAULTS; do
+		[ -d $f ] || fail "this kernel injects no faults"
+		echo 0 >$f/ignore-gfp-wait
+		[ ! -e $f/ignore-gfp-highmem ] || echo 0 >$f/ignore-gfp-highmem
+		[ ! -e $f/min-order ] || echo 0 >$f/min-order
+		echo 0 >$f/verbose
+		echo 32 >$f/stacktrace-depth
+		echo "$start" >$f/require-start
+		echo "$end" >$f/require-end
+		echo -1 >$f/times
+	done
+}
+
+# memory_fails PERCENT
+memory_fails() {
+	local f
+	for f in $FAULTS; do echo "$1" >$f/probability; done
+}
+
 # leak_scan: what is no longer reachable is reported in the kernel log, where the judge finds it. Nothing in lanes
 # without kmemleak. The detector only reports what is older than five seconds.
 leak_scan() {

@@ -48,11 +48,12 @@ fn failed(why: &dyn Display) -> Failure {
     Failure::new(FAILED, "volume", why.to_string())
 }
 
-/// Mounts the volume to look at it, and says on standard error what is wrong with it already.
+/// Mounts the volume to look at it, says on standard error what is wrong with it already, and begins to put out.
 fn inspected<'w>(
     whole: &'w Whole,
+    as_json: bool,
     host: &'w Host,
-) -> Result<(Mounted<impl Machine + 'w>, bool), Failure> {
+) -> Result<(Mounted<impl Machine + 'w>, Out), Failure> {
     machine::fetch_journals(whole.devices.iter().zip(&whole.members));
     let process = Process::new(
         Slots::of_volume(&whole.volume, &whole.devices),
@@ -66,7 +67,7 @@ fn inspected<'w>(
     };
     let mounted = Mounted::inspect(process, &whole.volume, &whole.members, CACHE, &mut tell)
         .map_err(|why| failed(&why))?;
-    Ok((mounted.into_inner(), is_sound))
+    Ok((mounted.into_inner(), Out::new(as_json, is_sound)))
 }
 
 fn places(pointer: &Pointer) -> Vec<Value> {
@@ -90,6 +91,14 @@ struct Out {
 }
 
 impl Out {
+    fn new(as_json: bool, is_sound: bool) -> Self {
+        Out {
+            as_json,
+            rows: Vec::new(),
+            is_sound,
+        }
+    }
+
     fn row(&mut self, text: impl FnOnce() -> String, value: impl FnOnce() -> Value) {
         if self.as_json {
             self.rows.push(value());
@@ -173,12 +182,7 @@ pub(super) fn nodes(
     host: &Host,
 ) -> Result<u8, Failure> {
     let whole = Whole::open(devices, host, FAILED)?;
-    let (mounted, is_sound) = inspected(&whole, host)?;
-    let mut out = Out {
-        as_json,
-        rows: Vec::new(),
-        is_sound,
-    };
+    let (mounted, mut out) = inspected(&whole, as_json, host)?;
     let base = mounted.bases().find(|b| b.tree == tree);
     let base = base.ok_or_else(|| failed(&format_args!("there is no tree {tree}")))?;
     check::check(mounted.nodes(), &base, Depth::Copies, &mut out).map_err(|why| failed(&why))?;
@@ -193,12 +197,7 @@ pub(super) fn items(
     host: &Host,
 ) -> Result<u8, Failure> {
     let whole = Whole::open(devices, host, FAILED)?;
-    let (mounted, is_sound) = inspected(&whole, host)?;
-    let mut out = Out {
-        as_json,
-        rows: Vec::new(),
-        is_sound,
-    };
+    let (mounted, mut out) = inspected(&whole, as_json, host)?;
     let mut from = Some(range.first).filter(|first| *first <= range.last);
     while let Some(first) = from.take() {
         let last = range.last;
@@ -245,11 +244,7 @@ pub(super) fn node(block: u64, path: &Path, as_json: bool, host: &Host) -> Resul
         .map_err(|why| failed(&device.explain(&why)))?;
     let node = Node::parse(host.hasher(), bytes, member.superblock.volume)
         .map_err(|why| failed(&format_args!("{}: block {block}: {why}", path.display())))?;
-    let mut out = Out {
-        as_json,
-        rows: Vec::new(),
-        is_sound: true,
-    };
+    let mut out = Out::new(as_json, true);
     let stamp = *node.stamp();
     out.row(
         || format!("tree {}, epoch {}", stamp.tree, stamp.epoch),
@@ -302,12 +297,7 @@ pub(super) fn block(
         .next()
         .ok_or_else(|| failed(&"the device is stale: the volume does not use what it holds"))?;
     let slot: Slot = seat.entry.slot;
-    let (mounted, is_sound) = inspected(&whole, host)?;
-    let mut out = Out {
-        as_json,
-        rows: Vec::new(),
-        is_sound,
-    };
+    let (mounted, mut out) = inspected(&whole, as_json, host)?;
     let mut found = Vec::new();
     let mut tell = |what, extent: Extent| found.push((what, extent));
     let lost =

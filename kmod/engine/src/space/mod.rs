@@ -161,8 +161,10 @@ impl Claims {
             .saturating_add(self.built.0)
             .saturating_add(self.reserve.floor);
         let (before, granted) = self.changed;
-        let replaced = before.and(change).by_keys(there);
-        (replaced.saturating_sub(granted), change.by_bytes())
+        let all = before.and(change);
+        // Small changes fill nodes together.
+        let new = all.by_bytes().saturating_sub(before.by_bytes());
+        (all.by_keys(there).saturating_sub(granted), new)
     }
 }
 

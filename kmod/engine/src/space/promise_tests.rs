@@ -70,6 +70,29 @@ impl Held {
     }
 }
 
+/// Whoever commits often is not granted more than who commits once.
+#[test]
+fn many_small_changes_need_what_a_large_one_needs() {
+    let device = || Managed {
+        slot: Slot::new(0).unwrap(),
+        blocks: Blocks(1 << 22),
+        fixed: &[],
+    };
+    for (there, count) in [(10, 5000), (100_000, 5000), (100_000, 1)] {
+        let granted = |changes: &[Change]| {
+            let space = Space::try_new(&[device()], Generation(2), 0, 1).unwrap();
+            space.settle(there);
+            for change in changes {
+                assert!(space.grant(*change, Purpose::Taking, None).is_some());
+            }
+            space.ledger().granted
+        };
+        let each: StdVec<Change> = (0..count).map(|n| Change::set(n % 300)).collect();
+        let all = each.iter().fold(Change::default(), |sum, c| sum.and(*c));
+        assert_eq!(granted(&each), granted(&[all]));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]

@@ -51,6 +51,9 @@ pub const LEAF_ENTRY: usize = 26;
 pub const INNER_ENTRY: usize = 88;
 
 const END_SIZE: usize = 2;
+/// How far from where a key should be it is looked for first, and how many times as far then.
+const NEAR: usize = 6;
+const FARTHER: usize = 4;
 const _: () = assert!(LEAF_ENTRY == KEY_SIZE + END_SIZE);
 const _: () = assert!(INNER_ENTRY == KEY_SIZE + POINTER_SIZE);
 const _: () = assert!(size_of::<Raw>() == HEADER_SIZE);
@@ -490,15 +493,49 @@ impl Node {
         self.keys().get(index).map(RawKey::key)
     }
 
+    /// How many keys `is_before` says yes of, which are the first ones: about as many as are below `key`.
+    ///
+    /// Looking for a key is waiting for memory. Keys are often spread evenly (numbers given in a row, hashes), so it begins
+    /// where the key would lie then, and mostly ends a line of memory or two from there.
+    fn leading(&self, key: Key, is_before: impl Fn(Key) -> bool) -> usize {
+        let keys = self.keys();
+        let is_before = |raw: &RawKey| is_before(raw.key());
+        let guess = self.range.guess(key, keys.len().saturating_sub(1));
+        let (mut from, mut to) = (0, keys.len());
+        let mut reach = NEAR;
+        if keys.get(guess).is_some_and(is_before) {
+            from = guess.saturating_add(1);
+            while let Some(raw) = keys.get(from.saturating_add(reach)) {
+                if !is_before(raw) {
+                    to = from.saturating_add(reach);
+                    break;
+                }
+                from = from.saturating_add(reach).saturating_add(1);
+                reach = reach.saturating_mul(FARTHER);
+            }
+        } else {
+            to = guess;
+            while let Some(at) = to.checked_sub(reach) {
+                if keys.get(at).is_some_and(is_before) {
+                    from = at.saturating_add(1);
+                    break;
+                }
+                to = at;
+                reach = reach.saturating_mul(FARTHER);
+            }
+        }
+        let rest = keys.get(from..to).unwrap_or_default();
+        from.saturating_add(rest.partition_point(is_before))
+    }
+
     /// How many keys are below this one: the index of the first that is not.
     pub fn below(&self, key: Key) -> usize {
-        self.keys().partition_point(|raw| raw.key() < key)
+        self.leading(key, |other| other < key)
     }
 
     /// The last entry whose key is not above this one: of an inner node, the child that holds the key if any does.
     pub fn at_or_before(&self, key: Key) -> Option<usize> {
-        let after = self.keys().partition_point(|raw| raw.key() <= key);
-        after.checked_sub(1)
+        self.leading(key, |other| other <= key).checked_sub(1)
     }
 
     fn end(&self, index: usize) -> usize {

@@ -43,6 +43,23 @@ impl Range {
     pub fn covers(&self, other: &Range) -> bool {
         self.first <= other.first && other.last <= self.last
     }
+
+    /// Where in a row of `of` keys the key would lie, if they were spread evenly over the range.
+    pub fn guess(&self, key: Key, of: usize) -> usize {
+        let ends = self.first.0.iter().zip(self.last.0);
+        let mut words = ends.zip(key.0);
+        // What is before the first word in which the ends differ, all keys between them have in common.
+        let Some(((first, last), word)) = words.find(|((a, b), _)| **a != *b) else {
+            return 0;
+        };
+        let span = last.saturating_sub(*first);
+        let part = word.saturating_sub(*first).min(span);
+        // To 47 bits, so that the product with the number of keys in a node fits.
+        let shift = 17u32.saturating_sub(span.leading_zeros());
+        let span = span.wrapping_shr(shift).max(1);
+        let place = (part.wrapping_shr(shift).saturating_mul(of as u64)).checked_div(span);
+        usize::try_from(place.unwrap_or(0)).unwrap_or(of).min(of)
+    }
 }
 
 /// Changes in order of their keys. Ranges are older than changes of keys within them: a key that was set in a range that is gone

@@ -164,6 +164,11 @@ fn a_right_seal_is_not_enough() {
     }
 }
 
+/// Few, many in a row, and the ends of what there is.
+fn key_word() -> impl Strategy<Value = u64> {
+    prop_oneof![0u64..3, 100u64..160, any::<u64>(), Just(u64::MAX)]
+}
+
 proptest! {
     #[test]
     fn leaves_there_and_back(entries in prop::collection::btree_map(any::<[u8; 3]>(), prop::collection::vec(any::<u8>(), 0..30), 1..15), probe in any::<[u8; 3]>()) {
@@ -183,6 +188,34 @@ proptest! {
         prop_assert_eq!(node.at_or_before(probe), model.range(..=probe).count().checked_sub(1));
         let range = node.range();
         prop_assert_eq!((range.first, range.last), (list[0].0, list[list.len() - 1].0));
+    }
+
+    /// However keys are spread, and wherever one looks.
+    #[test]
+    fn keys_are_found(
+        keys in prop::collection::btree_set(prop::array::uniform3(key_word()), 1..33),
+        probes in prop::collection::vec(prop::array::uniform3(key_word()), 20),
+        level in 0u8..2,
+    ) {
+        let keys: StdVec<Key> = keys.into_iter().map(Key).collect();
+        let node = match level {
+            0 => leaf(&keys.iter().map(|k| (*k, &b""[..])).collect::<StdVec<_>>()),
+            _ => {
+                let few = keys.iter().take(9);
+                let children: StdVec<_> = few.map(|k| (*k, child(5).1)).collect();
+                inner(&children, Key::MAX)
+            }
+        };
+        let node = node.unwrap();
+        let keys = &keys[..node.count()];
+        let near = keys.iter().flat_map(|k| [Some(*k), k.next(), k.previous()]).flatten();
+        for probe in near.chain(probes.into_iter().map(Key)) {
+            let below = keys.iter().filter(|k| **k < probe).count();
+            let up_to = keys.iter().filter(|k| **k <= probe).count();
+            prop_assert_eq!(node.below(probe), below);
+            prop_assert_eq!(node.at_or_before(probe), up_to.checked_sub(1));
+            prop_assert!(node.range().guess(probe, keys.len()) <= keys.len());
+        }
     }
 
     #[test]

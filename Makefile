@@ -61,7 +61,8 @@ man: ## Write the manual pages to the cache's man directory
 	@scripts/setup -- $(IN) cargo run --release --locked -q --bin embrfs-man /cache/man
 
 .PHONY: bench
-bench: ## Measure: hashing in userspace and in a kernel without debugging
+bench: export EMBRFS_SEED := $(SEED)
+bench: ## Measure: hashing, and the engine with millions of keys and names (T=keys, names, recovery: some; SEED=...)
 	@scripts/setup um-bench -- scripts/bench
 
 .PHONY: sim
@@ -73,6 +74,10 @@ sim: ## Look at crash states of the engine in the simulator (STATES=20000, SEED=
 .PHONY: kill
 kill: ## Kill guests under load, again and again, and look at what they leave (ROUNDS=50, LANE=um-lockdep)
 	@scripts/setup $(or $(LANE),um-lockdep) -- scripts/build $(or $(LANE),um-lockdep) -- scripts/kill $(or $(LANE),um-lockdep) $(or $(ROUNDS),50)
+
+.PHONY: coverage
+coverage: ## Count which lines of the engine the tests of all crates run
+	@scripts/setup -- scripts/coverage
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers with libFuzzer (MINUTES=1)

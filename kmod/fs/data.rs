@@ -234,6 +234,11 @@ impl FileData for Embrfs {
         })
     }
 
+    fn held(file: &Inode<Self>) -> Result<u64> {
+        let inode = file.volume().with(|files| files.inode(number(file)))?;
+        Ok(inode.entries)
+    }
+
     fn reserve(file: &Inode<Self>, blocks: u64) -> Result {
         file.volume().reserve(blocks)
     }

@@ -22,7 +22,6 @@ pub(crate) use state::detach;
 
 use crate::{
     attributes::{
-        get_attributes,
         set_attributes, //
     },
     bindings,
@@ -163,6 +162,9 @@ pub trait FileData: FileSystem {
     /// What the file holds from the block that begins at `at` on, and for how many blocks; at most `most`.
     fn holds(file: &Inode<Self>, at: u64, most: u64) -> Result<(Holds, u64)>;
 
+    /// How many blocks it keeps for the file: written ones, and room for others.
+    fn held(file: &Inode<Self>) -> Result<u64>;
+
     /// Sets aside room for so many blocks. ENOSPC is told here or never.
     fn reserve(file: &Inode<Self>, blocks: u64) -> Result;
 
@@ -177,7 +179,7 @@ pub(crate) struct FileTable<T>(PhantomData<T>);
 
 impl<T: Names + FileData> FileTable<T> {
     const INODE_OPERATIONS: kb::inode_operations = kb::inode_operations {
-        getattr: Some(get_attributes::<T>),
+        getattr: Some(size::get_attributes::<T>),
         setattr: Some(set_attributes::<T>),
         fiemap: Some(IoMap::<T>::fiemap),
         ..pin_init::zeroed()

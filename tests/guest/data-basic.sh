@@ -3,7 +3,7 @@
 # Bytes come back as they were written: small and large, in the middle, at the end, after a remount.
 #: disks: 256M
 #: memory: 1G
-#: tools: cmp sha256sum truncate
+#: tools: cmp fallocate sha256sum truncate
 . /embrfs-guest/lib.sh
 must mkfs.embrfs --bundle 1+0 "$DISK1"
 mounted() { must mount -i -t embrfs "$DISK1" "$MNT"; }
@@ -42,4 +42,22 @@ for options in conv=notrunc "conv=notrunc oflag=sync" "conv=notrunc oflag=dsync"
 done
 again
 must cmp /tmp/f5000000 "$MNT/f5000000"
+
+# How much of the volume a file takes: never less than it has, and just that once all is written.
+taken() { stat -c %b "$MNT/$1"; }
+head -c 100000 /dev/urandom >"$MNT/fresh"
+[ "$(taken fresh)" -ge 196 ] || fail "100000 bytes are said to take $(taken fresh) sectors"
+must sync -f "$MNT"
+expect_eq "$(taken fresh)" 200 "sectors of 100000 bytes"
+must truncate -s 10M "$MNT/sparse"
+expect_eq "$(taken sparse)" 0 "sectors of a hole"
+must dd if=/dev/urandom of="$MNT/sparse" bs=4096 seek=7 count=40 conv=notrunc,fsync status=none
+expect_eq "$(taken sparse)" 320 "sectors of a file with a hole"
+must fallocate -p -o 40960 -l 40960 "$MNT/sparse"
+expect_eq "$(taken sparse)" 240 "sectors of a file with more of a hole"
+must fallocate -l 1M "$MNT/sparse"
+again
+expect_eq "$(taken fresh) $(taken sparse)" "200 2048" "after a remount, the sectors"
+must truncate -s 0 "$MNT/sparse"
+expect_eq "$(taken sparse)" 0 "sectors of an empty file"
 must umount "$MNT"

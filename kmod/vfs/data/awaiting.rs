@@ -65,6 +65,8 @@ struct Fresh {
 /// The set.
 pub(super) struct Awaiting {
     chunks: RBTree<u64, Bits>,
+    /// How many blocks are in.
+    total: u64,
     fresh: Option<Fresh>,
 }
 
@@ -84,6 +86,7 @@ impl Awaiting {
     pub(super) fn new() -> Self {
         Awaiting {
             chunks: RBTree::new(),
+            total: 0,
             fresh: None,
         }
     }
@@ -117,6 +120,7 @@ impl Awaiting {
         }
         if let Some(there) = self.chunks.get_mut(&chunk) {
             *there = old.with(bits, |a, b| a | b);
+            self.total += new;
         }
         self.fresh = Some(Fresh { chunk, bits });
         Ok(())
@@ -147,6 +151,7 @@ impl Awaiting {
         };
         let gone = there.with(bits, |a, b| a & b).count();
         *there = there.with(bits, |a, b| a & !b);
+        self.total -= gone;
         self.drop_empty(chunk);
         gone
     }
@@ -159,10 +164,14 @@ impl Awaiting {
 
     /// Takes everything out. How much there was.
     pub(super) fn take_all(&mut self) -> u64 {
-        let all = self.chunks.values().map(|bits| bits.count()).sum();
         self.chunks = RBTree::new();
         self.fresh = None;
-        all
+        core::mem::take(&mut self.total)
+    }
+
+    /// How many blocks are in.
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 
     /// How many of these blocks are in.

@@ -13,6 +13,7 @@ use super::{
     Holds, //
 };
 use crate::{
+    attributes,
     bindings,
     inode::Inode,
     nofs::NoFs, //
@@ -26,6 +27,37 @@ use kernel::{
     },
     prelude::*, //
 };
+
+/// In what stat(2) counts.
+const SECTOR: u64 = 512;
+
+/// As for other files, and how much of the volume the file takes: blocks that were overwritten and await writeback count twice, so
+/// that nobody takes a file of which something was written for one that holds nothing.
+///
+/// # Safety
+///
+/// Called by the VFS for a file of `T`.
+pub(super) unsafe extern "C" fn get_attributes<T: FileData>(
+    idmap: *mut kb::mnt_idmap,
+    path: *const kb::path,
+    stat: *mut kb::kstat,
+    request_mask: u32,
+    flags: c_uint,
+) -> c_int {
+    // SAFETY: As the caller says.
+    let told = unsafe { attributes::get_attributes::<T>(idmap, path, stat, request_mask, flags) };
+    if told == 0 {
+        // SAFETY: The path holds its dentry, which has this inode.
+        let file = unsafe { DataFile::<T>::from_raw((*(*path).dentry).d_inode) };
+        // First: what is written meanwhile is not missed then.
+        let awaiting = file.awaiting().total();
+        let held = T::held(file.0);
+        let blocks = held.map_or(file.size().div_ceil(BLOCK), |held| held + awaiting);
+        // SAFETY: As the caller says.
+        unsafe { (*stat).blocks = blocks * (BLOCK / SECTOR) };
+    }
+    told
+}
 
 /// Fills with zeros what a mapping may have left between the file's end and its last block's, before that becomes a part of it.
 /// Whole pages behind the end hold zeros, for no mapping reaches them.

@@ -13,6 +13,8 @@ use embr_engine::format::engram::Map;
 use embr_engine::format::engram::Owner;
 use embr_engine::format::extent;
 use embr_engine::format::extent::Encoding;
+use embr_engine::format::inode::FileType;
+use embr_engine::format::inode::Inode;
 use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
 use embr_engine::names::HashWidth;
@@ -106,9 +108,16 @@ pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
     let mut named: BTreeMap<(u64, usize), u64> = BTreeMap::new();
     let mut inline = BTreeSet::new();
     let mut covered = BTreeSet::new();
+    let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
     for (key, value) in scan(mounted, NAMES)? {
         let (item, _) = Item::of(key);
         let file = item.owner().0;
+        if item.kind() == Kind::INODE {
+            let inode = Inode::parse(&value).map_err(|why| why.to_string())?;
+            if inode.kind == FileType::Regular {
+                counts.insert(file, inode.entries);
+            }
+        }
         if item.kind() == Kind::INLINE && file != 0 {
             inline.insert((file, item.sub()));
         }
@@ -138,6 +147,15 @@ pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
     }
     if let Some((file, block)) = inline.intersection(&covered).next() {
         return Err(format!("inode {file}: block {block} lies in two places"));
+    }
+    for (file, count) in counts {
+        let blocks = inline.iter().chain(&covered).filter(|(f, _)| *f == file);
+        let blocks = blocks.count() as u64;
+        if blocks != count {
+            return Err(format!(
+                "inode {file} counts {count} blocks, but has {blocks}"
+            ));
+        }
     }
     let mut lie: BTreeSet<(usize, u64)> = BTreeSet::new();
     let mut lives = 0;

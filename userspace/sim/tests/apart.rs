@@ -65,7 +65,8 @@ fn mount(seed: u64, fleet: &Fleet, dirty: Bytes) -> Mounted<Small> {
         ..machine::READ_WRITE
     };
     let machine = Small(Simulated::new(seed, fleet));
-    Mounted::open(machine, &volume, &members, options).expect("mounted")
+    let mounted = Mounted::open(machine, &volume, &members, options);
+    mounted.expect("mounted").into_inner()
 }
 
 type Left = BTreeMap<Key, Vec<u8>>;

@@ -953,6 +953,9 @@ impl Stored {
         let (item, _) = self.sample.only(self.sample.g, Kind::EXTENTS, None);
         self.sample
             .put(item, &extent::encode(runs).expect("memory"));
+        let blocks = runs.iter().map(|run| run.blocks as u64).sum();
+        let g = self.sample.g;
+        self.sample.change_inode(g, |inode| inode.entries = blocks);
         item
     }
 
@@ -985,6 +988,12 @@ fn extents_and_engrams_that_disagree() {
         found.push(Finding::Names(item, Trouble::Dead(s.engram)));
         found.push(Finding::Engram(s.engram, Defect::Unowned));
         found
+    });
+    // A file that counts its blocks wrongly.
+    stored(|s| {
+        let g = s.sample.g;
+        s.sample.change_inode(g, |inode| inode.entries = 9);
+        vec![Finding::Names(Item::inode(g), Trouble::Entries(9, 4))]
     });
     stored(|s| {
         s.set_extents(&[s.run(2, 3, 0)]);
@@ -1023,7 +1032,10 @@ fn extents_and_engrams_that_disagree() {
         s.sample
             .put(Item::new(s.sample.g, Kind::INLINE, 3), b"\x01x");
         let (item, _) = s.sample.only(s.sample.g, Kind::EXTENTS, None);
-        vec![Finding::Names(item, Trouble::TwoPlaces)]
+        vec![
+            Finding::Names(item, Trouble::TwoPlaces),
+            Finding::Names(Item::inode(s.sample.g), Trouble::Entries(4, 5)),
+        ]
     });
     stored(|s| {
         let owner = Owner {

@@ -172,18 +172,19 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
         Ok(())
     }
 
-    /// What is wrong with an item of what a file holds; `kind` is its inode's type, where that is known.
+    /// What is wrong with an item of what a file holds; `kind` is its inode's type, where that is known. Returns how many blocks
+    /// it speaks of, if that can be told.
     pub(super) fn contents(
         &mut self,
         files: Files<'_, M>,
         item: Item,
         value: &[u8],
         kind: Option<FileType>,
-    ) -> Result<(), Ended> {
+    ) -> Result<Option<u64>, Ended> {
         let known = [Kind::INLINE, Kind::EXTENTS].contains(&item.kind());
         if !known {
             self.found(Finding::Names(item, Trouble::Unknown));
-            return Ok(());
+            return Ok(Some(0));
         }
         if kind.is_some_and(|k| k != FileType::Regular) {
             self.found(Finding::Names(item, Trouble::NotRegular));
@@ -196,14 +197,16 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             };
             if let Some(trouble) = trouble {
                 self.found(Finding::Names(item, trouble));
+                return Ok(None);
             }
-            return Ok(());
+            return Ok(Some(1));
         }
         let Some(all) = extent::parse(value) else {
             self.found(Finding::Names(item, Trouble::Senseless));
-            return Ok(());
+            return Ok(None);
         };
         let window = item.sub().saturating_mul(extent::WINDOW as u64);
+        let mut blocks = 0u64;
         for run in all.iter() {
             let first = window.saturating_add(run.first as u64);
             let last = first.saturating_add(run.blocks.saturating_sub(1) as u64);
@@ -215,9 +218,10 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             }
             if run.encoding != Encoding::Hole {
                 self.run(item, &run)?;
+                blocks = blocks.saturating_add(run.blocks as u64);
             }
         }
-        Ok(())
+        Ok(Some(blocks))
     }
 
     fn run(&mut self, item: Item, run: &Run) -> Result<(), Ended> {

@@ -125,7 +125,7 @@ pub enum Trouble {
     NamedTwice(EngramId),
     /// The link count is this, but should be that.
     Links(u32, u64),
-    /// The number of entries is this, but that many are there.
+    /// The number of entries, or of a file's blocks, is this, but that many are there.
     Entries(u64, u64),
     /// A directory with this many parents: one is right, none for the root.
     Parents(u64),
@@ -437,7 +437,7 @@ impl fmt::Display for Trouble {
                 write!(f, "its link count is {has}, but should be {counted}")
             }
             Trouble::Entries(has, counted) => {
-                write!(f, "it counts {has} entries, but has {counted}")
+                write!(f, "it counts {has} entries or blocks, but has {counted}")
             }
             Trouble::Parents(count) => write!(f, "a directory with {count} parents"),
             Trouble::NotListed => f.write_str("it has no name, and is not in the list of orphans"),

@@ -56,6 +56,8 @@ struct At {
     /// Names that lead to it.
     names: u64,
     entries: u64,
+    /// Blocks that its items say something of.
+    blocks: u64,
     directories: u64,
     /// Names of the entries with one hash, each behind its length.
     same_hash: Vec<u8>,
@@ -100,6 +102,7 @@ impl At {
             is_torn: false,
             names: 0,
             entries: 0,
+            blocks: 0,
             directories: 0,
             same_hash: Vec::new(),
             hash: u64::MAX,
@@ -232,7 +235,10 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             (_, Kind::ENTRY) => self.entry(item, value),
             _ => {
                 let kind = self.at.head.as_ref().map(|h| h.kind);
-                self.check.contents(self.files, item, value, kind)
+                let blocks = self.check.contents(self.files, item, value, kind)?;
+                self.at.is_torn |= blocks.is_none();
+                self.at.blocks = self.at.blocks.saturating_add(blocks.unwrap_or(0));
+                Ok(())
             }
         }
     }
@@ -453,8 +459,13 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             if u64::from(nlink) != links {
                 self.found(item, Trouble::Links(nlink, links));
             }
-            if is_directory && entries != self.at.entries {
-                self.found(item, Trouble::Entries(entries, self.at.entries));
+            let counted = match kind {
+                FileType::Directory => Some(self.at.entries),
+                FileType::Regular if self.files.view.is_alone() => Some(self.at.blocks),
+                _ => None,
+            };
+            if let Some(counted) = counted.filter(|counted| *counted != entries) {
+                self.found(item, Trouble::Entries(entries, counted));
             }
             if is_directory && names > u64::from(!is_root) {
                 self.found(item, Trouble::Parents(names));

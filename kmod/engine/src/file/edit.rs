@@ -77,6 +77,9 @@ pub(crate) struct Edit<'e, 'n, M: Machine> {
     /// By their numbers.
     windows: Vec<Loaded>,
     changed: usize,
+    /// How many blocks hold something that were holes, and how many are holes that held something.
+    held: u64,
+    dropped: u64,
     /// Items that are in the transaction already.
     items: usize,
     engrams: Edits,
@@ -99,6 +102,8 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             file,
             windows: Vec::new(),
             changed: 0,
+            held: 0,
+            dropped: 0,
             items: 0,
             engrams: Edits::default(),
             batch: Batch::Large,
@@ -221,9 +226,15 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         let loaded = self.find(number)?;
         let newly = !loaded.changed;
         loaded.changed = true;
+        let mut was = State::Nothing;
         if let Some(cell) = loaded.window.cell_mut(index) {
-            cell.state = state;
+            was = core::mem::replace(&mut cell.state, state);
             cell.version = current;
+        }
+        match (was.is_hole(), state.is_hole()) {
+            (true, false) => self.held = self.held.saturating_add(1),
+            (false, true) => self.dropped = self.dropped.saturating_add(1),
+            _ => {}
         }
         self.changed = self.changed.saturating_add(usize::from(newly));
         Ok(())
@@ -344,6 +355,10 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     /// Puts everything into the transaction.
     pub(crate) fn finish(self) -> Result<(), Error> {
         let current = self.current();
+        if self.held != self.dropped {
+            self.change
+                .count_blocks(self.file, self.held, self.dropped)?;
+        }
         for loaded in self.windows.iter().filter(|l| l.changed) {
             let item = extents(self.file, loaded.window.start());
             let runs = loaded.window.runs(current, loaded.known)?;

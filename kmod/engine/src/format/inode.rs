@@ -128,7 +128,7 @@ pub struct Inode {
     pub gid: u32,
     /// Bytes of a file, or of a symlink's target; else 0.
     pub size: Bytes,
-    /// How many names are in a directory, . and .. not counted.
+    /// How many names are in a directory, . and .. not counted; how many blocks a file holds, in the tree, on devices, or as room.
     pub entries: u64,
     /// Which device it names.
     pub rdev: Rdev,
@@ -165,7 +165,7 @@ pub enum BadInode {
     Links(u32),
     /// A size or target that such a file cannot have.
     Size(u64),
-    /// Something other than a directory with entries, or one that is removed.
+    /// Something with entries or blocks that has none, such as a directory that is removed.
     Entries(u64),
     /// Something that is no device names one.
     Rdev(u32),
@@ -263,7 +263,12 @@ impl Inode {
         if self.nlink > MAX_LINKS || (directory && self.nlink == 1) {
             return Err(BadInode::Links(self.nlink));
         }
-        if self.entries != 0 && (!directory || self.nlink == 0) {
+        let may_have = match self.kind {
+            FileType::Directory => self.nlink != 0,
+            FileType::Regular => true,
+            _ => false,
+        };
+        if self.entries != 0 && !may_have {
             return Err(BadInode::Entries(self.entries));
         }
         if self.rdev != Rdev(0) && !self.kind.is_device() {

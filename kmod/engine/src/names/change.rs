@@ -135,6 +135,23 @@ impl<'n, M: Machine> Change<'n, M> {
         Ok(&self.loaded(number)?.inode)
     }
 
+    /// A file holds so many blocks more, and so many less.
+    #[inline(never)]
+    pub(crate) fn count_blocks(
+        &mut self,
+        file: InodeNo,
+        more: u64,
+        less: u64,
+    ) -> Result<(), Error> {
+        let inode = self.inode_mut(file)?;
+        let blocks = inode
+            .entries
+            .checked_add(more)
+            .and_then(|n| n.checked_sub(less));
+        inode.entries = blocks.ok_or(Error::damaged(Item::inode(file), Wrong::Disagrees))?;
+        Ok(())
+    }
+
     /// An inode, to change.
     pub(crate) fn inode_mut(&mut self, number: InodeNo) -> Result<&mut Inode, Error> {
         let loaded = self.loaded(number)?;

@@ -3,8 +3,8 @@
 //! A host whose time stands still and whose chance is a seed.
 
 use embr_engine::env::Environment;
-use embr_engine::hash::Scalar;
 use embr_engine::units::Timestamp;
+use embrfs_host::Simd;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -42,7 +42,7 @@ impl Chance {
 #[derive(Debug)]
 pub struct Host {
     chance: Chance,
-    hasher: Scalar,
+    hasher: Simd,
 }
 
 impl Host {
@@ -50,15 +50,15 @@ impl Host {
     pub fn new(seed: u64) -> Self {
         Host {
             chance: Chance::new(seed),
-            hasher: Scalar,
+            hasher: Simd::new(),
         }
     }
 }
 
 impl Environment for Host {
-    type Hasher = Scalar;
+    type Hasher = Simd;
 
-    fn hasher(&self) -> &Scalar {
+    fn hasher(&self) -> &Simd {
         &self.hasher
     }
 

@@ -43,7 +43,8 @@ pub struct Clerk<'c> {
     pub numbers: BTreeSet<u64>,
 }
 
-fn refused(why: Error) -> Result<Refused, String> {
+/// What the model says to what the engine refuses.
+pub(crate) fn refused(why: Error) -> Result<Refused, String> {
     Ok(match why {
         Error::NotFound => Refused::NotFound,
         Error::Exists => Refused::Exists,

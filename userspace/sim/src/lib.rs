@@ -15,12 +15,15 @@
 //!
 //! Everything here repeats from its seed.
 
+pub mod ace;
 pub mod cache;
 pub mod campaign;
 pub mod clerk;
 pub mod contents;
+pub mod deed;
 pub mod disk;
 mod drive;
+pub mod estate;
 pub mod fault;
 pub mod files;
 pub mod fleet;

@@ -1,36 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `embrfs-sim [SEED] [STATES]`: looks at crash states and says how many there were and how many may not be. The last line is the sum.
+//! `embrfs-sim [SEED] [STATES] [PART]`: looks at crash states and says how many there were and how many may not be. The last line is the
+//! sum. Of the sequences of one and two operations it goes through whole parts, from this one on; their number is in the output.
+//!
+//! `embrfs-sim replay SEED DRIVES bare|furnished 'OPERATION; OPERATION'`: plays one sequence, and looks at all of its crash states.
 
+use embrfs_sim::ace::Scene;
 use embrfs_sim::campaign;
+use embrfs_sim::campaign::Report;
 use std::process::ExitCode;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
 fn main() -> ExitCode {
-    let number = |n: usize| {
-        std::env::args()
-            .nth(n)
-            .filter(|a| !a.is_empty())
-            .map(|a| a.parse::<u64>())
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|a| a == "replay") {
+        return replay(&arguments[1..]).unwrap_or_else(usage);
+    }
+    let number = |n: usize, default: u64| match arguments.get(n).filter(|a| !a.is_empty()) {
+        Some(text) => text.parse().ok(),
+        None => Some(default),
     };
-    let seed = match number(1) {
-        Some(Ok(seed)) => seed,
-        Some(Err(_)) => return usage(),
-        None => SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(1, |d| d.as_nanos() as u64),
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.map_or(1, |d| d.as_nanos() as u64);
+    let (Some(seed), Some(states)) = (number(0, now), number(1, 20_000)) else {
+        return usage();
     };
-    let states = match number(2) {
-        Some(Ok(states)) => states,
-        Some(Err(_)) => return usage(),
-        None => 20_000,
+    let Some(part) = number(2, seed % campaign::PARTS) else {
+        return usage();
     };
     println!("SEED={seed}");
     let begun = Instant::now();
     let mut said = begun;
-    let report = campaign::run(seed, states, 5, |report| {
+    let report = campaign::run(seed, states, part % campaign::PARTS, 5, |report| {
         if said.elapsed() > Duration::from_secs(20) {
             said = Instant::now();
             eprintln!(
@@ -40,10 +43,18 @@ fn main() -> ExitCode {
             );
         }
     });
+    tell(&report, begun)
+}
+
+fn tell(report: &Report, begun: Instant) -> ExitCode {
     for violation in &report.violations {
         println!("VIOLATION {violation}");
     }
-    println!("{} tales: {}", report.tales, report.states);
+    let parts: Vec<String> = report.parts.iter().map(u64::to_string).collect();
+    println!("{} tales; sequences by length: {}", report.tales, report.sequences);
+    println!("parts of {}: {}", campaign::PARTS, parts.join(" "));
+    println!("by fault: {}", report.states);
+    println!("by operation: {}", report.deeds);
     println!(
         "{} crashed again while recovering, {} went on after the crash",
         report.again, report.gone_on
@@ -60,7 +71,31 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!report.violations.is_empty()))
 }
 
+/// None where the arguments make no sense.
+fn replay(arguments: &[String]) -> Option<ExitCode> {
+    let [seed, drives, furnished, sequence] = arguments else {
+        return None;
+    };
+    let scene = Scene {
+        drives: drives.parse().ok().filter(|n| (1..=4).contains(n))?,
+        furnished: match &furnished[..] {
+            "furnished" => true,
+            "bare" => false,
+            _ => return None,
+        },
+    };
+    let begun = Instant::now();
+    let report = match campaign::replay(seed.parse().ok()?, scene, &sequence.parse().ok()?) {
+        Ok(report) => report,
+        Err(found) => Report {
+            violations: vec![found],
+            ..Report::default()
+        },
+    };
+    Some(tell(&report, begun))
+}
+
 fn usage() -> ExitCode {
-    eprintln!("usage: embrfs-sim [SEED] [STATES]");
+    eprintln!("usage: embrfs-sim [SEED] [STATES] [PART] | replay SEED DRIVES bare|furnished SEQUENCE");
     ExitCode::from(2)
 }

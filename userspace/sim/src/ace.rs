@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Short [sequences](crate::deed) of operations on a volume that was made once, in the manner of ACE: recorded, cut short, recovered, and
+//! compared with what the [model](crate::estate) had after one of them. Those of one and two operations are few enough to be
+//! gone through completely; of longer ones some are drawn.
+
+use crate::clerk;
+use crate::contents;
+use crate::deed;
+use crate::deed::Deed;
+use crate::deed::Kind;
+use crate::deed::Sequence;
+use crate::deed::DIRECTORIES;
+use crate::estate::Estate;
+use crate::files::File;
+use crate::files::ROOT;
+use crate::fleet::Fleet;
+use crate::host::Chance;
+use crate::inspector;
+use crate::machine;
+use crate::machine::Simulated;
+use crate::recording::Recording;
+use crate::recording::Snapshot;
+use crate::recording::State;
+use crate::tale::Look;
+use embr_engine::check::Depth;
+use embr_engine::format::geometry::Geometry;
+use embr_engine::format::inode::FileType;
+use embr_engine::format::member::Slot;
+use embr_engine::names::Files;
+use embr_engine::names::HashWidth;
+use embr_engine::names::Names;
+use embr_engine::names::New;
+use embr_engine::names::View;
+use embr_engine::names::What;
+use embr_engine::units::Bytes;
+use embr_engine::units::InodeNo;
+use embr_engine::units::Sequence as Group;
+use embr_engine::volume::recover::Options;
+use embr_engine::volume::Mounted;
+use std::fmt;
+
+/// Drives of a volume, and what is on it in the beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scene {
+    /// Drives; all but one may be lost.
+    pub drives: usize,
+    /// Whether there are files to begin with.
+    pub furnished: bool,
+}
+
+/// Where every sequence is tried.
+pub const SCENES: [Scene; 4] = [
+    Scene {
+        drives: 1,
+        furnished: true,
+    },
+    Scene {
+        drives: 2,
+        furnished: true,
+    },
+    Scene {
+        drives: 1,
+        furnished: false,
+    },
+    Scene {
+        drives: 2,
+        furnished: false,
+    },
+];
+
+/// What there is in the beginning, so that each operation finds something: a file of raw blocks; one of blocks in the tree, with a
+/// hole and with its end within a block; an empty directory.
+const FURNITURE: &str = "create A/x; write A/x 1; write A/x 0; create B/x; inline B/x 0; inline B/x 2; mkdir B/y";
+
+const READ_ONLY: Options = Options {
+    read_only: true,
+    ..machine::READ_WRITE
+};
+
+impl fmt::Display for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let furnished = if self.furnished { "furnished" } else { "bare" };
+        write!(f, "{} drives, {furnished}", self.drives)
+    }
+}
+
+/// A volume that was made, for many sequences to begin with.
+#[derive(Debug)]
+pub struct Stage {
+    /// Its drives, and what is on it.
+    pub scene: Scene,
+    snapshot: Snapshot,
+    estate: Estate,
+}
+
+/// A mounted volume, and beside it what it should hold.
+pub(crate) struct Actor<'m> {
+    mounted: &'m Mounted<Simulated>,
+    names: Names,
+    view: View,
+    /// What it should hold.
+    pub estate: Estate,
+    /// The group of each deed so far; for those that changed nothing that of the one before.
+    groups: Vec<Group>,
+    /// The deed that changed each file last.
+    changed: Vec<(u64, usize)>,
+    step: u64,
+}
+
+impl<'m> Actor<'m> {
+    pub fn new(mounted: &'m Mounted<Simulated>, estate: Estate, step: u64) -> Result<Self, String> {
+        Ok(Actor {
+            mounted,
+            names: Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?,
+            view: View::first(),
+            estate,
+            groups: Vec::new(),
+            changed: Vec::new(),
+            step,
+        })
+    }
+
+    pub fn files(&self) -> Files<'_, Simulated> {
+        self.names.of(self.mounted, &self.view)
+    }
+
+    /// Does one thing to both. Returns how many deeds are durable now, if this made any so.
+    pub fn act(&mut self, deed: Deed) -> Result<Option<usize>, String> {
+        self.step += 1;
+        let failed = |why: String| format!("{deed}: {why}");
+        let outcome = (self.estate.perform(self.files(), deed, self.step))
+            .map_err(|why| failed(why.to_string()))?;
+        let made = outcome.made.unwrap_or(0);
+        let before = self.estate.clone();
+        self.estate
+            .apply(deed, self.step, made)
+            .map_err(|why| failed(format!("done, by the model {why:?}")))?;
+        let number = self.groups.len();
+        for (file, now) in &self.estate.files.files {
+            let same = before.files.files.get(file) == Some(now)
+                && before.bytes.get(file) == self.estate.bytes.get(file);
+            if !same {
+                self.changed.retain(|(n, _)| n != file);
+                self.changed.push((*file, number));
+            }
+        }
+        let last = self.groups.last().copied().unwrap_or(Group(0));
+        self.groups.push(outcome.group.unwrap_or(last));
+        let stopped = |why: embr_engine::volume::Fault| failed(why.to_string());
+        match deed {
+            Deed::Fsync(path) => {
+                let file = self.estate.file(path).map_err(|why| failed(format!("{why:?}")))?;
+                let Some((_, last)) = self.changed.iter().find(|(n, _)| *n == file) else {
+                    return Ok(None);
+                };
+                let group = self.groups[*last];
+                self.mounted.sync_to(group).map_err(stopped)?;
+                Ok(Some(self.groups.iter().filter(|g| **g <= group).count()))
+            }
+            Deed::Sync => self.sync().map(Some),
+            Deed::Checkpoint => {
+                self.mounted.checkpoint().map_err(stopped)?;
+                Ok(Some(self.groups.len()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    pub fn sync(&self) -> Result<usize, String> {
+        self.mounted.sync().map_err(|why| format!("sync: {why}"))?;
+        Ok(self.groups.len())
+    }
+
+    /// Whether both are the same.
+    pub fn compare(&self) -> Result<(), String> {
+        let found = Estate::found(self.files())?;
+        self.estate.difference(&found).map_or(Ok(()), Err)
+    }
+
+    /// What the model refuses the engine refuses, for the same reason. Says how much that was.
+    fn refusals(&self) -> Result<u64, String> {
+        let mut count = 0;
+        for deed in deed::all() {
+            let Err(expected) = self.estate.clone().apply(deed, 0, u64::MAX) else {
+                continue;
+            };
+            count += 1;
+            match self.estate.perform(self.files(), deed, 0) {
+                Err(why) if clerk::refused(why)? == expected => {}
+                other => return Err(format!("{deed}: {other:?}, by the model {expected:?}")),
+            }
+        }
+        self.compare().map_err(|why| format!("after refusals: {why}"))?;
+        Ok(count)
+    }
+}
+
+/// A sequence that was played, and what it left.
+pub struct Story {
+    recording: Recording,
+    /// What there was after each deed; the first entry is the beginning.
+    lefts: Vec<Estate>,
+    /// What the last deed was.
+    pub kind: Kind,
+    /// Where the last deed began: shorter sequences have the crashes before.
+    from: u64,
+}
+
+const COMMITTED: u64 = 0;
+const DURABLE: u64 = 1;
+
+fn note(what: u64, number: usize) -> u64 {
+    number as u64 * 2 + what
+}
+
+impl Stage {
+    /// Makes the volume.
+    pub fn new(scene: Scene) -> Result<Self, String> {
+        let fleet = Fleet::new(1, &vec![Bytes(32 << 20); scene.drives]);
+        let parity = scene.drives as u8 - 1;
+        let geometry = Geometry::new(1, parity).map_err(|why| why.to_string())?;
+        machine::make(1, &fleet, geometry)?;
+        let mounted = machine::mount(2, &fleet, machine::READ_WRITE)?;
+        let mut actor = Actor::new(&mounted, Estate::new(), 0)?;
+        let failed = |why: embr_engine::names::Error| why.to_string();
+        actor.files().format(&clerk::root()).map_err(failed)?;
+        for name in DIRECTORIES {
+            let root = clerk::root();
+            let new = New {
+                what: What::Directory,
+                ..root
+            };
+            let made = (actor.files())
+                .create(InodeNo::ROOT, name.as_bytes(), &new)
+                .map_err(failed)?;
+            let mut file = File::new(FileType::Directory, root.now);
+            file.permissions = root.permissions;
+            let files = &mut actor.estate.files;
+            files
+                .create(ROOT, name.as_bytes(), made.what.number.0, file)
+                .map_err(|why| format!("{why:?}"))?;
+        }
+        if scene.furnished {
+            let furniture: Sequence = FURNITURE.parse().map_err(|_| "furniture")?;
+            for deed in furniture.0 {
+                actor.act(deed)?;
+            }
+        }
+        actor.compare()?;
+        let estate = actor.estate;
+        mounted.close().map_err(|why| why.to_string())?;
+        Ok(Stage {
+            scene,
+            snapshot: fleet.snapshot(),
+            estate,
+        })
+    }
+
+    /// What the volume holds in the beginning.
+    pub fn estate(&self) -> &Estate {
+        &self.estate
+    }
+
+    /// The drives in the beginning.
+    pub fn fleet(&self, seed: u64) -> Fleet {
+        Fleet::start(seed, &self.snapshot)
+    }
+
+    /// Every sequence of one deed and of two of which nothing is refused.
+    pub fn complete(&self) -> Vec<Sequence> {
+        let deeds = deed::all();
+        let mut all = Vec::new();
+        for first in deeds.iter().filter(|deed| self.estate.allows(**deed)) {
+            all.push(Sequence(vec![*first]));
+            let mut estate = self.estate.clone();
+            let made = estate.apply(*first, 1, 1 << 40);
+            let then = deeds.iter().filter(|deed| estate.allows(**deed));
+            if made.is_ok() {
+                all.extend(then.map(|second| Sequence(vec![*first, *second])));
+            }
+        }
+        all
+    }
+
+    /// A sequence of so many deeds, of which nothing is refused. Kinds are drawn first: those with many arguments are not more frequent.
+    pub fn drawn(&self, chance: &Chance, length: usize) -> Sequence {
+        let mut estate = self.estate.clone();
+        let mut deeds = Vec::new();
+        while deeds.len() < length {
+            let deed = draw(chance, &estate);
+            deeds.push(deed);
+            // It is among those that are allowed.
+            let _ = estate.apply(deed, 1, (1 << 40) + deeds.len() as u64);
+        }
+        Sequence(deeds)
+    }
+
+    /// Plays a sequence and then makes all of it durable.
+    pub fn play(&self, sequence: &Sequence) -> Result<Story, String> {
+        let fleet = self.fleet(3);
+        let mounted = machine::mount(4, &fleet, machine::READ_WRITE)?;
+        fleet.record();
+        let mut actor = Actor::new(&mounted, self.estate.clone(), 100)?;
+        let mut lefts = vec![self.estate.clone()];
+        let mut from = 0;
+        let mut kind = Kind::Sync;
+        for (number, deed) in (1..).zip(&sequence.0) {
+            from = fleet.position();
+            kind = actor.estate.kind(*deed);
+            // Noted before: from here on it may be there.
+            fleet.note(note(COMMITTED, number));
+            if let Some(durable) = actor.act(*deed)? {
+                fleet.note(note(DURABLE, durable));
+            }
+            lefts.push(actor.estate.clone());
+        }
+        fleet.note(note(DURABLE, actor.sync()?));
+        let recording = fleet.recorded();
+        actor.compare()?;
+        if sequence.0.len() == 1 {
+            actor.refusals()?;
+        }
+        contents::audit(&mounted)?;
+        Ok(Story {
+            recording,
+            lefts,
+            kind,
+            from,
+        })
+    }
+
+    /// Whether a volume that this crash left is one that may be left.
+    pub fn check(&self, story: &Story, seed: u64, state: &State, look: Look) -> Result<(), String> {
+        let snapshot = story.recording.at(state).ok_or("no such state")?;
+        let bounds = story.bounds(state.cut);
+        let fleet = Fleet::start(seed, &snapshot);
+        if look.read_only {
+            let before = fleet.snapshot();
+            let mounted = machine::mount(seed, &fleet, READ_ONLY)
+                .map_err(|why| format!("read-only: {why}"))?;
+            story
+                .judge(&mounted, bounds)
+                .map_err(|why| format!("read-only: {why}"))?;
+            drop(mounted);
+            if fleet.snapshot() != before {
+                return Err("a read-only mount wrote".into());
+            }
+            for (slot, _) in before.drives.iter().skip(1) {
+                self.without(story, seed, &before, *slot, bounds)?;
+            }
+        }
+        fleet.record();
+        let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
+        let number = story.judge(&mounted, bounds)?;
+        contents::audit(&mounted)?;
+        let recovery = fleet.recorded();
+        if look.go_on {
+            go_on(&fleet, &mounted, &story.lefts[number], seed)
+                .map_err(|why| format!("going on: {why}"))?;
+        }
+        let chance = Chance::new(seed);
+        for _ in 0..look.again {
+            let cut = chance.next() % (recovery.end() + 1);
+            let state = State::new(cut, crate::cache::Survival::Subset(chance.next()));
+            let fleet = Fleet::start(seed, &recovery.at(&state).ok_or("no such state")?);
+            let within = |why| format!("crashed again in the recovery, {state}: {why}");
+            let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
+            story.judge(&mounted, bounds).map_err(within)?;
+            contents::audit(&mounted).map_err(within)?;
+        }
+        Ok(())
+    }
+
+    /// The same crash, and one drive did not come back from it.
+    fn without(
+        &self,
+        story: &Story,
+        seed: u64,
+        snapshot: &Snapshot,
+        lost: Slot,
+        bounds: (usize, usize),
+    ) -> Result<(), String> {
+        let within = |why| format!("without drive {}: {why}", lost.index());
+        let fleet = Fleet::start(seed, snapshot);
+        fleet.vanish(lost);
+        let mounted = machine::mount(seed, &fleet, READ_ONLY).map_err(within)?;
+        story.judge(&mounted, bounds).map_err(within)?;
+        Ok(())
+    }
+}
+
+/// A deed that these files allow.
+pub(crate) fn draw(chance: &Chance, estate: &Estate) -> Deed {
+    let all: Vec<Deed> = (deed::all().into_iter())
+        .filter(|deed| estate.allows(*deed))
+        .collect();
+    let kinds: Vec<Kind> = all.iter().map(|deed| estate.kind(*deed)).collect();
+    let mut distinct = kinds.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let kind = chance.one(&distinct);
+    let of_kind: Vec<Deed> = (all.into_iter().zip(kinds))
+        .filter(|(_, k)| *k == kind)
+        .map(|(deed, _)| deed)
+        .collect();
+    chance.one(&of_kind)
+}
+
+/// After a crash, all goes on as if there had been none.
+fn go_on(
+    fleet: &Fleet,
+    mounted: &Mounted<Simulated>,
+    left: &Estate,
+    seed: u64,
+) -> Result<(), String> {
+    let chance = Chance::new(seed ^ 0x676f_206f_6e);
+    let mut actor = Actor::new(mounted, left.clone(), 200)?;
+    for _ in 0..3 {
+        let deed = draw(&chance, &actor.estate);
+        actor.act(deed)?;
+    }
+    actor.compare()?;
+    contents::audit(mounted)?;
+    actor.sync()?;
+    let later = Fleet::start(seed, &fleet.snapshot());
+    let mounted = machine::mount(seed ^ 1, &later, machine::READ_WRITE)?;
+    Actor::new(&mounted, actor.estate.clone(), 300)?.compare()?;
+    contents::audit(&mounted).map(|_| ())
+}
+
+impl Story {
+    /// The crashes that shorter sequences do not have, by a plan; never one twice that leaves the same and may leave the same.
+    pub fn states(&self, plan: crate::states::Plan) -> impl Iterator<Item = State> + '_ {
+        let mut seen = std::collections::HashSet::new();
+        let new = move |state: &State| {
+            state.cut >= self.from
+                && self.recording.at(state).is_some_and(|left| {
+                    seen.insert((left.fingerprint(), self.bounds(state.cut)))
+                })
+        };
+        self.recording.states(plan).filter(new)
+    }
+
+    /// The last deed that was durable, and the last that was begun.
+    fn bounds(&self, cut: u64) -> (usize, usize) {
+        let (mut durable, mut committed) = (0, 0);
+        for note in self.recording.notes(cut) {
+            let number = (note / 2) as usize;
+            if note % 2 == DURABLE {
+                durable = durable.max(number);
+            }
+            committed = committed.max(number);
+        }
+        (durable, committed)
+    }
+
+    /// Which deed's volume this is: one that may be.
+    fn judge(
+        &self,
+        mounted: &Mounted<Simulated>,
+        (durable, committed): (usize, usize),
+    ) -> Result<usize, String> {
+        let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;
+        let view = View::first();
+        let files = names.of(mounted, &view);
+        match mounted.is_read_only() {
+            true => inspector::check(mounted, Some(files), Depth::Copies, &[])?,
+            false => drop(files.resume().map_err(|why| why.to_string())?),
+        }
+        let found = Estate::found(files)?;
+        let allowed = (durable..=committed).rev();
+        let left = allowed.clone().find(|n| self.lefts[*n] == found);
+        left.ok_or_else(|| {
+            let any = (0..self.lefts.len()).rfind(|n| self.lefts[*n] == found);
+            match any {
+                Some(n) => format!("as of deed {n}; {durable} was durable, {committed} begun"),
+                None => {
+                    let nearest = &self.lefts[committed];
+                    let what = nearest.difference(&found).unwrap_or_default();
+                    format!("no prefix from {durable} to {committed}: {what}")
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The operations that sequences are made of, over few arguments: two directories with three names each, four ranges. Each has a name
+//! of one line. What they come to is said elsewhere ([`crate::estate`]).
+
+use crate::sectors::BadText;
+use embr_engine::file::Way;
+use embr_engine::units::BLOCK_SIZE;
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+/// The directories, which are always there.
+pub const DIRECTORIES: [&str; 2] = ["A", "B"];
+/// The names in each.
+pub const NAMES: [&str; 3] = ["x", "y", "z"];
+const BLOCK: u64 = BLOCK_SIZE as u64;
+/// The first block; two in the middle; the begin of one; two far out, in a window of extents of their own.
+pub const RANGES: [Range<u64>; 4] = [
+    0..BLOCK,
+    BLOCK..3 * BLOCK,
+    2 * BLOCK..2 * BLOCK + 1000,
+    40 * BLOCK..42 * BLOCK,
+];
+/// To which sizes files are truncated.
+pub const SIZES: [u64; 4] = [0, BLOCK + 904, 2 * BLOCK, 41 * BLOCK + 7];
+
+/// A name in a directory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Path {
+    /// Of [`DIRECTORIES`].
+    pub directory: usize,
+    /// Of [`NAMES`].
+    pub name: usize,
+}
+
+/// An operation. Numbers are of [`RANGES`] and [`SIZES`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // The names say it.
+pub enum Deed {
+    Create(Path),
+    Mkdir(Path),
+    Write(Path, usize, Way),
+    Truncate(Path, usize),
+    Punch(Path, usize),
+    Collapse(Path, usize),
+    Link(Path, Path),
+    Unlink(Path),
+    Rmdir(Path),
+    Rename(Path, Path),
+    Fsync(Path),
+    Sync,
+    /// What a full journal or lack of memory brings about.
+    Checkpoint,
+}
+
+/// What a deed came to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)] // The names say it.
+pub enum Kind {
+    Create,
+    Mkdir,
+    Write,
+    Overwrite,
+    Truncate,
+    Punch,
+    Collapse,
+    Link,
+    Unlink,
+    Rmdir,
+    Rename,
+    RenameOver,
+    Fsync,
+    Sync,
+    Checkpoint,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 15] = [
+        Kind::Create,
+        Kind::Mkdir,
+        Kind::Write,
+        Kind::Overwrite,
+        Kind::Truncate,
+        Kind::Punch,
+        Kind::Collapse,
+        Kind::Link,
+        Kind::Unlink,
+        Kind::Rmdir,
+        Kind::Rename,
+        Kind::RenameOver,
+        Kind::Fsync,
+        Kind::Sync,
+        Kind::Checkpoint,
+    ];
+}
+
+impl Path {
+    /// Every path.
+    pub fn all() -> impl Iterator<Item = Path> {
+        (0..DIRECTORIES.len())
+            .flat_map(|directory| (0..NAMES.len()).map(move |name| Path { directory, name }))
+    }
+
+    /// The name in the directory.
+    pub fn name(self) -> &'static [u8] {
+        NAMES[self.name].as_bytes()
+    }
+}
+
+/// Every deed there is, always in the same order.
+pub fn all() -> Vec<Deed> {
+    let mut all = Vec::new();
+    for path in Path::all() {
+        all.extend([
+            Deed::Create(path),
+            Deed::Mkdir(path),
+            Deed::Unlink(path),
+            Deed::Rmdir(path),
+            Deed::Fsync(path),
+        ]);
+        for range in 0..RANGES.len() {
+            all.extend([
+                Deed::Write(path, range, Way::Sealed),
+                Deed::Write(path, range, Way::Inline),
+                Deed::Truncate(path, range),
+                Deed::Punch(path, range),
+                Deed::Collapse(path, range),
+            ]);
+        }
+        for other in Path::all().filter(|other| *other != path) {
+            all.extend([Deed::Link(path, other), Deed::Rename(path, other)]);
+        }
+    }
+    all.extend([Deed::Sync, Deed::Checkpoint]);
+    all
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", DIRECTORIES[self.directory], NAMES[self.name])
+    }
+}
+
+impl FromStr for Path {
+    type Err = BadText;
+
+    fn from_str(text: &str) -> Result<Self, BadText> {
+        Path::all()
+            .find(|path| path.to_string() == text)
+            .ok_or(BadText)
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Deed::Create(path) => write!(f, "create {path}"),
+            Deed::Mkdir(path) => write!(f, "mkdir {path}"),
+            Deed::Write(path, range, Way::Sealed) => write!(f, "write {path} {range}"),
+            Deed::Write(path, range, Way::Inline) => write!(f, "inline {path} {range}"),
+            Deed::Truncate(path, size) => write!(f, "truncate {path} {size}"),
+            Deed::Punch(path, range) => write!(f, "punch {path} {range}"),
+            Deed::Collapse(path, range) => write!(f, "collapse {path} {range}"),
+            Deed::Link(path, other) => write!(f, "link {path} {other}"),
+            Deed::Unlink(path) => write!(f, "unlink {path}"),
+            Deed::Rmdir(path) => write!(f, "rmdir {path}"),
+            Deed::Rename(path, other) => write!(f, "rename {path} {other}"),
+            Deed::Fsync(path) => write!(f, "fsync {path}"),
+            Deed::Sync => f.write_str("sync"),
+            Deed::Checkpoint => f.write_str("checkpoint"),
+        }
+    }
+}
+
+impl FromStr for Deed {
+    type Err = BadText;
+
+    fn from_str(text: &str) -> Result<Self, BadText> {
+        all()
+            .into_iter()
+            .find(|deed| deed.to_string() == text)
+            .ok_or(BadText)
+    }
+}
+
+/// Deeds one after the other, as text `create A/y; write A/y 0`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sequence(pub Vec<Deed>);
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        for deed in &self.0 {
+            write!(f, "{between}{deed}")?;
+            between = "; ";
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Sequence {
+    type Err = BadText;
+
+    fn from_str(text: &str) -> Result<Self, BadText> {
+        let deeds = text.split("; ").map(str::parse);
+        deeds.collect::<Result<_, _>>().map(Sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_deed_is_found_again_by_its_text() {
+        let all = all();
+        for (n, deed) in all.iter().enumerate() {
+            assert_eq!(deed.to_string().parse(), Ok(*deed));
+            assert!(!all[..n].contains(deed), "{deed} twice");
+        }
+        let sequence = Sequence(all);
+        assert_eq!(sequence.to_string().parse(), Ok(sequence));
+        assert_eq!("creat A/x".parse::<Deed>(), Err(BadText));
+    }
+}

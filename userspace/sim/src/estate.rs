@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A few files with all that they hold, as plain data, and what each [deed](crate::deed) comes to in them; and the same done by the engine.
+
+use crate::clerk;
+use crate::deed::Deed;
+use crate::deed::Kind;
+use crate::deed::Path;
+use crate::deed::DIRECTORIES;
+use crate::deed::RANGES;
+use crate::deed::SIZES;
+use crate::files::File;
+use crate::files::Files as Model;
+use crate::files::Flags;
+use crate::files::Refused;
+use crate::files::ROOT;
+use crate::host::Chance;
+use crate::machine::Simulated;
+use embr_engine::file::Dirty;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
+use embr_engine::format::inode::FileType;
+use embr_engine::names::Error;
+use embr_engine::names::Files;
+use embr_engine::names::Mode;
+use embr_engine::names::New;
+use embr_engine::names::Users;
+use embr_engine::names::What;
+use embr_engine::units::Bytes;
+use embr_engine::units::FileBlock;
+use embr_engine::units::InodeNo;
+use embr_engine::units::Sequence as Group;
+use embr_engine::units::Timestamp;
+use embr_engine::units::BLOCK_SIZE;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Files, and what they hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Estate {
+    /// All names and inodes.
+    pub files: Model,
+    /// What regular files hold, by their numbers.
+    pub bytes: BTreeMap<u64, Vec<u8>>,
+}
+
+/// What the engine made of a deed.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// The number of the file that was made, if one was.
+    pub made: Option<u64>,
+    /// The group of the journal that it is in; none where it changed nothing.
+    pub group: Option<Group>,
+}
+
+fn at(step: u64) -> Timestamp {
+    Timestamp {
+        seconds: 1000 + step as i64,
+        nanos: step as u32,
+    }
+}
+
+/// Whole blocks around a range of bytes.
+fn blocks(range: &Range<u64>) -> (FileBlock, FileBlock) {
+    (
+        FileBlock::of(Bytes(range.start)),
+        FileBlock::from(Bytes(range.end)),
+    )
+}
+
+fn regular(kind: FileType) -> Result<(), Refused> {
+    match kind {
+        FileType::Regular => Ok(()),
+        FileType::Directory => Err(Refused::IsDirectory),
+        _ => Err(Refused::Invalid),
+    }
+}
+
+impl Estate {
+    /// The directories that paths lie in, and nothing in them; for enumeration, before any volume is made.
+    pub fn new() -> Self {
+        Estate {
+            files: clerk::empty(),
+            bytes: BTreeMap::new(),
+        }
+    }
+
+    fn directory(&self, path: Path) -> Result<u64, Refused> {
+        let name = DIRECTORIES[path.directory].as_bytes();
+        self.files.lookup(ROOT, name)
+    }
+
+    /// The file that a path leads to.
+    pub fn file(&self, path: Path) -> Result<u64, Refused> {
+        self.files.lookup(self.directory(path)?, path.name())
+    }
+
+    fn regular(&self, path: Path) -> Result<u64, Refused> {
+        let number = self.file(path)?;
+        regular(self.files.get(number)?.kind)?;
+        Ok(number)
+    }
+
+    /// What a deed is here: whether it goes over something.
+    pub fn kind(&self, deed: Deed) -> Kind {
+        match deed {
+            Deed::Create(_) => Kind::Create,
+            Deed::Mkdir(_) => Kind::Mkdir,
+            Deed::Write(path, range, _) => {
+                let size = self.file(path).ok().and_then(|n| self.bytes.get(&n));
+                let size = size.map_or(0, Vec::len) as u64;
+                match RANGES[range].start < size {
+                    true => Kind::Overwrite,
+                    false => Kind::Write,
+                }
+            }
+            Deed::Truncate(..) => Kind::Truncate,
+            Deed::Punch(..) => Kind::Punch,
+            Deed::Collapse(..) => Kind::Collapse,
+            Deed::Link(..) => Kind::Link,
+            Deed::Unlink(_) => Kind::Unlink,
+            Deed::Rmdir(_) => Kind::Rmdir,
+            Deed::Rename(_, to) => match self.file(to) {
+                Ok(_) => Kind::RenameOver,
+                Err(_) => Kind::Rename,
+            },
+            Deed::Fsync(_) => Kind::Fsync,
+            Deed::Sync => Kind::Sync,
+            Deed::Checkpoint => Kind::Checkpoint,
+        }
+    }
+
+    /// What a file of `old` holds after a write to this range in this step. No two writes write the same.
+    fn written(old: &[u8], range: &Range<u64>, step: u64) -> Vec<u8> {
+        let mut new = old.to_vec();
+        new.resize(new.len().max(range.end as usize), 0);
+        let chance = Chance::new(step << 32 ^ range.start);
+        for byte in &mut new[range.start as usize..range.end as usize] {
+            *byte = chance.next() as u8;
+        }
+        new
+    }
+
+    fn make(&mut self, path: Path, kind: FileType, now: Timestamp, made: u64) -> Result<(), Refused> {
+        let directory = self.directory(path)?;
+        let mut file = File::new(kind, now);
+        file.permissions = clerk::root().permissions;
+        self.files.create(directory, path.name(), made, file)?;
+        if kind == FileType::Regular {
+            self.bytes.insert(made, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// A file holds something else now.
+    fn hold(&mut self, number: u64, bytes: Vec<u8>, now: Timestamp) -> Result<(), Refused> {
+        let file = self.files.files.get_mut(&number).ok_or(Refused::NotFound)?;
+        file.size = bytes.len() as u64;
+        file.times[1] = now;
+        file.times[2] = now;
+        self.bytes.insert(number, bytes);
+        Ok(())
+    }
+
+    fn held(&self, number: u64) -> &[u8] {
+        self.bytes.get(&number).map_or(&[], |bytes| &bytes[..])
+    }
+
+    /// Does it; a file that is made gets the number `made`. What is refused changes nothing.
+    pub fn apply(&mut self, deed: Deed, step: u64, made: u64) -> Result<(), Refused> {
+        let now = at(step);
+        match deed {
+            Deed::Create(path) => self.make(path, FileType::Regular, now, made)?,
+            Deed::Mkdir(path) => self.make(path, FileType::Directory, now, made)?,
+            Deed::Write(path, range, _) => {
+                let number = self.regular(path)?;
+                let new = Estate::written(self.held(number), &RANGES[range], step);
+                self.hold(number, new, now)?;
+            }
+            Deed::Truncate(path, size) => {
+                let number = self.regular(path)?;
+                let mut new = self.held(number).to_vec();
+                new.resize(SIZES[size] as usize, 0);
+                self.hold(number, new, now)?;
+            }
+            Deed::Punch(path, range) => {
+                let number = self.regular(path)?;
+                let mut new = self.held(number).to_vec();
+                let inside = |byte: u64| new.len().min(byte as usize);
+                let range = inside(RANGES[range].start)..inside(RANGES[range].end);
+                new[range].fill(0);
+                self.hold(number, new, now)?;
+            }
+            Deed::Collapse(path, range) => {
+                let number = self.regular(path)?;
+                let (from, to) = blocks(&RANGES[range]);
+                let mut new = self.held(number).to_vec();
+                let (from, to) = (from.start().0 as usize, to.start().0 as usize);
+                if to >= new.len() {
+                    return Err(Refused::Invalid);
+                }
+                new.drain(from..to);
+                self.hold(number, new, now)?;
+            }
+            Deed::Link(path, other) => {
+                let number = self.file(path)?;
+                let directory = self.directory(other)?;
+                self.files.link(number, directory, other.name(), now)?;
+            }
+            Deed::Unlink(path) | Deed::Rmdir(path) => {
+                let directory = self.directory(path)?;
+                let rmdir = matches!(deed, Deed::Rmdir(_));
+                self.files
+                    .remove(directory, path.name(), rmdir, false, now)?;
+            }
+            Deed::Rename(from, to) => {
+                let from = (self.directory(from)?, from.name());
+                let to = (self.directory(to)?, to.name());
+                self.files.rename(from, to, Flags::default(), false, now)?;
+            }
+            Deed::Fsync(path) => {
+                self.file(path)?;
+            }
+            Deed::Sync | Deed::Checkpoint => {}
+        }
+        let files = &self.files.files;
+        self.bytes.retain(|number, _| files.contains_key(number));
+        Ok(())
+    }
+
+    /// Whether it is done and not refused, if these are the files.
+    pub fn allows(&self, deed: Deed) -> bool {
+        let made = self.files.files.keys().max().map_or(0, |n| n + 1);
+        self.clone().apply(deed, 0, made).is_ok()
+    }
+
+    /// Has the engine do it, whose files these are.
+    pub fn perform(
+        &self,
+        files: Files<'_, Simulated>,
+        deed: Deed,
+        step: u64,
+    ) -> Result<Outcome, Error> {
+        let now = at(step);
+        let directory = |path: Path| {
+            let name = DIRECTORIES[path.directory].as_bytes();
+            files.lookup(InodeNo::ROOT, name).map(|target| target.inode)
+        };
+        let file = |path: Path| {
+            let target = files.lookup(directory(path)?, path.name())?;
+            Ok::<_, Error>(target.inode)
+        };
+        let changed = |group| Outcome {
+            made: None,
+            group: Some(group),
+        };
+        Ok(match deed {
+            Deed::Create(path) | Deed::Mkdir(path) => {
+                let what = match deed {
+                    Deed::Mkdir(_) => What::Directory,
+                    _ => What::Regular,
+                };
+                let root = clerk::root();
+                let new = New { what, now, ..root };
+                let done = files.create(directory(path)?, path.name(), &new)?;
+                Outcome {
+                    made: Some(done.what.number.0),
+                    group: Some(done.group),
+                }
+            }
+            Deed::Write(path, range, way) => {
+                let number = file(path)?;
+                changed(self.write(files, number, &RANGES[range], way, step)?)
+            }
+            Deed::Truncate(path, size) => {
+                changed(files.truncate(file(path)?, Bytes(SIZES[size]), now)?.group)
+            }
+            Deed::Punch(path, range) => {
+                let Range { start, end } = RANGES[range];
+                changed(files.punch(file(path)?, Bytes(start), Bytes(end), now)?.group)
+            }
+            Deed::Collapse(path, range) => {
+                let (from, to) = blocks(&RANGES[range]);
+                changed(files.collapse(file(path)?, from, to, now)?.group)
+            }
+            Deed::Link(path, other) => {
+                let done = files.link(file(path)?, directory(other)?, other.name(), now)?;
+                changed(done.group)
+            }
+            Deed::Unlink(path) => {
+                let done = files.unlink(directory(path)?, path.name(), Users::None, now)?;
+                changed(done.group)
+            }
+            Deed::Rmdir(path) => {
+                let done = files.rmdir(directory(path)?, path.name(), Users::None, now)?;
+                changed(done.group)
+            }
+            Deed::Rename(from, to) => {
+                let from = (directory(from)?, from.name());
+                let to = (directory(to)?, to.name());
+                let done = files.rename(from, to, Mode::Replace, Users::None, now)?;
+                changed(done.group)
+            }
+            Deed::Fsync(path) => {
+                file(path)?;
+                Outcome {
+                    made: None,
+                    group: None,
+                }
+            }
+            Deed::Sync | Deed::Checkpoint => Outcome {
+                made: None,
+                group: None,
+            },
+        })
+    }
+
+    /// Writes whole blocks, as a page cache does.
+    fn write(
+        &self,
+        files: Files<'_, Simulated>,
+        number: InodeNo,
+        range: &Range<u64>,
+        way: Way,
+        step: u64,
+    ) -> Result<Group, Error> {
+        let new = Estate::written(self.held(number.0), range, step);
+        let (from, to) = blocks(range);
+        let mut bytes = vec![0; to.start().0.saturating_sub(from.start().0) as usize];
+        let here = new.get(from.start().0 as usize..).unwrap_or_default();
+        for (to, from) in bytes.iter_mut().zip(here) {
+            *to = *from;
+        }
+        let dirty = [Dirty {
+            at: from,
+            bytes: &bytes,
+        }];
+        let written = Written {
+            size: Some(Bytes(range.end)),
+            modified: Some(at(step)),
+            changed: Some(at(step)),
+        };
+        Ok(files.write(number, &dirty, way, &written)?.group)
+    }
+
+    /// What a volume holds.
+    pub fn found(files: Files<'_, Simulated>) -> Result<Self, String> {
+        let model = clerk::walk(files, 10)?;
+        let mut bytes = BTreeMap::new();
+        for (number, file) in &model.files {
+            if file.kind != FileType::Regular {
+                continue;
+            }
+            let failed = |why: Error| format!("reading inode {number}: {why}");
+            let size = file.size as usize;
+            // And a block behind its end, where there is nothing.
+            let mut held = vec![0xee; size.next_multiple_of(BLOCK_SIZE) + BLOCK_SIZE];
+            files
+                .read(InodeNo(*number), FileBlock(0), &mut held)
+                .map_err(failed)?;
+            if held.drain(size..).any(|b| b != 0) {
+                return Err(format!("inode {number}: not zeros behind its end"));
+            }
+            bytes.insert(*number, held);
+        }
+        Ok(Estate {
+            files: model,
+            bytes,
+        })
+    }
+
+    /// In what these differ first, in words.
+    pub fn difference(&self, found: &Self) -> Option<String> {
+        let numbers = self.files.files.keys().chain(found.files.files.keys());
+        for number in numbers {
+            let (ours, theirs) = (
+                self.files.files.get(number),
+                found.files.files.get(number),
+            );
+            if ours != theirs {
+                return Some(format!("inode {number} is {theirs:?}, by the model {ours:?}"));
+            }
+            if self.bytes.get(number) != found.bytes.get(number) {
+                return Some(format!("inode {number} holds other bytes"));
+            }
+        }
+        None
+    }
+}

@@ -27,6 +27,7 @@ use embr_engine::check::Depth;
 use embr_engine::format::geometry::Geometry;
 use embr_engine::format::inode::FileType;
 use embr_engine::format::member::Slot;
+use embr_engine::names::Error;
 use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
@@ -37,6 +38,7 @@ use embr_engine::units::Bytes;
 use embr_engine::units::InodeNo;
 use embr_engine::units::Sequence as Group;
 use embr_engine::volume::recover::Options;
+use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
 use std::fmt;
 
@@ -71,9 +73,11 @@ pub const SCENES: [Scene; 4] = [
 
 /// What there is in the beginning, so that each operation finds something: a file of raw blocks; one of blocks in the tree, with a
 /// hole and with its end within a block; an empty directory.
-const FURNITURE: &str = "create A/x; write A/x 1; write A/x 0; create B/x; inline B/x 0; inline B/x 2; mkdir B/y";
+const FURNITURE: &str =
+    "create A/x; write A/x 1; write A/x 0; create B/x; inline B/x 0; inline B/x 2; mkdir B/y";
 
-const READ_ONLY: Options = Options {
+/// To look, and write nothing.
+pub(crate) const READ_ONLY: Options = Options {
     read_only: true,
     ..machine::READ_WRITE
 };
@@ -105,7 +109,38 @@ pub(crate) struct Actor<'m> {
     groups: Vec<Group>,
     /// The deed that changed each file last.
     changed: Vec<(u64, usize)>,
-    step: u64,
+    /// The newest step: what it writes and when.
+    pub step: u64,
+}
+
+/// Why a deed was not done.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The engine says why.
+    Engine(Error),
+    /// The engine and the model do not agree.
+    Wrong(String),
+}
+
+impl From<Error> for Failed {
+    fn from(why: Error) -> Self {
+        Failed::Engine(why)
+    }
+}
+
+impl From<Fault> for Failed {
+    fn from(why: Fault) -> Self {
+        Failed::Engine(why.into())
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failed::Engine(why) => why.fmt(f),
+            Failed::Wrong(why) => f.write_str(why),
+        }
+    }
 }
 
 impl<'m> Actor<'m> {
@@ -125,17 +160,20 @@ impl<'m> Actor<'m> {
         self.names.of(self.mounted, &self.view)
     }
 
-    /// Does one thing to both. Returns how many deeds are durable now, if this made any so.
+    /// Does one thing to both; the engine is not to fail. Returns how many deeds are durable now, if this made any so.
     pub fn act(&mut self, deed: Deed) -> Result<Option<usize>, String> {
+        self.try_to(deed).map_err(|why| format!("{deed}: {why}"))
+    }
+
+    /// Does one thing to both. Where the engine fails, the model is as it was.
+    pub fn try_to(&mut self, deed: Deed) -> Result<Option<usize>, Failed> {
         self.step += 1;
-        let failed = |why: String| format!("{deed}: {why}");
-        let outcome = (self.estate.perform(self.files(), deed, self.step))
-            .map_err(|why| failed(why.to_string()))?;
+        let outcome = self.estate.perform(self.files(), deed, self.step)?;
         let made = outcome.made.unwrap_or(0);
         let before = self.estate.clone();
         self.estate
             .apply(deed, self.step, made)
-            .map_err(|why| failed(format!("done, by the model {why:?}")))?;
+            .map_err(|why| Failed::Wrong(format!("done, by the model {why:?}")))?;
         let number = self.groups.len();
         for (file, now) in &self.estate.files.files {
             let same = before.files.files.get(file) == Some(now)
@@ -147,20 +185,32 @@ impl<'m> Actor<'m> {
         }
         let last = self.groups.last().copied().unwrap_or(Group(0));
         self.groups.push(outcome.group.unwrap_or(last));
-        let stopped = |why: embr_engine::volume::Fault| failed(why.to_string());
+        let durable = self.persist(deed);
+        if durable.is_err() {
+            self.groups.pop();
+        }
+        durable
+    }
+
+    /// Makes durable what the deed says. It changes nothing else.
+    fn persist(&self, deed: Deed) -> Result<Option<usize>, Failed> {
         match deed {
             Deed::Fsync(path) => {
-                let file = self.estate.file(path).map_err(|why| failed(format!("{why:?}")))?;
+                let file = (self.estate.file(path))
+                    .map_err(|why| Failed::Wrong(format!("by the model {why:?}")))?;
                 let Some((_, last)) = self.changed.iter().find(|(n, _)| *n == file) else {
                     return Ok(None);
                 };
                 let group = self.groups[*last];
-                self.mounted.sync_to(group).map_err(stopped)?;
+                self.mounted.sync_to(group)?;
                 Ok(Some(self.groups.iter().filter(|g| **g <= group).count()))
             }
-            Deed::Sync => self.sync().map(Some),
+            Deed::Sync => {
+                self.mounted.sync()?;
+                Ok(Some(self.groups.len()))
+            }
             Deed::Checkpoint => {
-                self.mounted.checkpoint().map_err(stopped)?;
+                self.mounted.checkpoint()?;
                 Ok(Some(self.groups.len()))
             }
             _ => Ok(None),
@@ -191,7 +241,8 @@ impl<'m> Actor<'m> {
                 other => return Err(format!("{deed}: {other:?}, by the model {expected:?}")),
             }
         }
-        self.compare().map_err(|why| format!("after refusals: {why}"))?;
+        self.compare()
+            .map_err(|why| format!("after refusals: {why}"))?;
         Ok(count)
     }
 }
@@ -223,7 +274,7 @@ impl Stage {
         machine::make(1, &fleet, geometry)?;
         let mounted = machine::mount(2, &fleet, machine::READ_WRITE)?;
         let mut actor = Actor::new(&mounted, Estate::new(), 0)?;
-        let failed = |why: embr_engine::names::Error| why.to_string();
+        let failed = |why: Error| why.to_string();
         actor.files().format(&clerk::root()).map_err(failed)?;
         for name in DIRECTORIES {
             let root = clerk::root();
@@ -283,12 +334,18 @@ impl Stage {
         all
     }
 
-    /// A sequence of so many deeds, of which nothing is refused. Kinds are drawn first: those with many arguments are not more frequent.
-    pub fn drawn(&self, chance: &Chance, length: usize) -> Sequence {
+    /// A sequence of so many deeds, of which nothing is refused, the last of this kind if that can be.
+    pub fn drawn(&self, chance: &Chance, length: usize, last: Kind) -> Sequence {
         let mut estate = self.estate.clone();
         let mut deeds = Vec::new();
         while deeds.len() < length {
-            let deed = draw(chance, &estate);
+            let mut deed = draw(chance, &estate);
+            for _ in 0..200 {
+                if deeds.len() + 1 < length || estate.kind(deed) == last {
+                    break;
+                }
+                deed = draw(chance, &estate);
+            }
             deeds.push(deed);
             // It is among those that are allowed.
             let _ = estate.apply(deed, 1, (1 << 40) + deeds.len() as u64);
@@ -390,31 +447,29 @@ impl Stage {
     }
 }
 
-/// A deed that these files allow.
+/// A deed that these files allow. Kinds are drawn first.
 pub(crate) fn draw(chance: &Chance, estate: &Estate) -> Deed {
-    let all: Vec<Deed> = (deed::all().into_iter())
-        .filter(|deed| estate.allows(*deed))
-        .collect();
-    let kinds: Vec<Kind> = all.iter().map(|deed| estate.kind(*deed)).collect();
-    let mut distinct = kinds.clone();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let kind = chance.one(&distinct);
-    let of_kind: Vec<Deed> = (all.into_iter().zip(kinds))
-        .filter(|(_, k)| *k == kind)
-        .map(|(deed, _)| deed)
-        .collect();
-    chance.one(&of_kind)
+    let by_kind = deed::by_kind();
+    loop {
+        let kind = &by_kind[chance.below(by_kind.len())];
+        // Some kinds are allowed in few places, or in none.
+        for _ in 0..8 {
+            let deed = chance.one(kind);
+            if estate.allows(deed) {
+                return deed;
+            }
+        }
+    }
 }
 
 /// After a crash, all goes on as if there had been none.
-fn go_on(
+pub(crate) fn go_on(
     fleet: &Fleet,
     mounted: &Mounted<Simulated>,
     left: &Estate,
     seed: u64,
 ) -> Result<(), String> {
-    let chance = Chance::new(seed ^ 0x676f_206f_6e);
+    let chance = Chance::new(seed ^ 0x0067_6f20_6f6e);
     let mut actor = Actor::new(mounted, left.clone(), 200)?;
     for _ in 0..3 {
         let deed = draw(&chance, &actor.estate);
@@ -435,9 +490,10 @@ impl Story {
         let mut seen = std::collections::HashSet::new();
         let new = move |state: &State| {
             state.cut >= self.from
-                && self.recording.at(state).is_some_and(|left| {
-                    seen.insert((left.fingerprint(), self.bounds(state.cut)))
-                })
+                && self
+                    .recording
+                    .at(state)
+                    .is_some_and(|left| seen.insert((left.fingerprint(), self.bounds(state.cut))))
         };
         self.recording.states(plan).filter(new)
     }

@@ -13,6 +13,9 @@ use crate::host::Chance;
 use crate::recording::State;
 use crate::states::Kind;
 use crate::states::Plan;
+use crate::storm::Storm;
+use crate::storm::Weathered;
+use crate::storm::Woe;
 use crate::tale::tell;
 use crate::tale::Look;
 use crate::tale::Shape;
@@ -63,12 +66,21 @@ pub struct Report {
     pub sequences: Tally<usize>,
     /// Parts of the sequences of one and two deeds that were gone through.
     pub parts: Vec<u64>,
+    /// What storms came to; their states are not among the others.
+    pub storms: Weathered,
     /// Mounts that crashed again while they recovered.
     pub again: u64,
     /// Crash states that were gone on from.
     pub gone_on: u64,
     /// What may not be.
     pub violations: Vec<Violation>,
+}
+
+impl Report {
+    /// All crash states that were looked at.
+    pub fn total(&self) -> u64 {
+        self.states.total() + self.storms.states.total()
+    }
 }
 
 /// Who runs it.
@@ -78,8 +90,8 @@ struct Runner<'r> {
     progress: &'r mut dyn FnMut(&Report),
 }
 
-/// Looks at about so many crash states, or until so many were violations: tales and drawn sequences from this seed on, and of the sequences
-/// of one and two deeds whole parts, from `part` on.
+/// Looks at about so many crash states, or until so many were violations: tales, storms and drawn sequences from this seed on, and of the
+/// sequences of one and two deeds whole parts, from `part` on.
 pub fn run(
     seed: u64,
     states: u64,
@@ -92,10 +104,20 @@ pub fn run(
         most,
         progress: &mut progress,
     };
-    // Tales go on first, as the sequences do not go round the journal and are never on a full volume.
-    runner.tales(seed, states / 2);
-    match ace::SCENES.map(Stage::new).into_iter().collect() {
-        Ok(stages) => runner.sequences(seed, states, part, stages),
+    runner.tales(seed, states * 2 / 5);
+    let stages = || -> Result<Vec<Stage>, String> {
+        let three = Scene {
+            drives: 3,
+            furnished: true,
+        };
+        let scenes = ace::SCENES.into_iter().chain([three]);
+        scenes.map(Stage::new).collect()
+    };
+    match guarded(stages) {
+        Ok(stages) => {
+            runner.storms(seed, states * 3 / 5, &stages);
+            runner.sequences(seed, states, part, &stages[..ace::SCENES.len()]);
+        }
         Err(why) => runner.report.violations.push(Violation {
             seed,
             what: "making a volume".into(),
@@ -113,7 +135,7 @@ impl Runner<'_> {
 
     fn tales(&mut self, seed: u64, until: u64) {
         for seed in (0..).map(|n| seed.wrapping_add(n)) {
-            if self.report.states.total() >= until || self.is_over() {
+            if self.report.total() >= until || self.is_over() {
                 break;
             }
             let shape = Shape::drawn(&Chance::new(seed));
@@ -125,14 +147,33 @@ impl Runner<'_> {
         }
     }
 
-    fn sequences(&mut self, seed: u64, states: u64, part: u64, stages: Vec<Stage>) {
+    fn storms(&mut self, seed: u64, until: u64, stages: &[Stage]) {
+        for seed in (0..).map(|n| seed.wrapping_add(n)) {
+            if self.report.total() >= until || self.is_over() {
+                break;
+            }
+            let stage = Chance::new(seed).one(&[0, 1, 1, 4]);
+            for woe in Woe::ALL {
+                match weathered(seed, &stages[stage], woe) {
+                    Ok(came) => self.report.storms.merge(&came),
+                    Err(found) => self.report.violations.push(found),
+                }
+                if self.is_over() {
+                    return;
+                }
+            }
+            (self.progress)(&self.report);
+        }
+    }
+
+    fn sequences(&mut self, seed: u64, states: u64, part: u64, stages: &[Stage]) {
         let all: Vec<(&Stage, Sequence)> = (stages.iter())
             .flat_map(|stage| stage.complete().into_iter().map(move |s| (stage, s)))
             .collect();
-        let begun = self.report.states.total();
+        let begun = self.report.total();
         let until = begun + states.saturating_sub(begun) / 2;
         for part in (0..PARTS).map(|n| (part + n) % PARTS) {
-            if !self.report.parts.is_empty() && self.report.states.total() >= until {
+            if !self.report.parts.is_empty() && self.report.total() >= until {
                 break;
             }
             let of_part = (part as usize..all.len()).step_by(PARTS as usize);
@@ -145,13 +186,16 @@ impl Runner<'_> {
             self.report.parts.push(part);
             (self.progress)(&self.report);
         }
-        for seed in (0..).map(|n| seed.wrapping_add(n)) {
-            if self.report.states.total() >= states || self.is_over() {
+        // Every kind is the last of some, on every stage.
+        let kinds = deed::Kind::ALL.len() as u64;
+        for n in 0.. {
+            if self.report.total() >= states || self.is_over() {
                 break;
             }
-            let chance = Chance::new(seed);
-            let stage = &stages[chance.below(stages.len())];
-            let sequence = stage.drawn(&chance, 3);
+            let seed = seed.wrapping_add(n);
+            let stage = &stages[(n / kinds) as usize % stages.len()];
+            let kind = deed::Kind::ALL[(n % kinds) as usize];
+            let sequence = stage.drawn(&Chance::new(seed), 3, kind);
             self.sequence(seed, stage, &sequence);
             (self.progress)(&self.report);
         }
@@ -169,6 +213,22 @@ impl Runner<'_> {
         };
         self.report.violations.push(fewest(found, stage, sequence));
     }
+}
+
+/// One storm, or the shortest of its seed in which anything is wrong.
+fn weathered(seed: u64, stage: &Stage, woe: Woe) -> Result<Weathered, Violation> {
+    let storm = |most| guarded(|| Storm::new(stage, woe, seed, most).weather());
+    storm(usize::MAX).map_err(|why| {
+        let (most, why) = (0..20)
+            .find_map(|most| Some((most, storm(most).err()?)))
+            .unwrap_or((usize::MAX, why));
+        Violation {
+            seed,
+            what: format!("{}: {woe:?}, {most} deeds", stage.scene),
+            state: None,
+            why,
+        }
+    })
 }
 
 /// Plays a sequence and looks at its crashes.
@@ -221,7 +281,14 @@ fn fewest(mut found: Violation, stage: &Stage, sequence: &Sequence) -> Violation
         less.0.remove(n);
         let look = |_: &Chance| THOROUGH;
         let tears = Plan::ALL_TEARS;
-        let again = cut_short(found.seed, stage, &less, tears, look, &mut Report::default());
+        let again = cut_short(
+            found.seed,
+            stage,
+            &less,
+            tears,
+            look,
+            &mut Report::default(),
+        );
         match again {
             // A sequence of which something is refused is another one.
             Err(still) if is_allowed(stage, &less) => (found, sequence) = (still, less),
@@ -267,7 +334,7 @@ fn tale(seed: u64, shape: Shape, report: &mut Report) -> Option<Violation> {
             why,
         })
     };
-    let tale = match tell(seed, shape) {
+    let tale = match guarded(|| tell(seed, shape)) {
         Ok(tale) => tale,
         Err(why) => return violation(None, why),
     };
@@ -303,8 +370,9 @@ fn looked_at(tale: &Tale, seed: u64, state: &State, look: Look) -> Result<(), St
     guarded(|| tale.check(seed, state, look))
 }
 
-/// The shortest tale of this seed and shape in which anything is wrong, looking everywhere.
+/// The shortest tale of this seed and shape in which anything is wrong, looking everywhere; none where that takes too long to find.
 fn minimised(seed: u64, shape: Shape) -> Option<Violation> {
+    let mut left = 20_000;
     for length in 1..=shape.length {
         let shape = Shape { length, ..shape };
         let violation = |state, why| {
@@ -315,7 +383,7 @@ fn minimised(seed: u64, shape: Shape) -> Option<Violation> {
                 why,
             })
         };
-        let tale = match tell(seed, shape) {
+        let tale = match guarded(|| tell(seed, shape)) {
             Ok(tale) => tale,
             Err(why) => return violation(None, why),
         };
@@ -325,7 +393,8 @@ fn minimised(seed: u64, shape: Shape) -> Option<Violation> {
             tears: 2,
             mixed: 20,
         };
-        for state in tale.recording.states(plan).take(3000) {
+        for state in tale.recording.states(plan).take(3000.min(left)) {
+            left -= 1;
             if let Err(why) = looked_at(&tale, seed, &state, THOROUGH) {
                 return violation(Some(format!("{state} {THOROUGH:?}")), why);
             }

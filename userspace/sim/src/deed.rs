@@ -7,8 +7,10 @@ use crate::sectors::BadText;
 use embr_engine::file::Way;
 use embr_engine::units::BLOCK_SIZE;
 use std::fmt;
+use std::mem::discriminant;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 /// The directories, which are always there.
 pub const DIRECTORIES: [&str; 2] = ["A", "B"];
@@ -137,6 +139,22 @@ pub fn all() -> Vec<Deed> {
     all
 }
 
+/// Every deed there is, by what it is called.
+pub fn by_kind() -> &'static [Vec<Deed>] {
+    static DEEDS: OnceLock<Vec<Vec<Deed>>> = OnceLock::new();
+    DEEDS.get_or_init(|| {
+        let mut kinds: Vec<Vec<Deed>> = Vec::new();
+        for deed in all() {
+            let alike = |kind: &&mut Vec<Deed>| discriminant(&kind[0]) == discriminant(&deed);
+            match kinds.iter_mut().find(alike) {
+                Some(kind) => kind.push(deed),
+                None => kinds.push(vec![deed]),
+            }
+        }
+        kinds
+    })
+}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", DIRECTORIES[self.directory], NAMES[self.name])
@@ -221,7 +239,9 @@ mod tests {
             assert!(!all[..n].contains(deed), "{deed} twice");
         }
         let sequence = Sequence(all);
-        assert_eq!(sequence.to_string().parse(), Ok(sequence));
+        assert_eq!(sequence.to_string().parse(), Ok(sequence.clone()));
+        let kinds: usize = by_kind().iter().map(Vec::len).sum();
+        assert_eq!(kinds, sequence.0.len());
         assert_eq!("creat A/x".parse::<Deed>(), Err(BadText));
     }
 }

@@ -134,14 +134,20 @@ impl Estate {
     fn written(old: &[u8], range: &Range<u64>, step: u64) -> Vec<u8> {
         let mut new = old.to_vec();
         new.resize(new.len().max(range.end as usize), 0);
-        let chance = Chance::new(step << 32 ^ range.start);
-        for byte in &mut new[range.start as usize..range.end as usize] {
-            *byte = chance.next() as u8;
+        let chance = Chance::new((step << 32) ^ range.start);
+        for word in new[range.start as usize..range.end as usize].chunks_mut(8) {
+            word.copy_from_slice(&chance.next().to_le_bytes()[..word.len()]);
         }
         new
     }
 
-    fn make(&mut self, path: Path, kind: FileType, now: Timestamp, made: u64) -> Result<(), Refused> {
+    fn make(
+        &mut self,
+        path: Path,
+        kind: FileType,
+        now: Timestamp,
+        made: u64,
+    ) -> Result<(), Refused> {
         let directory = self.directory(path)?;
         let mut file = File::new(kind, now);
         file.permissions = clerk::root().permissions;
@@ -277,7 +283,11 @@ impl Estate {
             }
             Deed::Punch(path, range) => {
                 let Range { start, end } = RANGES[range];
-                changed(files.punch(file(path)?, Bytes(start), Bytes(end), now)?.group)
+                changed(
+                    files
+                        .punch(file(path)?, Bytes(start), Bytes(end), now)?
+                        .group,
+                )
             }
             Deed::Collapse(path, range) => {
                 let (from, to) = blocks(&RANGES[range]);
@@ -373,12 +383,11 @@ impl Estate {
     pub fn difference(&self, found: &Self) -> Option<String> {
         let numbers = self.files.files.keys().chain(found.files.files.keys());
         for number in numbers {
-            let (ours, theirs) = (
-                self.files.files.get(number),
-                found.files.files.get(number),
-            );
+            let (ours, theirs) = (self.files.files.get(number), found.files.files.get(number));
             if ours != theirs {
-                return Some(format!("inode {number} is {theirs:?}, by the model {ours:?}"));
+                return Some(format!(
+                    "inode {number} is {theirs:?}, by the model {ours:?}"
+                ));
             }
             if self.bytes.get(number) != found.bytes.get(number) {
                 return Some(format!("inode {number} holds other bytes"));

@@ -8,7 +8,8 @@
 //! states that a crash may leave are derived, each with a name of one line ([`states`]).
 //!
 //! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]),
-//! again and again ([`campaign`]).
+//! again and again ([`campaign`]). Short sequences of operations ([`deed`]) have a model of all they leave ([`estate`]); those of one
+//! and two are gone through completely ([`ace`]), and others are done while drives fail ([`storm`]).
 //!
 //! Names have a model of their own ([`files`]), and somebody who does the same to both ([`clerk`]). What files hold has
 //! plain bytes beside it ([`scribe`]); whether it agrees with free space is looked up item by item ([`contents`]).
@@ -39,5 +40,6 @@ pub mod recording;
 pub mod scribe;
 pub mod sectors;
 pub mod states;
+pub mod storm;
 pub mod tale;
 pub mod tally;

@@ -114,11 +114,9 @@ pub struct Tale {
 fn contents(number: u64, block: u64) -> [u8; BLOCK_SIZE] {
     let chance = Chance::new((number << 20) | block);
     let mut bytes = [0; BLOCK_SIZE];
-    for (place, byte) in bytes
-        .iter_mut()
-        .zip(chance.next().to_le_bytes().into_iter().cycle())
-    {
-        *place = byte;
+    let word = chance.next().to_le_bytes();
+    for place in bytes.chunks_mut(word.len()) {
+        place.copy_from_slice(&word);
     }
     bytes
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tales of transactions, cut short by crashes of every kind: what was acknowledged is there, and nothing is there in part.
+//! Tales of transactions and short sequences of operations, cut short by crashes of every kind, and drives that fail: what was acknowledged is there, and nothing is there in part.
 
 use embr_engine::format::geometry::Geometry;
 use embr_engine::tree::Key;
@@ -9,9 +9,11 @@ use embr_engine::units::Bytes;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::Fault;
 use embrfs_sim::campaign;
+use embrfs_sim::deed;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::machine;
 use embrfs_sim::states::Kind;
+use embrfs_sim::storm::Woe;
 use std::time::SystemTime;
 
 /// As many as a test run has time for; `make sim` goes on for as long as one likes.
@@ -27,10 +29,11 @@ fn crashes_leave_a_prefix() {
         now.expect("a clock").as_nanos() as u64
     });
     let states = number("EMBRFS_STATES").unwrap_or(20_000);
-    let report = campaign::run(seed, states, 1, |_| ());
+    // Another slice of the short sequences in each run.
+    let report = campaign::run(seed, states, seed % campaign::PARTS, 1, |_| ());
     println!(
-        "EMBRFS_SEED={seed}: {} tales: {}",
-        report.tales, report.states
+        "EMBRFS_SEED={seed}: {} tales, part {:?}: {}; {}; {}",
+        report.tales, report.parts, report.states, report.deeds, report.storms.states
     );
     if let Some(violation) = report.violations.first() {
         panic!("EMBRFS_SEED={seed}: {violation}");
@@ -48,7 +51,13 @@ fn crashes_leave_a_prefix() {
     ] {
         assert!(report.states.of(kind) > 0, "{kind:?} was never reached");
     }
-    assert!(report.again > 0 && report.gone_on > 0);
+    for kind in deed::Kind::ALL {
+        assert!(report.deeds.of(kind) > 0, "{kind:?} was never reached");
+    }
+    for woe in Woe::ALL {
+        assert!(report.storms.states.of(woe) > 0, "{woe:?} never came");
+    }
+    assert!(report.again > 0 && report.gone_on > 0 && report.storms.unallocated > 0);
 }
 
 /// What a transaction had no room to take is free again, and so is all the rest once it is dropped.

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             said = Instant::now();
             eprintln!(
                 "  {} of {states} states, {} violations",
-                report.states.total(),
+                report.total(),
                 report.violations.len()
             );
         }
@@ -51,24 +51,46 @@ fn tell(report: &Report, begun: Instant) -> ExitCode {
         println!("VIOLATION {violation}");
     }
     let parts: Vec<String> = report.parts.iter().map(u64::to_string).collect();
-    println!("{} tales; sequences by length: {}", report.tales, report.sequences);
+    println!(
+        "{} tales; sequences by length: {}",
+        report.tales, report.sequences
+    );
     println!("parts of {}: {}", campaign::PARTS, parts.join(" "));
     println!("by fault: {}", report.states);
     println!("by operation: {}", report.deeds);
+    println!("by trouble with drives: {}", report.storms.states);
+    println!(
+        "trouble that came: {}, Unallocated {}",
+        report.storms.injected, report.storms.unallocated
+    );
+    println!(
+        "in it {} stopped taking changes, and {} mounts of all drives were refused",
+        report.storms.stopped, report.storms.refused
+    );
     println!(
         "{} crashed again while recovering, {} went on after the crash",
         report.again, report.gone_on
     );
+    let states = report.total() as f64;
+    let on_processor = processor_time().unwrap_or(begun.elapsed());
     println!(
-        "{:.0} states a second",
-        report.states.total() as f64 / begun.elapsed().as_secs_f64()
+        "{:.0} states a second of processor time, {:.0} by the clock",
+        states / on_processor.as_secs_f64(),
+        states / begun.elapsed().as_secs_f64()
     );
     println!(
         "{} crash states, {} violations",
-        report.states.total(),
+        report.total(),
         report.violations.len()
     );
     ExitCode::from(u8::from(!report.violations.is_empty()))
+}
+
+/// How long this process ran on a processor: on a busy machine the clock says nothing about the simulator.
+fn processor_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").ok()?;
+    let nanoseconds = stat.split(' ').next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds)).filter(|time| !time.is_zero())
 }
 
 /// None where the arguments make no sense.
@@ -96,6 +118,8 @@ fn replay(arguments: &[String]) -> Option<ExitCode> {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: embrfs-sim [SEED] [STATES] [PART] | replay SEED DRIVES bare|furnished SEQUENCE");
+    eprintln!(
+        "usage: embrfs-sim [SEED] [STATES] [PART] | replay SEED DRIVES bare|furnished SEQUENCE"
+    );
     ExitCode::from(2)
 }

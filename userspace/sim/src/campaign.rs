@@ -10,6 +10,8 @@ use crate::deed;
 use crate::deed::Deed;
 use crate::deed::Sequence;
 use crate::host::Chance;
+use crate::manuscript;
+use crate::manuscript::Manuscript;
 use crate::recording::State;
 use crate::states::Kind;
 use crate::states::Plan;
@@ -66,6 +68,10 @@ pub struct Report {
     pub sequences: Tally<usize>,
     /// Parts of the sequences of one and two deeds that were gone through.
     pub parts: Vec<u64>,
+    /// Manuscripts that were written.
+    pub manuscripts: u64,
+    /// Operations on files that a crash left half done, and a mount carried out.
+    pub intents: u64,
     /// What storms came to; their states are not among the others.
     pub storms: Weathered,
     /// Mounts that crashed again while they recovered.
@@ -104,7 +110,8 @@ pub fn run(
         most,
         progress: &mut progress,
     };
-    runner.tales(seed, states * 2 / 5);
+    runner.tales(seed, states * 7 / 20);
+    runner.manuscripts(seed, states * 2 / 5);
     let stages = || -> Result<Vec<Stage>, String> {
         let three = Scene {
             drives: 3,
@@ -147,6 +154,26 @@ impl Runner<'_> {
         }
     }
 
+    fn manuscripts(&mut self, seed: u64, until: u64) {
+        for n in 0.. {
+            if self.report.total() >= until || self.is_over() {
+                break;
+            }
+            // Large operations take long, and most of their states are alike.
+            let (long, most) = match n % 4 {
+                3 => (
+                    Some(manuscript::LONG[n as usize / 4 % manuscript::LONG.len()]),
+                    10,
+                ),
+                _ => (None, 60),
+            };
+            if let Err(found) = written(seed.wrapping_add(n), long, most, &mut self.report) {
+                self.report.violations.push(found);
+            }
+            (self.progress)(&self.report);
+        }
+    }
+
     fn storms(&mut self, seed: u64, until: u64, stages: &[Stage]) {
         for seed in (0..).map(|n| seed.wrapping_add(n)) {
             if self.report.total() >= until || self.is_over() {
@@ -167,6 +194,9 @@ impl Runner<'_> {
     }
 
     fn sequences(&mut self, seed: u64, states: u64, part: u64, stages: &[Stage]) {
+        if self.is_over() {
+            return;
+        }
         let all: Vec<(&Stage, Sequence)> = (stages.iter())
             .flat_map(|stage| stage.complete().into_iter().map(move |s| (stage, s)))
             .collect();
@@ -213,6 +243,40 @@ impl Runner<'_> {
         };
         self.report.violations.push(fewest(found, stage, sequence));
     }
+}
+
+/// Writes a manuscript and looks at about so many of its crashes.
+fn written(seed: u64, long: Option<&str>, most: u64, report: &mut Report) -> Result<(), Violation> {
+    report.manuscripts += 1;
+    let violation = |state, why| Violation {
+        seed,
+        what: format!("a file, {}", long.unwrap_or("many operations")),
+        state,
+        why,
+    };
+    let chance = Chance::new(seed);
+    let write = || match long {
+        Some(operation) => Manuscript::long(&chance, operation),
+        None => Manuscript::drawn(&chance),
+    };
+    let script = guarded(write).map_err(|why| violation(None, why))?;
+    let plan = Plan {
+        seed,
+        subsets: 3,
+        tears: 1,
+        mixed: 20,
+    };
+    let wanted = most as f64 / script.recording.states(plan).count() as f64;
+    for state in script.recording.states(plan) {
+        if chance.next() as f64 > wanted * u64::MAX as f64 {
+            continue;
+        }
+        report.states.add(state.kind());
+        report.gone_on += 1;
+        report.intents += guarded(|| script.check(seed, &state))
+            .map_err(|why| violation(Some(state.to_string()), why))?;
+    }
+    Ok(())
 }
 
 /// One storm, or the shortest of its seed in which anything is wrong.

@@ -12,7 +12,7 @@
 //! and two are gone through completely ([`ace`]), and others are done while drives fail ([`storm`]).
 //!
 //! Names have a model of their own ([`files`]), and somebody who does the same to both ([`clerk`]). What files hold has
-//! plain bytes beside it ([`scribe`]); whether it agrees with free space is looked up item by item ([`contents`]).
+//! plain bytes beside it ([`scribe`], [`manuscript`]); whether it agrees with free space is looked up item by item ([`contents`]).
 //!
 //! Everything here repeats from its seed.
 
@@ -34,6 +34,7 @@ pub mod host;
 pub mod image;
 pub mod inspector;
 pub mod machine;
+pub mod manuscript;
 pub mod mutant;
 pub mod nodes;
 pub mod recording;

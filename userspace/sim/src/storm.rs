@@ -446,7 +446,9 @@ impl<'s> Storm<'s> {
 
     /// What a crash left, as all drives have it, and as the sound ones do.
     fn look(&mut self, snapshot: &Snapshot, annals: &Annals) -> Result<(), String> {
-        let least = match self.safe || !self.woe.forgets() {
+        // What cannot be read while the journal is searched looks like its end.
+        let forgets = self.woe.forgets() || self.woe.of_reads();
+        let least = match self.safe || !forgets {
             true => annals.durable,
             false => 0,
         };

@@ -38,11 +38,9 @@ use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
-use embrfs_sim::recording;
-use embrfs_sim::recording::Recording;
-use embrfs_sim::recording::State;
+use embrfs_sim::manuscript;
+use embrfs_sim::manuscript::Manuscript;
 use embrfs_sim::scribe::Scribe;
-use embrfs_sim::scribe::Shape;
 use embrfs_sim::scribe::NOW;
 use embrfs_sim::states::Plan;
 use std::collections::BTreeMap;
@@ -207,108 +205,12 @@ fn snapshots_keep_what_files_hold() {
     }
 }
 
-/// Operations that were recorded, and what a crash within each, or right after it, may leave.
-struct Story {
-    recording: Recording,
-    left: Vec<Vec<Shape>>,
-    file: InodeNo,
-}
-
-fn story(chance: &Chance) -> Story {
-    let count = chance.one(&[1, 2, 3]);
-    let fleet = drives(chance, count, chance.below(count.min(2)) as u8);
-    let mounted = mount(chance, &fleet);
-    let (names, view) = (names(), View::first());
-    let file = one_file(&mounted, &names, &view);
-    mounted.sync().expect("durable");
-    fleet.record();
-    // Many blocks in the tree are more than a transaction, or a group, holds.
-    let large = chance.below(3) == 0;
-    let mut scribe = Scribe::new(chance, file, if large { 300 } else { 70 });
-    if large {
-        scribe.ways = &[Way::Inline];
-        scribe.lengths = &[BLOCK_SIZE];
-    }
-    let mut left = vec![vec![Shape::of(&[])]];
-    let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[4, 15, 40]));
-    for number in 1..=10 + chance.below(30) {
-        // Noted before: from here on it may be there.
-        fleet.note(recording::begun(number));
-        let (between, done) = scribe.step(names.of(&mounted, &view));
-        done.unwrap_or_else(|why| panic!("{why}"));
-        left.push(between);
-        if chance.below(sync_in) == 0 {
-            mounted.sync().expect("durable");
-            fleet.note(recording::durable(number));
-        }
-        if chance.below(checkpoint_in) == 0 {
-            mounted.checkpoint().expect("a checkpoint");
-            fleet.note(recording::durable(number));
-        }
-    }
-    Story {
-        recording: fleet.recorded(),
-        left,
-        file,
-    }
-}
-
-impl Story {
-    /// Whether what this crash left is allowed. Says how many intents there were.
-    fn check(&self, seed: u64, state: &State) -> Result<u64, String> {
-        let chance = Chance::new(seed);
-        let snapshot = self.recording.at(state).ok_or("no such state")?;
-        let fleet = Fleet::start(chance.next(), &snapshot);
-        let failed = |why: Error| why.to_string();
-        let (names, view) = (names(), View::first());
-        let mut scribe = Scribe::new(&chance, self.file, 70);
-        let seen_read_only = {
-            let options = Options {
-                read_only: true,
-                ..machine::READ_WRITE
-            };
-            let mounted = machine::mount(chance.next(), &fleet, options)?;
-            scribe.found(names.of(&mounted, &view)).map_err(failed)?
-        };
-        let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
-        let files = names.of(&mounted, &view);
-        let intents = files.resume().map_err(failed)?;
-        contents::audit(&mounted)?;
-        let found = scribe.found(files).map_err(failed)?;
-        if found != seen_read_only {
-            return Err("what was resumed is not what was to be seen before".into());
-        }
-        let (durable, committed) = self.recording.bounds(state.cut);
-        let last = self.left[durable].last();
-        let later = self.left[durable + 1..=committed].iter().flatten();
-        let shape = Shape::of(&found);
-        if !last
-            .into_iter()
-            .chain(later)
-            .any(|allowed| *allowed == shape)
-        {
-            return Err(format!(
-                "nothing from {durable} to {committed} left {} bytes like this",
-                found.len()
-            ));
-        }
-        scribe.model = found;
-        for _ in 0..5 {
-            let (_, done) = scribe.step(files);
-            done.map_err(|why| format!("going on: {why}"))?;
-        }
-        scribe.compare(files)?;
-        contents::audit(&mounted)?;
-        Ok(intents)
-    }
-}
-
 #[test]
 fn crashes_leave_completed_writes_and_sizes_that_agree() {
     let chance = Chance::new(seed());
     let (mut states, mut intents) = (0, 0);
     while states < 400 {
-        let story = story(&chance);
+        let story = Manuscript::drawn(&chance).unwrap_or_else(|why| panic!("{why}"));
         let plan = Plan {
             seed: chance.next(),
             subsets: 3,
@@ -330,99 +232,11 @@ fn crashes_leave_completed_writes_and_sizes_that_agree() {
     println!("{states} states, {intents} intents");
 }
 
-/// An operation that takes several transactions, each of which is durable before the next.
-fn long_story(chance: &Chance, operation: &str) -> Story {
-    // Room enough that going on is not refused for what it may need at worst.
-    let fleet = drives_of(chance, Bytes(64 << 20), 1, 0);
-    let mounted = mount(chance, &fleet);
-    let (names, view) = (names(), View::first());
-    let file = one_file(&mounted, &names, &view);
-    let files = names.of(&mounted, &view);
-    let data = pattern(600, chance.next());
-    let mut model = vec![0; 2 * data.len()];
-    for (n, block) in data.chunks(BLOCK_SIZE).enumerate() {
-        // Every second block, so that none belongs with its neighbour.
-        let at = 2 * n;
-        let way = if n % 3 == 0 { Way::Inline } else { Way::Sealed };
-        write(files, file, at as u64, block, way);
-        model[at * BLOCK_SIZE..][..BLOCK_SIZE].copy_from_slice(block);
-    }
-    model.truncate(1199 * BLOCK_SIZE);
-    mounted.close().expect("closed");
-    // With no memory for changes, there is a root after each transaction.
-    let hasty = Options {
-        dirty: Bytes(0),
-        ..machine::READ_WRITE
-    };
-    let mounted = machine::mount(chance.next(), &fleet, hasty).expect("mounted");
-    let files = names.of(&mounted, &view);
-    fleet.record();
-    let mut left = vec![vec![Shape::of(&model)]];
-    let mut between = Vec::new();
-    fleet.note(recording::begun(1));
-    let (from, to) = (3 + chance.below(40), 50 + chance.below(100));
-    let (at, end) = (FileBlock(from as u64), FileBlock(to as u64));
-    let (from, to) = (from * BLOCK_SIZE, to * BLOCK_SIZE);
-    let done = match operation {
-        "truncate" => {
-            model.truncate(from);
-            files.truncate(file, at.start(), NOW)
-        }
-        "punch" => {
-            let last = 1190 * BLOCK_SIZE;
-            model[from..last].fill(0);
-            files.punch(file, at.start(), Bytes(last as u64), NOW)
-        }
-        "collapse" => {
-            model.drain(from..to);
-            files.collapse(file, at, end, NOW)
-        }
-        "insert" => {
-            model.splice(from..from, std::iter::repeat_n(0, to - from));
-            files.insert(file, at, end.0 - at.0, NOW)
-        }
-        _ => {
-            let more = pattern(600, chance.next());
-            let way = match operation {
-                "inline" => Way::Inline,
-                _ => Way::Sealed,
-            };
-            let at = model.len() / BLOCK_SIZE;
-            for block in more.chunks(BLOCK_SIZE) {
-                model.extend_from_slice(block);
-                between.push(Shape {
-                    size: model.len() as u64,
-                    blocks: Vec::new(),
-                });
-            }
-            let all = Shape::of(&model);
-            for shape in &mut between {
-                let blocks = (shape.size / BLOCK_SIZE as u64) as usize;
-                shape.blocks.extend_from_slice(&all.blocks[..blocks]);
-            }
-            write(files, file, at as u64, &more, way);
-            files.truncate(file, Bytes(model.len() as u64), NOW)
-        }
-    };
-    done.unwrap_or_else(|why| panic!("{operation}: {why}"));
-    between.push(Shape::of(&model));
-    left.push(between);
-    mounted.sync().expect("durable");
-    fleet.note(recording::durable(1));
-    Story {
-        recording: fleet.recorded(),
-        left,
-        file,
-    }
-}
-
 #[test]
 fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
     let chance = Chance::new(seed());
-    for operation in [
-        "truncate", "punch", "collapse", "insert", "inline", "sealed",
-    ] {
-        let story = long_story(&chance, operation);
+    for operation in manuscript::LONG {
+        let story = Manuscript::long(&chance, operation).unwrap_or_else(|why| panic!("{why}"));
         let plan = Plan {
             seed: chance.next(),
             subsets: 1,

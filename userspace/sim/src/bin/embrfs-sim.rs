@@ -50,6 +50,10 @@ fn tell(report: &Report, begun: Instant) -> ExitCode {
     for violation in &report.violations {
         println!("VIOLATION {violation}");
     }
+    println!(
+        "{} files of many or large operations; {} were left half done and carried out",
+        report.manuscripts, report.intents
+    );
     let parts: Vec<String> = report.parts.iter().map(u64::to_string).collect();
     println!(
         "{} tales; sequences by length: {}",

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One file that a [scribe](crate::scribe) works on, recorded, and what each operation left of it: many operations after each other, or one
+//! that is too large for a transaction. A volume that a crash cut short holds what one of them left, or a stage of one.
+
+use crate::clerk;
+use crate::contents;
+use crate::fleet::Fleet;
+use crate::host::Chance;
+use crate::machine;
+use crate::machine::Simulated;
+use crate::recording::Recording;
+use crate::recording::State;
+use crate::scribe::Scribe;
+use crate::scribe::Shape;
+use crate::scribe::NOW;
+use embr_engine::file::Dirty;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
+use embr_engine::format::geometry::Geometry;
+use embr_engine::names::Error;
+use embr_engine::names::Files;
+use embr_engine::names::HashWidth;
+use embr_engine::names::Names;
+use embr_engine::names::New;
+use embr_engine::names::View;
+use embr_engine::names::What;
+use embr_engine::units::Bytes;
+use embr_engine::units::FileBlock;
+use embr_engine::units::InodeNo;
+use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::recover::Options;
+use embr_engine::volume::Mounted;
+
+/// Operations that take several transactions if they are large.
+pub const LONG: [&str; 6] = [
+    "truncate", "punch", "collapse", "insert", "inline", "sealed",
+];
+
+/// Operations that were recorded, and what a crash within each, or right after it, may leave.
+pub struct Manuscript {
+    /// What happened to the drives.
+    pub recording: Recording,
+    left: Vec<Vec<Shape>>,
+    file: InodeNo,
+}
+
+const COMMITTED: u64 = 0;
+const DURABLE: u64 = 1;
+
+fn failed(why: Error) -> String {
+    why.to_string()
+}
+
+fn names() -> Result<Names, String> {
+    Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))
+}
+
+/// A volume that bears the loss of so many drives.
+fn drives(chance: &Chance, size: Bytes, count: usize, parity: u8) -> Result<Fleet, String> {
+    let fleet = Fleet::new(chance.next(), &vec![size; count]);
+    let geometry = Geometry::new(1, parity).map_err(|why| why.to_string())?;
+    machine::make(chance.next(), &fleet, geometry)?;
+    Ok(fleet)
+}
+
+/// A volume with one empty file.
+fn one_file(files: Files<'_, Simulated>) -> Result<InodeNo, String> {
+    files.format(&clerk::root()).map_err(failed)?;
+    let new = New {
+        what: What::Regular,
+        ..clerk::root()
+    };
+    let made = files.create(InodeNo::ROOT, b"file", &new).map_err(failed)?;
+    Ok(made.what.number)
+}
+
+/// Writes whole blocks; the file does not end before them.
+fn write(
+    files: Files<'_, Simulated>,
+    file: InodeNo,
+    at: u64,
+    bytes: &[u8],
+    way: Way,
+) -> Result<(), String> {
+    let dirty = [Dirty {
+        at: FileBlock(at),
+        bytes,
+    }];
+    let end = at * BLOCK_SIZE as u64 + bytes.len() as u64;
+    let written = Written {
+        size: Some(Bytes(end)),
+        ..Written::default()
+    };
+    let done = files.write(file, &dirty, way, &written);
+    done.map(|_| ()).map_err(failed)
+}
+
+/// Bytes of which no block is like another.
+fn pattern(blocks: usize, seed: u64) -> Vec<u8> {
+    let chance = Chance::new(seed);
+    let words = blocks * BLOCK_SIZE / 8;
+    (0..words)
+        .flat_map(|_| chance.next().to_le_bytes())
+        .collect()
+}
+
+fn durable(mounted: &Mounted<Simulated>) -> Result<(), String> {
+    mounted.sync().map_err(|why| format!("sync: {why}"))
+}
+
+impl Manuscript {
+    /// Many operations, drawn.
+    pub fn drawn(chance: &Chance) -> Result<Self, String> {
+        let count = chance.one(&[1, 2, 3]);
+        let parity = chance.below(count.min(2)) as u8;
+        let fleet = drives(chance, Bytes(32 << 20), count, parity)?;
+        let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
+        let (names, view) = (names()?, View::first());
+        let files = names.of(&mounted, &view);
+        let file = one_file(files)?;
+        durable(&mounted)?;
+        fleet.record();
+        // Many blocks in the tree are more than a transaction, or a group, holds.
+        let large = chance.below(3) == 0;
+        let mut scribe = Scribe::new(chance, file, if large { 300 } else { 70 });
+        if large {
+            scribe.ways = &[Way::Inline];
+            scribe.lengths = &[BLOCK_SIZE];
+        }
+        let mut left = vec![vec![Shape::of(&[])]];
+        let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[4, 15, 40]));
+        for number in 1..=10 + chance.below(30) {
+            // Noted before: from here on it may be there.
+            fleet.note(number as u64 * 2 + COMMITTED);
+            let (between, done) = scribe.step(files);
+            done.map_err(|why| format!("step {number}: {why}"))?;
+            left.push(between);
+            if chance.below(sync_in) == 0 {
+                durable(&mounted)?;
+                fleet.note(number as u64 * 2 + DURABLE);
+            }
+            if chance.below(checkpoint_in) == 0 {
+                (mounted.checkpoint()).map_err(|why| format!("checkpoint: {why}"))?;
+                fleet.note(number as u64 * 2 + DURABLE);
+            }
+        }
+        Ok(Manuscript {
+            recording: fleet.recorded(),
+            left,
+            file,
+        })
+    }
+
+    /// One operation that takes several transactions, each of which is durable before the next: one of [`LONG`].
+    pub fn long(chance: &Chance, operation: &str) -> Result<Self, String> {
+        // Room enough that going on is not refused for what it may need at worst.
+        let fleet = drives(chance, Bytes(64 << 20), 1, 0)?;
+        let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
+        let (names, view) = (names()?, View::first());
+        let files = names.of(&mounted, &view);
+        let file = one_file(files)?;
+        let data = pattern(600, chance.next());
+        let mut model = vec![0; 2 * data.len()];
+        for (n, block) in data.chunks(BLOCK_SIZE).enumerate() {
+            // Every second block, so that none belongs with its neighbour.
+            let at = 2 * n;
+            let way = if n % 3 == 0 { Way::Inline } else { Way::Sealed };
+            write(files, file, at as u64, block, way)?;
+            model[at * BLOCK_SIZE..][..BLOCK_SIZE].copy_from_slice(block);
+        }
+        model.truncate(1199 * BLOCK_SIZE);
+        mounted.close().map_err(|why| why.to_string())?;
+        // With no memory for changes, there is a root after each transaction.
+        let hasty = Options {
+            dirty: Bytes(0),
+            ..machine::READ_WRITE
+        };
+        let mounted = machine::mount(chance.next(), &fleet, hasty)?;
+        let files = names.of(&mounted, &view);
+        fleet.record();
+        let mut left = vec![vec![Shape::of(&model)]];
+        fleet.note(2 + COMMITTED);
+        let mut between = perform(chance, files, file, operation, &mut model)?;
+        between.push(Shape::of(&model));
+        left.push(between);
+        durable(&mounted)?;
+        fleet.note(2 + DURABLE);
+        Ok(Manuscript {
+            recording: fleet.recorded(),
+            left,
+            file,
+        })
+    }
+
+    /// The last operation that was durable, and the last that was begun.
+    fn bounds(&self, cut: u64) -> (usize, usize) {
+        let (mut durable, mut committed) = (0, 0);
+        for note in self.recording.notes(cut) {
+            let number = (note / 2) as usize;
+            if note % 2 == DURABLE {
+                durable = durable.max(number);
+            }
+            committed = committed.max(number);
+        }
+        (durable, committed)
+    }
+
+    /// Whether what this crash left is allowed. Says how many intents there were.
+    pub fn check(&self, seed: u64, state: &State) -> Result<u64, String> {
+        let chance = Chance::new(seed);
+        let snapshot = self.recording.at(state).ok_or("no such state")?;
+        let fleet = Fleet::start(chance.next(), &snapshot);
+        let (names, view) = (names()?, View::first());
+        let mut scribe = Scribe::new(&chance, self.file, 70);
+        let seen_read_only = {
+            let options = Options {
+                read_only: true,
+                ..machine::READ_WRITE
+            };
+            let mounted = machine::mount(chance.next(), &fleet, options)?;
+            scribe.found(names.of(&mounted, &view)).map_err(failed)?
+        };
+        let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
+        let files = names.of(&mounted, &view);
+        let intents = files.resume().map_err(failed)?;
+        contents::audit(&mounted)?;
+        let found = scribe.found(files).map_err(failed)?;
+        if found != seen_read_only {
+            return Err("what was resumed is not what was to be seen before".into());
+        }
+        let (durable, committed) = self.bounds(state.cut);
+        let last = self.left[durable].last();
+        let later = self.left[durable + 1..=committed].iter().flatten();
+        let shape = Shape::of(&found);
+        if !last.into_iter().chain(later).any(|left| *left == shape) {
+            return Err(format!(
+                "nothing from {durable} to {committed} left {} bytes like this",
+                found.len()
+            ));
+        }
+        scribe.model = found;
+        for _ in 0..5 {
+            let (_, done) = scribe.step(files);
+            done.map_err(|why| format!("going on: {why}"))?;
+        }
+        scribe.compare(files)?;
+        contents::audit(&mounted)?;
+        Ok(intents)
+    }
+}
+
+/// Does it to the file and to the model; what it may leave on the way.
+fn perform(
+    chance: &Chance,
+    files: Files<'_, Simulated>,
+    file: InodeNo,
+    operation: &str,
+    model: &mut Vec<u8>,
+) -> Result<Vec<Shape>, String> {
+    let (from, to) = (3 + chance.below(40), 50 + chance.below(100));
+    let (at, end) = (FileBlock(from as u64), FileBlock(to as u64));
+    let (from, to) = (from * BLOCK_SIZE, to * BLOCK_SIZE);
+    let mut between = Vec::new();
+    let done = match operation {
+        "truncate" => {
+            model.truncate(from);
+            files.truncate(file, at.start(), NOW)
+        }
+        "punch" => {
+            let last = 1190 * BLOCK_SIZE;
+            model[from..last].fill(0);
+            files.punch(file, at.start(), Bytes(last as u64), NOW)
+        }
+        "collapse" => {
+            model.drain(from..to);
+            files.collapse(file, at, end, NOW)
+        }
+        "insert" => {
+            model.splice(from..from, std::iter::repeat_n(0, to - from));
+            files.insert(file, at, end.0 - at.0, NOW)
+        }
+        _ => {
+            let more = pattern(600, chance.next());
+            let way = match operation {
+                "inline" => Way::Inline,
+                _ => Way::Sealed,
+            };
+            let at = model.len() / BLOCK_SIZE;
+            for block in more.chunks(BLOCK_SIZE) {
+                model.extend_from_slice(block);
+                between.push(Shape {
+                    size: model.len() as u64,
+                    blocks: Vec::new(),
+                });
+            }
+            let all = Shape::of(model);
+            for shape in &mut between {
+                let blocks = (shape.size / BLOCK_SIZE as u64) as usize;
+                shape.blocks.extend_from_slice(&all.blocks[..blocks]);
+            }
+            write(files, file, at as u64, &more, way)?;
+            files.truncate(file, Bytes(model.len() as u64), NOW)
+        }
+    };
+    done.map_err(|why| format!("{operation}: {why}"))?;
+    Ok(between)
+}

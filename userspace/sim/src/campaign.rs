@@ -24,6 +24,8 @@ use crate::tale::Shape;
 use crate::tale::Tale;
 use crate::tally::Tally;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 /// Parts that the sequences of one and two deeds are gone through in.
 pub const PARTS: u64 = 256;
@@ -89,55 +91,124 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Adds what another one came to.
+    pub fn merge(&mut self, other: Report) {
+        self.states.merge(&other.states);
+        self.deeds.merge(&other.deeds);
+        self.tales += other.tales;
+        self.sequences.merge(&other.sequences);
+        self.parts.extend(other.parts);
+        self.parts.sort_unstable();
+        self.manuscripts += other.manuscripts;
+        self.intents += other.intents;
+        self.storms.merge(&other.storms);
+        self.again += other.again;
+        self.gone_on += other.gone_on;
+        self.violations.extend(other.violations);
+    }
+}
+
+/// What a campaign does.
+#[derive(Clone, Copy, Debug)]
+pub struct Orders {
+    /// All chance follows from it.
+    pub seed: u64,
+    /// About so many crash states are looked at.
+    pub states: u64,
+    /// From this part on the sequences of one and two deeds are gone through, in whole parts, at least one.
+    pub part: u64,
+    /// The next part is so many further on.
+    pub stride: u64,
+    /// It ends after so many violations.
+    pub most: usize,
+}
+
 /// Who runs it.
 struct Runner<'r> {
+    orders: Orders,
     report: Report,
-    most: usize,
     progress: &'r mut dyn FnMut(&Report),
 }
 
-/// Looks at about so many crash states, or until so many were violations: tales, storms and drawn sequences from this seed on, and of the
-/// sequences of one and two deeds whole parts, from `part` on.
-pub fn run(
-    seed: u64,
-    states: u64,
-    part: u64,
-    most: usize,
-    mut progress: impl FnMut(&Report),
-) -> Report {
+/// Looks at crash states, one after the other.
+pub fn run(orders: Orders, mut progress: impl FnMut(&Report)) -> Report {
     let mut runner = Runner {
+        orders,
         report: Report::default(),
-        most,
         progress: &mut progress,
     };
-    runner.tales(seed, states * 7 / 20);
-    runner.manuscripts(seed, states * 2 / 5);
-    let stages = || -> Result<Vec<Stage>, String> {
-        let three = Scene {
-            drives: 3,
-            furnished: true,
-        };
-        let scenes = ace::SCENES.into_iter().chain([three]);
-        scenes.map(Stage::new).collect()
-    };
-    match guarded(stages) {
-        Ok(stages) => {
-            runner.storms(seed, states * 3 / 5, &stages);
-            runner.sequences(seed, states, part, &stages[..ace::SCENES.len()]);
-        }
-        Err(why) => runner.report.violations.push(Violation {
-            seed,
-            what: "making a volume".into(),
-            state: None,
-            why,
-        }),
-    }
+    runner.all();
     runner.report
+}
+
+/// The same by several workers at once, each with seeds and parts of its own. `progress` hears how many states and violations there are.
+pub fn run_by(workers: u64, orders: Orders, progress: impl Fn(u64, u64) + Sync) -> Report {
+    let (states, violations) = (AtomicU64::new(0), AtomicU64::new(0));
+    let work = |worker: u64| {
+        let mut told = (0, 0);
+        let own = Orders {
+            seed: orders.seed.wrapping_add(worker << 32),
+            states: orders.states / workers,
+            part: orders.part + worker * orders.stride,
+            stride: orders.stride * workers,
+            most: orders.most,
+        };
+        run(own, |report| {
+            let now = (report.total(), report.violations.len() as u64);
+            let states = states.fetch_add(now.0 - told.0, Ordering::Relaxed) + now.0 - told.0;
+            let bad = violations.fetch_add(now.1 - told.1, Ordering::Relaxed) + now.1 - told.1;
+            told = now;
+            progress(states, bad);
+        })
+    };
+    std::thread::scope(|scope| {
+        let work = &work;
+        let spawned: Vec<_> = (0..workers).map(|n| scope.spawn(move || work(n))).collect();
+        let mut report = Report::default();
+        for worker in spawned {
+            match worker.join() {
+                Ok(own) => report.merge(own),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        report
+    })
 }
 
 impl Runner<'_> {
     fn is_over(&self) -> bool {
-        self.report.violations.len() >= self.most
+        self.report.violations.len() >= self.orders.most
+    }
+
+    fn all(&mut self) {
+        let Orders { seed, states, .. } = self.orders;
+        self.tales(seed, states / 4);
+        self.manuscripts(seed, self.report.total() + states / 20);
+        let stages = || -> Result<Vec<Stage>, String> {
+            let three = Scene {
+                drives: 3,
+                furnished: true,
+            };
+            let scenes = ace::SCENES.into_iter().chain([three]);
+            scenes.map(Stage::new).collect()
+        };
+        match guarded(stages) {
+            Ok(stages) => {
+                let short = &stages[..ace::SCENES.len()];
+                self.storms(seed, self.report.total() + states * 3 / 20, &stages);
+                // Of what is left, most goes to what can come to an end.
+                let left = states.saturating_sub(self.report.total());
+                self.parts(short, self.report.total() + left / 4 * 3);
+                self.longer(short);
+            }
+            Err(why) => self.report.violations.push(Violation {
+                seed,
+                what: "making a volume".into(),
+                state: None,
+                why,
+            }),
+        }
     }
 
     fn tales(&mut self, seed: u64, until: u64) {
@@ -193,21 +264,19 @@ impl Runner<'_> {
         }
     }
 
-    fn sequences(&mut self, seed: u64, states: u64, part: u64, stages: &[Stage]) {
-        if self.is_over() {
-            return;
-        }
+    /// All sequences of one and two deeds of some parts.
+    fn parts(&mut self, stages: &[Stage], until: u64) {
+        let Orders {
+            seed, part, stride, ..
+        } = self.orders;
         let all: Vec<(&Stage, Sequence)> = (stages.iter())
             .flat_map(|stage| stage.complete().into_iter().map(move |s| (stage, s)))
             .collect();
-        let begun = self.report.total();
-        let until = begun + states.saturating_sub(begun) / 2;
-        for part in (0..PARTS).map(|n| (part + n) % PARTS) {
-            if !self.report.parts.is_empty() && self.report.total() >= until {
-                break;
+        for part in (0..PARTS / stride.max(1)).map(|n| (part + n * stride) % PARTS) {
+            if self.is_over() || !self.report.parts.is_empty() && self.report.total() >= until {
+                return;
             }
-            let of_part = (part as usize..all.len()).step_by(PARTS as usize);
-            for (stage, sequence) in of_part.map(|n| &all[n]) {
+            for (stage, sequence) in all.iter().skip(part as usize).step_by(PARTS as usize) {
                 self.sequence(seed, stage, sequence);
                 if self.is_over() {
                     return;
@@ -216,6 +285,11 @@ impl Runner<'_> {
             self.report.parts.push(part);
             (self.progress)(&self.report);
         }
+    }
+
+    /// Sequences of three deeds, drawn.
+    fn longer(&mut self, stages: &[Stage]) {
+        let Orders { seed, states, .. } = self.orders;
         // Every kind is the last of some, on every stage.
         let kinds = deed::Kind::ALL.len() as u64;
         for n in 0.. {
@@ -370,6 +444,34 @@ fn is_allowed(stage: &Stage, sequence: &Sequence) -> bool {
         estate.apply(*deed, 1, number).is_ok()
     };
     sequence.0.iter().all(&mut allowed)
+}
+
+/// Only the sequences of one and two deeds, and of these only one part.
+pub fn part(seed: u64, part: u64) -> Report {
+    let mut runner = Runner {
+        orders: Orders {
+            seed,
+            states: 0,
+            part,
+            stride: 1,
+            most: 1,
+        },
+        report: Report::default(),
+        progress: &mut |_| (),
+    };
+    match guarded(|| ace::SCENES.map(Stage::new).into_iter().collect()) {
+        Ok(stages) => {
+            let stages: Vec<Stage> = stages;
+            runner.parts(&stages, 0);
+        }
+        Err(why) => runner.report.violations.push(Violation {
+            seed,
+            what: "making a volume".into(),
+            state: None,
+            why,
+        }),
+    }
+    runner.report
 }
 
 /// Plays one sequence and looks everywhere; what is wrong first.

@@ -9,6 +9,7 @@ use embr_engine::units::Bytes;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::Fault;
 use embrfs_sim::campaign;
+use embrfs_sim::campaign::Orders;
 use embrfs_sim::deed;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::machine;
@@ -30,7 +31,14 @@ fn crashes_leave_a_prefix() {
     });
     let states = number("EMBRFS_STATES").unwrap_or(20_000);
     // Another slice of the short sequences in each run.
-    let report = campaign::run(seed, states, seed % campaign::PARTS, 1, |_| ());
+    let orders = Orders {
+        seed,
+        states,
+        part: seed % campaign::PARTS,
+        stride: 1,
+        most: 1,
+    };
+    let report = campaign::run(orders, |_| ());
     println!(
         "EMBRFS_SEED={seed}: {} tales, part {:?}: {}; {}; {}",
         report.tales, report.parts, report.states, report.deeds, report.storms.states

@@ -41,6 +41,7 @@ use embrfs_sim::machine::Simulated;
 use embrfs_sim::manuscript;
 use embrfs_sim::manuscript::Manuscript;
 use embrfs_sim::scribe::Scribe;
+use embrfs_sim::scribe::Shape;
 use embrfs_sim::scribe::NOW;
 use embrfs_sim::states::Plan;
 use std::collections::BTreeMap;

@@ -3,12 +3,16 @@
 //! `embrfs-sim [SEED] [STATES] [PART]`: looks at crash states and says how many there were and how many may not be. The last line is the
 //! sum. Of the sequences of one and two operations it goes through whole parts, from this one on; their number is in the output.
 //!
+//! `embrfs-sim parts FROM TO`: only those sequences, from the first to before the last of these parts.
+//!
 //! `embrfs-sim replay SEED DRIVES bare|furnished 'OPERATION; OPERATION'`: plays one sequence, and looks at all of its crash states.
 
 use embrfs_sim::ace::Scene;
 use embrfs_sim::campaign;
+use embrfs_sim::campaign::Orders;
 use embrfs_sim::campaign::Report;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
@@ -17,6 +21,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|a| a == "replay") {
         return replay(&arguments[1..]).unwrap_or_else(usage);
+    }
+    if arguments.first().is_some_and(|a| a == "parts") {
+        return parts(&arguments[1..]).unwrap_or_else(usage);
     }
     let number = |n: usize, default: u64| match arguments.get(n).filter(|a| !a.is_empty()) {
         Some(text) => text.parse().ok(),
@@ -32,18 +39,44 @@ fn main() -> ExitCode {
     };
     println!("SEED={seed}");
     let begun = Instant::now();
-    let mut said = begun;
-    let report = campaign::run(seed, states, part % campaign::PARTS, 5, |report| {
+    let orders = Orders {
+        seed,
+        states,
+        part: part % campaign::PARTS,
+        stride: 1,
+        most: 5,
+    };
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(8) as u64);
+    let said = Mutex::new(begun);
+    let report = campaign::run_by(workers, orders, |done, violations| {
+        let Ok(mut said) = said.lock() else { return };
         if said.elapsed() > Duration::from_secs(20) {
-            said = Instant::now();
-            eprintln!(
-                "  {} of {states} states, {} violations",
-                report.total(),
-                report.violations.len()
-            );
+            *said = Instant::now();
+            eprintln!("  {done} of {states} states, {violations} violations");
         }
     });
     tell(&report, begun)
+}
+
+/// None where the arguments make no sense.
+fn parts(arguments: &[String]) -> Option<ExitCode> {
+    let [from, to] = arguments else {
+        return None;
+    };
+    let (from, to) = (
+        from.parse().ok()?,
+        to.parse::<u64>().ok()?.min(campaign::PARTS),
+    );
+    let begun = Instant::now();
+    println!("SEED=1");
+    let mut report = Report::default();
+    for part in from..to {
+        report.merge(campaign::part(1, part));
+        if !report.violations.is_empty() {
+            break;
+        }
+    }
+    Some(tell(&report, begun))
 }
 
 fn tell(report: &Report, begun: Instant) -> ExitCode {
@@ -90,11 +123,14 @@ fn tell(report: &Report, begun: Instant) -> ExitCode {
     ExitCode::from(u8::from(!report.violations.is_empty()))
 }
 
-/// How long this process ran on a processor: on a busy machine the clock says nothing about the simulator.
+/// How long this process ran on processors: on a busy machine the clock says nothing about the simulator.
 fn processor_time() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/schedstat").ok()?;
-    let nanoseconds = stat.split(' ').next()?.parse().ok()?;
-    Some(Duration::from_nanos(nanoseconds)).filter(|time| !time.is_zero())
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    // In hundredths of a second: in user space, and in the kernel.
+    let ticks = fields.split(' ').skip(11).take(2);
+    let ticks: u64 = ticks.map(|n| n.parse().unwrap_or(0)).sum();
+    Some(Duration::from_millis(ticks * 10)).filter(|time| !time.is_zero())
 }
 
 /// None where the arguments make no sense.
@@ -123,7 +159,7 @@ fn replay(arguments: &[String]) -> Option<ExitCode> {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: embrfs-sim [SEED] [STATES] [PART] | replay SEED DRIVES bare|furnished SEQUENCE"
+        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | replay SEED DRIVES bare|furnished SEQUENCE"
     );
     ExitCode::from(2)
 }

@@ -353,6 +353,28 @@ fn written(seed: u64, long: Option<&str>, most: u64, report: &mut Report) -> Res
     Ok(())
 }
 
+/// One storm again, on furnished drives.
+pub fn storm(seed: u64, drives: usize, woe: Woe) -> Report {
+    let mut report = Report::default();
+    let scene = Scene {
+        drives,
+        furnished: true,
+    };
+    match Stage::new(scene) {
+        Ok(stage) => match weathered(seed, &stage, woe) {
+            Ok(came) => report.storms.merge(&came),
+            Err(found) => report.violations.push(found),
+        },
+        Err(why) => report.violations.push(Violation {
+            seed,
+            what: scene.to_string(),
+            state: None,
+            why,
+        }),
+    }
+    report
+}
+
 /// One storm, or the shortest of its seed in which anything is wrong.
 fn weathered(seed: u64, stage: &Stage, woe: Woe) -> Result<Weathered, Violation> {
     let storm = |most| guarded(|| Storm::new(stage, woe, seed, most).weather());

@@ -458,6 +458,16 @@ impl<'s> Storm<'s> {
                 self.woe.begin(&fleet, *slot, &self.chance);
             }
         }
+        if self.woe == Woe::NoMemory {
+            // Wherever a mount ends for want of memory, the next one finds everything.
+            failpoint::fail_nth(1 + self.chance.below(300) as u64);
+            let done = machine::mount(self.seed, &fleet, self.options()).map(|_| ());
+            let failed = failpoint::off().failed;
+            self.weathered.unallocated += failed;
+            if failed == 0 {
+                done?;
+            }
+        }
         let mounted = machine::mount(self.seed, &fleet, self.options());
         if !self.safe {
             fleet.heal();

@@ -5,12 +5,15 @@
 //!
 //! `embrfs-sim parts FROM TO`: only those sequences, from the first to before the last of these parts.
 //!
+//! `embrfs-sim storm SEED DRIVES TROUBLE`: one run with trouble of a kind, as a violation names it.
+//!
 //! `embrfs-sim replay SEED DRIVES bare|furnished 'OPERATION; OPERATION'`: plays one sequence, and looks at all of its crash states.
 
 use embrfs_sim::ace::Scene;
 use embrfs_sim::campaign;
 use embrfs_sim::campaign::Orders;
 use embrfs_sim::campaign::Report;
+use embrfs_sim::storm::Woe;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -24,6 +27,9 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|a| a == "parts") {
         return parts(&arguments[1..]).unwrap_or_else(usage);
+    }
+    if arguments.first().is_some_and(|a| a == "storm") {
+        return storm(&arguments[1..]).unwrap_or_else(usage);
     }
     let number = |n: usize, default: u64| match arguments.get(n).filter(|a| !a.is_empty()) {
         Some(text) => text.parse().ok(),
@@ -77,6 +83,21 @@ fn parts(arguments: &[String]) -> Option<ExitCode> {
         }
     }
     Some(tell(&report, begun))
+}
+
+/// None where the arguments make no sense.
+fn storm(arguments: &[String]) -> Option<ExitCode> {
+    let [seed, drives, trouble] = arguments else {
+        return None;
+    };
+    let (seed, drives) = (seed.parse().ok()?, drives.parse().ok()?);
+    if !(1..=3).contains(&drives) {
+        return None;
+    }
+    let named = |woe: &Woe| format!("{woe:?}") == *trouble;
+    let woe = Woe::ALL.into_iter().find(named)?;
+    let begun = Instant::now();
+    Some(tell(&campaign::storm(seed, drives, woe), begun))
 }
 
 fn tell(report: &Report, begun: Instant) -> ExitCode {
@@ -159,7 +180,7 @@ fn replay(arguments: &[String]) -> Option<ExitCode> {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | replay SEED DRIVES bare|furnished SEQUENCE"
+        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED DRIVES TROUBLE | replay SEED DRIVES bare|furnished SEQUENCE"
     );
     ExitCode::from(2)
 }

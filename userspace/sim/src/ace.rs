@@ -19,6 +19,7 @@ use crate::host::Chance;
 use crate::inspector;
 use crate::machine;
 use crate::machine::Simulated;
+use crate::recording;
 use crate::recording::Recording;
 use crate::recording::Snapshot;
 use crate::recording::State;
@@ -258,13 +259,6 @@ pub struct Story {
     from: u64,
 }
 
-const COMMITTED: u64 = 0;
-const DURABLE: u64 = 1;
-
-fn note(what: u64, number: usize) -> u64 {
-    number as u64 * 2 + what
-}
-
 impl Stage {
     /// Makes the volume.
     pub fn new(scene: Scene) -> Result<Self, String> {
@@ -366,13 +360,13 @@ impl Stage {
             from = fleet.position();
             kind = actor.estate.kind(*deed);
             // Noted before: from here on it may be there.
-            fleet.note(note(COMMITTED, number));
+            fleet.note(recording::begun(number));
             if let Some(durable) = actor.act(*deed)? {
-                fleet.note(note(DURABLE, durable));
+                fleet.note(recording::durable(durable));
             }
             lefts.push(actor.estate.clone());
         }
-        fleet.note(note(DURABLE, actor.sync()?));
+        fleet.note(recording::durable(actor.sync()?));
         let recording = fleet.recorded();
         actor.compare()?;
         if sequence.0.len() == 1 {
@@ -390,7 +384,7 @@ impl Stage {
     /// Whether a volume that this crash left is one that may be left.
     pub fn check(&self, story: &Story, seed: u64, state: &State, look: Look) -> Result<(), String> {
         let snapshot = story.recording.at(state).ok_or("no such state")?;
-        let bounds = story.bounds(state.cut);
+        let bounds = story.recording.bounds(state.cut);
         let fleet = Fleet::start(seed, &snapshot);
         if look.read_only {
             let before = fleet.snapshot();
@@ -490,25 +484,11 @@ impl Story {
         let mut seen = std::collections::HashSet::new();
         let new = move |state: &State| {
             state.cut >= self.from
-                && self
-                    .recording
-                    .at(state)
-                    .is_some_and(|left| seen.insert((left.fingerprint(), self.bounds(state.cut))))
+                && self.recording.at(state).is_some_and(|left| {
+                    seen.insert((left.fingerprint(), self.recording.bounds(state.cut)))
+                })
         };
         self.recording.states(plan).filter(new)
-    }
-
-    /// The last deed that was durable, and the last that was begun.
-    fn bounds(&self, cut: u64) -> (usize, usize) {
-        let (mut durable, mut committed) = (0, 0);
-        for note in self.recording.notes(cut) {
-            let number = (note / 2) as usize;
-            if note % 2 == DURABLE {
-                durable = durable.max(number);
-            }
-            committed = committed.max(number);
-        }
-        (durable, committed)
     }
 
     /// Which deed's volume this is: one that may be.

@@ -184,7 +184,7 @@ impl Runner<'_> {
     fn all(&mut self) {
         let Orders { seed, states, .. } = self.orders;
         self.tales(seed, states / 4);
-        self.manuscripts(seed, self.report.total() + states / 20);
+        self.manuscripts(seed, self.report.total() + states / 10);
         let stages = || -> Result<Vec<Stage>, String> {
             let three = Scene {
                 drives: 3,
@@ -293,7 +293,8 @@ impl Runner<'_> {
         // Every kind is the last of some, on every stage.
         let kinds = deed::Kind::ALL.len() as u64;
         for n in 0.. {
-            if self.report.total() >= states || self.is_over() {
+            let enough = n >= 2 * kinds && self.report.total() >= states;
+            if enough || self.is_over() {
                 break;
             }
             let seed = seed.wrapping_add(n);

@@ -9,6 +9,7 @@ use crate::fleet::Fleet;
 use crate::host::Chance;
 use crate::machine;
 use crate::machine::Simulated;
+use crate::recording;
 use crate::recording::Recording;
 use crate::recording::State;
 use crate::scribe::Scribe;
@@ -44,9 +45,6 @@ pub struct Manuscript {
     left: Vec<Vec<Shape>>,
     file: InodeNo,
 }
-
-const COMMITTED: u64 = 0;
-const DURABLE: u64 = 1;
 
 fn failed(why: Error) -> String {
     why.to_string()
@@ -132,17 +130,17 @@ impl Manuscript {
         let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[4, 15, 40]));
         for number in 1..=10 + chance.below(30) {
             // Noted before: from here on it may be there.
-            fleet.note(number as u64 * 2 + COMMITTED);
+            fleet.note(recording::begun(number));
             let (between, done) = scribe.step(files);
             done.map_err(|why| format!("step {number}: {why}"))?;
             left.push(between);
             if chance.below(sync_in) == 0 {
                 durable(&mounted)?;
-                fleet.note(number as u64 * 2 + DURABLE);
+                fleet.note(recording::durable(number));
             }
             if chance.below(checkpoint_in) == 0 {
                 (mounted.checkpoint()).map_err(|why| format!("checkpoint: {why}"))?;
-                fleet.note(number as u64 * 2 + DURABLE);
+                fleet.note(recording::durable(number));
             }
         }
         Ok(Manuscript {
@@ -180,30 +178,17 @@ impl Manuscript {
         let files = names.of(&mounted, &view);
         fleet.record();
         let mut left = vec![vec![Shape::of(&model)]];
-        fleet.note(2 + COMMITTED);
+        fleet.note(recording::begun(1));
         let mut between = perform(chance, files, file, operation, &mut model)?;
         between.push(Shape::of(&model));
         left.push(between);
         durable(&mounted)?;
-        fleet.note(2 + DURABLE);
+        fleet.note(recording::durable(1));
         Ok(Manuscript {
             recording: fleet.recorded(),
             left,
             file,
         })
-    }
-
-    /// The last operation that was durable, and the last that was begun.
-    fn bounds(&self, cut: u64) -> (usize, usize) {
-        let (mut durable, mut committed) = (0, 0);
-        for note in self.recording.notes(cut) {
-            let number = (note / 2) as usize;
-            if note % 2 == DURABLE {
-                durable = durable.max(number);
-            }
-            committed = committed.max(number);
-        }
-        (durable, committed)
     }
 
     /// Whether what this crash left is allowed. Says how many intents there were.
@@ -229,7 +214,7 @@ impl Manuscript {
         if found != seen_read_only {
             return Err("what was resumed is not what was to be seen before".into());
         }
-        let (durable, committed) = self.bounds(state.cut);
+        let (durable, committed) = self.recording.bounds(state.cut);
         let last = self.left[durable].last();
         let later = self.left[durable + 1..=committed].iter().flatten();
         let shape = Shape::of(&found);

@@ -374,7 +374,7 @@ fn names(report: &mut Report, seed: u64) {
         report.0,
         "\n## {title}\n\n| | MiB |\n|---|---:|\n| nodes on disk, one copy | {} |\n\
          | nodes in the cache, all names read | {} |\n| nodes in the cache, all inodes looked up as well | {} |\n\nNothing \
-         else is kept for a file that is not in use.\n",
+         else of the engine's is kept for a file.\n",
         per(nodes), per(listed), per(all)
     );
 }
@@ -401,11 +401,14 @@ fn recovery(report: &mut Report, seed: u64) {
         }
         drop(mounted);
         let mut bytes = vec![0; ring];
-        let (by_plain, _) = timed(|| {
+        let mut read_all = || {
             let at = start.bytes().expect("a place");
             machine.read(at, &mut bytes).expect("read");
             black_box(Simd::new().hash(&[&bytes]))
-        });
+        };
+        // The first time the memory is not there yet.
+        read_all();
+        let (by_plain, _) = timed(read_all);
         let options = Options {
             read_only: true,
             cache: Bytes(GIB),

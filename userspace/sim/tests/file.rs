@@ -18,6 +18,7 @@ use embr_engine::names::New;
 use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::names::What;
+use embr_engine::tree::TreeError;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
@@ -400,6 +401,91 @@ fn data_goes_to_drives_that_take_it() {
         assert_eq!(known.map.places.count(), 2);
         assert!(known.map.places.iter().all(|p| p.device != bad));
     }
+}
+
+/// From here on a drive takes nothing but its journal.
+fn refuse_data(fleet: &Fleet, slot: Slot) {
+    let mib = |n: u64| Bytes(n << 20);
+    for place in [mib(1)..mib(8), mib(13)..mib(32)] {
+        fleet.expect(
+            slot,
+            DriveFault::Write(When::Within(place), WriteFault::Fail),
+        );
+    }
+}
+
+/// Fewer copies are better than none; and where there is none, nothing happened.
+#[test]
+fn data_that_no_other_drive_takes_has_fewer_copies_or_is_refused() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, 2, 1);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let files = names.of(&mounted, &view);
+    let slots = [mounted.parts()[0].slot, mounted.parts()[1].slot];
+    let data = pattern(100, chance.next());
+    let bad = chance.one(&slots);
+    refuse_data(&fleet, bad);
+    write(files, file, 0, &data, Way::Sealed);
+    for known in contents::engrams(&mounted).expect("engrams").values() {
+        assert_eq!(known.map.places.count(), 1);
+        assert!(known.map.places.iter().all(|p| p.device != bad));
+    }
+    slots.iter().for_each(|slot| refuse_data(&fleet, *slot));
+    let dirty = [Dirty {
+        at: FileBlock(50),
+        bytes: &pattern(100, chance.next()),
+    }];
+    let done = files.write(file, &dirty, Way::Sealed, &Written::default());
+    let why = done.expect_err("no drive takes it");
+    assert!(
+        matches!(why, Error::Fault(Fault::Tree(TreeError::Write(..)))),
+        "{why}"
+    );
+    fleet.heal();
+    let mut found = vec![0; data.len()];
+    files.read(file, FileBlock(0), &mut found).expect("read");
+    assert!(found == data);
+    contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
+    write(files, file, 50, dirty[0].bytes, Way::Sealed);
+    for known in contents::engrams(&mounted).expect("engrams").values() {
+        assert!(known.map.places.count() > 0);
+    }
+    contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// A copy that is bad and cannot be overwritten stays bad, and who reads does not notice.
+#[test]
+fn a_copy_that_cannot_be_repaired_does_no_harm() {
+    let chance = &Chance::new(seed());
+    let mut repaired = 0;
+    // Whichever copy is read first, in one of the two it is the bad one.
+    for bad in 0..2 {
+        let fleet = drives(chance, 2, 1);
+        let mounted = mount(chance, &fleet);
+        let (names, view) = (names(), View::first());
+        let file = one_file(&mounted, &names, &view);
+        let files = names.of(&mounted, &view);
+        let data = pattern(40, chance.next());
+        write(files, file, 0, &data, Way::Sealed);
+        fleet.flush(mounted.present());
+        let bad = mounted.parts()[bad].slot;
+        let places = places(&mounted, 40);
+        for (slot, at) in places.iter().flatten().filter(|(slot, _)| *slot == bad) {
+            fleet.rot(*slot, at.bytes().expect("a place"), 4);
+        }
+        refuse_data(&fleet, bad);
+        let mut found = vec![0; data.len()];
+        files.read(file, FileBlock(0), &mut found).expect("read");
+        assert!(found == data);
+        assert_eq!(mounted.machine().events().repaired(), 0);
+        fleet.heal();
+        files.read(file, FileBlock(0), &mut found).expect("read");
+        assert!(found == data);
+        repaired += mounted.machine().events().repaired();
+    }
+    assert!(repaired > 0, "no bad copy was read");
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn many_small_changes_need_what_a_large_one_needs() {
         let each: StdVec<Change> = (0..count).map(|n| Change::set(n % 300)).collect();
         let all = each.iter().fold(Change::default(), |sum, c| sum.and(*c));
         assert_eq!(granted(&each), granted(&[all]));
+        assert!(granted(&each) >= all.by_keys(there) + all.by_bytes());
     }
 }
 

@@ -29,11 +29,14 @@ use embr_engine::format::name::Name;
 use embr_engine::format::name::Target;
 use embr_engine::format::pointer::Place;
 use embr_engine::format::pointer::Places;
+use embr_engine::names::Attributes;
+use embr_engine::names::Extended;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
 use embr_engine::names::Names;
 use embr_engine::names::New;
+use embr_engine::names::Put;
 use embr_engine::names::View;
 use embr_engine::names::What;
 use embr_engine::tree::Base;
@@ -47,6 +50,7 @@ use embr_engine::units::Generation;
 use embr_engine::units::InodeNo;
 use embr_engine::units::SnapshotId;
 use embr_engine::units::Timestamp;
+use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
@@ -407,6 +411,75 @@ fn what_files_hold() {
         let other = Item::new(s.d, Kind::INLINE, 3);
         s.put(other, b"\x01x");
         vec![(bad, Trouble::Senseless), (other, Trouble::NotRegular)]
+    });
+}
+
+#[test]
+fn attributes_and_their_pieces() {
+    let set = |s: &Sample, name: &[u8], size: usize| {
+        let files = s.names.of(&s.mounted, &s.view);
+        let value = vec![7; size];
+        let new = Extended {
+            name,
+            value: &value,
+        };
+        (files.set_attribute(s.g, new, Put::Create, &Attributes::default(), NOW)).expect("set");
+        s.expect(&[]);
+        s.only(s.g, Kind::ATTRIBUTE, None)
+    };
+    let piece = |attribute: Item, number| {
+        Item::new(attribute.owner(), Kind::PIECE, attribute.sub() | number)
+    };
+    damaged(|s| {
+        let (item, _) = set(s, b"user.a", 3);
+        s.put(item, b"\x01\x09");
+        let inside = Item::new(s.g, Kind::ATTRIBUTE, item.sub() | 1);
+        s.put(inside, b"\x01\0\x01\0\0\0\0\0x");
+        vec![(item, Trouble::Senseless), (inside, Trouble::Unknown)]
+    });
+    damaged(|s| {
+        let (item, value) = set(s, b"user.a", 3);
+        s.remove(item, SnapshotId::FIRST);
+        let moved = Item::new(s.g, Kind::ATTRIBUTE, item.sub() ^ (1 << 40));
+        s.put(moved, &value);
+        vec![(moved, Trouble::Place)]
+    });
+    damaged(|s| {
+        let (item, value) = set(s, b"user.a", 3);
+        let again = Item::new(s.g, Kind::ATTRIBUTE, item.sub() ^ (3 << 4));
+        s.put(again, &value);
+        vec![(item.max(again), Trouble::Twice)]
+    });
+    damaged(|s| {
+        let (item, _) = set(s, b"user.a", 10000);
+        s.remove(piece(item, 1), SnapshotId::FIRST);
+        s.put(piece(item, 2), b"\x01short");
+        s.put(piece(item, 3), b"\x01more");
+        vec![
+            (item, Trouble::NoPiece(1)),
+            (piece(item, 2), Trouble::Piece(5, 10000 - 2 * BLOCK_SIZE)),
+            (piece(item, 3), Trouble::NoAttribute),
+        ]
+    });
+    damaged(|s| {
+        let (item, _) = set(s, b"user.a", 10000);
+        s.remove(item, SnapshotId::FIRST);
+        s.put(piece(item, 1), b"\x03?");
+        vec![
+            (piece(item, 0), Trouble::NoAttribute),
+            (piece(item, 1), Trouble::Senseless),
+            (piece(item, 2), Trouble::NoAttribute),
+        ]
+    });
+    damaged(|s| {
+        let (item, value) = set(s, b"user.a", 10);
+        let nobody = InodeNo(77);
+        let moved = Item::new(nobody, Kind::ATTRIBUTE, item.sub());
+        s.put(moved, &value);
+        vec![
+            (moved, Trouble::Place),
+            (Item::inode(nobody), Trouble::NoInode),
+        ]
     });
 }
 

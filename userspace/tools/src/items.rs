@@ -2,6 +2,7 @@
 
 //! What the items of trees mean, in words. Nothing here fails: what makes no sense is said to make none.
 
+use embr_engine::format::attribute;
 use embr_engine::format::engram;
 use embr_engine::format::engram::Live;
 use embr_engine::format::engram::Map;
@@ -161,6 +162,18 @@ fn entry(value: &[u8]) -> String {
     }
 }
 
+fn extended(value: &[u8]) -> String {
+    match attribute::parse(value) {
+        Some((name, held)) => format!(
+            "attribute \"{}\" of {} bytes, in {} pieces",
+            text(name.bytes()),
+            held.size(),
+            held.pieces()
+        ),
+        None => senseless("an attribute", value),
+    }
+}
+
 fn number(what: &str, value: &[u8]) -> String {
     match name::parse_number(value) {
         Some(number) => format!("{what} {number}"),
@@ -233,6 +246,11 @@ fn name_item(key: Key, value: &[u8]) -> String {
         Kind::INODE => inode(value),
         Kind::PARENT => parents(value),
         Kind::ENTRY => entry(value),
+        Kind::ATTRIBUTE => extended(value),
+        Kind::PIECE => match attribute::parse_piece(value) {
+            Some(piece) => format!("{} bytes of the value of an attribute", piece.len()),
+            None => senseless("a piece of an attribute", value),
+        },
         Kind::INLINE => match inline::parse(value) {
             Some(held) => format!("block {} of the file, {} bytes", item.sub(), held.len()),
             None => senseless("a block of the file", value),

@@ -123,6 +123,12 @@ pub enum Trouble {
     NoHash(EngramId),
     /// An extent with a block that another one has as well.
     NamedTwice(EngramId),
+    /// An attribute of whose value this piece is not there.
+    NoPiece(usize),
+    /// A piece of no attribute's value.
+    NoAttribute,
+    /// A piece that has so many bytes, but should have that many.
+    Piece(usize, usize),
     /// The link count is this, but should be that.
     Links(u32, u64),
     /// The number of entries, or of a file's blocks, is this, but that many are there.
@@ -358,6 +364,8 @@ impl fmt::Display for Finding {
                     Kind::INODE => f.write_str(": ")?,
                     Kind::PARENT => write!(f, ", parents at {:#x}: ", item.sub())?,
                     Kind::ENTRY => write!(f, ", entry at {:#x}: ", item.sub())?,
+                    Kind::ATTRIBUTE => write!(f, ", attribute at {:#x}: ", item.sub())?,
+                    Kind::PIECE => write!(f, ", piece of an attribute at {:#x}: ", item.sub())?,
                     kind => write!(f, ", item {:#x}:{:#x}: ", kind.0, item.sub())?,
                 }
                 trouble.fmt(f)
@@ -432,6 +440,11 @@ impl fmt::Display for Trouble {
                     f,
                     "it names blocks of engram {engram} that something else has as well"
                 )
+            }
+            Trouble::NoPiece(number) => write!(f, "piece {number} of its value is not there"),
+            Trouble::NoAttribute => f.write_str("no attribute has this piece of a value"),
+            Trouble::Piece(has, wanted) => {
+                write!(f, "it has {has} bytes of a value, but should have {wanted}")
             }
             Trouble::Links(has, counted) => {
                 write!(f, "its link count is {has}, but should be {counted}")

@@ -8,6 +8,7 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod attributes;
 pub mod block;
 mod claims;
 mod data;

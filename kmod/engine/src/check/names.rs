@@ -18,6 +18,7 @@ use crate::format::name;
 use crate::format::name::Name;
 use crate::format::name::Parents;
 use crate::format::name::Target;
+use crate::names::hash::PIECE_BITS;
 use crate::names::hash::PROBE_BITS;
 use crate::names::Error;
 use crate::names::Files;
@@ -59,14 +60,14 @@ struct At {
     /// Blocks that its items say something of.
     blocks: u64,
     directories: u64,
-    /// Names of the entries with one hash, each behind its length.
+    /// Names of the entries or attributes with one hash, each behind its length; and where they begin.
     same_hash: Vec<u8>,
-    hash: u64,
+    hash: Option<Item>,
 }
 
-struct Walk<'w, 'c, 'n, M, O> {
-    check: &'w mut Check<'c, M, O>,
-    files: Files<'n, M>,
+pub(super) struct Walk<'w, 'c, 'n, M, O> {
+    pub(super) check: &'w mut Check<'c, M, O>,
+    pub(super) files: Files<'n, M>,
     reach: Reach,
     at: At,
     /// The lowest number that was never set aside.
@@ -105,7 +106,7 @@ impl At {
             blocks: 0,
             directories: 0,
             same_hash: Vec::new(),
-            hash: u64::MAX,
+            hash: None,
         }
     }
 
@@ -131,7 +132,7 @@ pub(super) fn check<M: Machine, O: Observer>(
 }
 
 impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
-    fn found(&mut self, item: Item, what: Trouble) {
+    pub(super) fn found(&mut self, item: Item, what: Trouble) {
         self.check.found(Finding::Names(item, what));
     }
 
@@ -233,6 +234,8 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             (_, Kind::INODE) => self.inode(item, value),
             (_, Kind::PARENT) => self.parents(item, value),
             (_, Kind::ENTRY) => self.entry(item, value),
+            (_, Kind::ATTRIBUTE) => self.attribute(item, value),
+            (_, Kind::PIECE) => self.piece(item, value),
             _ => {
                 let kind = self.at.head.as_ref().map(|h| h.kind);
                 let blocks = self.check.contents(self.files, item, value, kind)?;
@@ -359,18 +362,19 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
         let is_directory = target.kind == FileType::Directory;
         self.at.directories = self.at.directories.saturating_add(u64::from(is_directory));
         let hash = self.files.hash(item.owner(), name).first_probe();
-        if hash != first_of(item) {
+        let first = Item::new(item.owner(), Kind::ENTRY, hash);
+        if first != first_of(item) {
             self.found(item, Trouble::Place);
         }
-        self.once(item, name)?;
+        self.once(item, name.bytes())?;
         self.target(item, target, name)
     }
 
-    /// Whether no entry before has the same name.
-    fn once(&mut self, item: Item, name: Name<'_>) -> Result<(), Ended> {
-        let hash = first_of(item);
-        if self.at.hash != hash {
-            self.at.hash = hash;
+    /// Whether no entry or attribute before has the same name.
+    pub(super) fn once(&mut self, item: Item, name: &[u8]) -> Result<(), Ended> {
+        let first = Some(first_of(item));
+        if self.at.hash != first {
+            self.at.hash = first;
             self.at.same_hash.clear();
         }
         let mut rest = self.at.same_hash.as_slice();
@@ -379,15 +383,15 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             let Some((other, after)) = names.split_at_checked(usize::from(*length)) else {
                 break;
             };
-            is_twice |= other == name.bytes();
+            is_twice |= other == name;
             rest = after;
         }
         if is_twice {
             self.found(item, Trouble::Twice);
         }
-        let length = u8::try_from(name.bytes().len()).unwrap_or(u8::MAX);
+        let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
         self.at.same_hash.push(length)?;
-        Ok(self.at.same_hash.try_extend_from_slice(name.bytes())?)
+        Ok(self.at.same_hash.try_extend_from_slice(name)?)
     }
 
     /// Whether the entry leads to what it says, and that knows of it.
@@ -484,12 +488,14 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
     }
 }
 
-/// Where names with this entry's hash begin.
-fn first_of(entry: Item) -> u64 {
-    entry
-        .sub()
-        .wrapping_shr(PROBE_BITS)
-        .wrapping_shl(PROBE_BITS)
+/// Where names with this entry's or attribute's hash begin.
+pub(super) fn first_of(item: Item) -> Item {
+    let bits = match item.kind() {
+        Kind::ENTRY => PROBE_BITS,
+        _ => PROBE_BITS.wrapping_add(PIECE_BITS),
+    };
+    let sub = item.sub().wrapping_shr(bits).wrapping_shl(bits);
+    Item::new(item.owner(), item.kind(), sub)
 }
 
 fn orphan_of(number: InodeNo) -> Item {

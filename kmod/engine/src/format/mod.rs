@@ -7,6 +7,7 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod attribute;
 pub mod engram;
 pub mod epoch;
 pub mod extent;

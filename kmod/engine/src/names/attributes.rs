@@ -31,6 +31,28 @@ pub struct Attributes {
     pub modified: Option<Timestamp>,
 }
 
+impl Attributes {
+    /// Changes an inode so.
+    pub(super) fn apply(&self, inode: &mut Inode, now: Timestamp) -> Result<(), Error> {
+        let times = [self.accessed, self.modified, Some(now)];
+        if times.iter().flatten().any(|t| t.nanos >= 1_000_000_000) {
+            return Err(Error::Invalid);
+        }
+        put(
+            &mut inode.permissions,
+            self.permissions.map(|p| p & PERMISSIONS),
+        );
+        put(&mut inode.uid, self.uid);
+        put(&mut inode.gid, self.gid);
+        put(&mut inode.flags, self.flags);
+        put(&mut inode.project, self.project);
+        put(&mut inode.accessed, self.accessed);
+        put(&mut inode.modified, self.modified);
+        inode.changed = now;
+        Ok(())
+    }
+}
+
 fn put<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
@@ -49,21 +71,7 @@ impl<M: Machine> Files<'_, M> {
         // An inode keeps its size: it finds room on a full volume, as what frees space may need it.
         let mut change = Change::begin_freeing(*self, now)?;
         let inode = change.inode_mut(number)?;
-        let times = [to.accessed, to.modified, Some(now)];
-        if times.iter().flatten().any(|t| t.nanos >= 1_000_000_000) {
-            return Err(Error::Invalid);
-        }
-        put(
-            &mut inode.permissions,
-            to.permissions.map(|p| p & PERMISSIONS),
-        );
-        put(&mut inode.uid, to.uid);
-        put(&mut inode.gid, to.gid);
-        put(&mut inode.flags, to.flags);
-        put(&mut inode.project, to.project);
-        put(&mut inode.accessed, to.accessed);
-        put(&mut inode.modified, to.modified);
-        inode.changed = now;
+        to.apply(inode, now)?;
         let inode = inode.try_clone()?;
         change.commit_alone(inode)
     }

@@ -198,7 +198,7 @@ impl<'n, M: Machine> Change<'n, M> {
     /// An inode is not there any more, nor any item of it. If it holds too much, only part of that is gone, and this says no.
     #[inline(never)]
     pub(crate) fn erase(&mut self, number: InodeNo, batch: Batch) -> Result<bool, Error> {
-        if !self.give_up(number, batch)? {
+        if !self.give_up(number, batch)? || !self.give_up_attributes(number, batch)? {
             return Ok(false);
         }
         self.inodes.retain(|l| l.number != number);

@@ -15,6 +15,7 @@ use crate::names::error::Error;
 use crate::names::item::Item;
 use crate::names::number;
 use crate::names::Done;
+use crate::names::Extended;
 use crate::names::Files;
 use crate::units::Bytes;
 use crate::units::InodeNo;
@@ -148,18 +149,30 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Makes a file with this name.
-    #[inline(never)]
     pub fn create(
         &self,
         directory: InodeNo,
         name: &[u8],
         new: &New<'_>,
     ) -> Result<Done<Created>, Error> {
+        self.create_with(directory, name, new, &[])
+    }
+
+    /// As [`Self::create`], with these extended attributes.
+    #[inline(never)]
+    pub fn create_with(
+        &self,
+        directory: InodeNo,
+        name: &[u8],
+        new: &New<'_>,
+        attributes: &[Extended<'_>],
+    ) -> Result<Done<Created>, Error> {
         let name = checked(name)?;
         let is_directory = matches!(new.what, What::Directory);
         let inode = new.inode(if is_directory { 2 } else { 1 }, self.generation())?;
         let mut change = Change::begin(*self, new.now)?;
         let number = self.enter(&mut change, directory, name, &inode)?;
+        change.add_attributes(number, attributes)?;
         change.commit_alone(Created { number, inode })
     }
 
@@ -193,14 +206,24 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Makes a file without a name, which is gone when its last user is unless it is [linked](Files::link).
-    #[inline(never)]
     pub fn create_orphan(&self, new: &New<'_>) -> Result<Done<Created>, Error> {
+        self.create_orphan_with(new, &[])
+    }
+
+    /// As [`Self::create_orphan`], with these extended attributes.
+    #[inline(never)]
+    pub fn create_orphan_with(
+        &self,
+        new: &New<'_>,
+        attributes: &[Extended<'_>],
+    ) -> Result<Done<Created>, Error> {
         if !matches!(new.what, What::Regular) {
             return Err(Error::Invalid);
         }
         let inode = new.inode(0, self.generation())?;
         let mut change = Change::begin(*self, new.now)?;
         let number = self.enter_orphan(&mut change, &inode)?;
+        change.add_attributes(number, attributes)?;
         change.commit_alone(Created { number, inode })
     }
 

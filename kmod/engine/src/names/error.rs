@@ -36,6 +36,10 @@ pub enum Error {
     NoSpace,
     /// Beyond the largest size that a file can have (EFBIG).
     TooBig,
+    /// The file has no such extended attribute (ENODATA).
+    NoAttribute,
+    /// Longer than an extended attribute can be (E2BIG).
+    TooLong,
     /// No copy of this block of the file is sound (EIO).
     Lost(InodeNo, FileBlock),
     /// An engram's items are damaged (EFSCORRUPTED).
@@ -130,6 +134,8 @@ impl fmt::Display for Error {
             Error::TooManyLinks => f.write_str("too many names for one file"),
             Error::NoSpace => f.write_str("no space left"),
             Error::TooBig => f.write_str("larger than a file can be"),
+            Error::NoAttribute => f.write_str("no such extended attribute"),
+            Error::TooLong => f.write_str("longer than an extended attribute can be"),
             Error::Lost(inode, block) => write!(
                 f,
                 "inode {inode}: no copy of block {block} is sound: what it held is lost"

@@ -25,6 +25,8 @@ impl Kind {
     pub const ENTRY: Kind = Kind(0x10);
     /// An extended attribute.
     pub const ATTRIBUTE: Kind = Kind(0x20);
+    /// A piece of the value of an extended attribute that is too long for its item.
+    pub const PIECE: Kind = Kind(0x21);
     /// Blocks that lie in the tree.
     pub const INLINE: Kind = Kind(0x30);
     /// The extents of a window of the file.

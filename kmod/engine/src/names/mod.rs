@@ -7,12 +7,15 @@
 //! for a rename first the volume's rename lock, where directories differ; then directories, an ancestor before what is below it;
 //! then files by their numbers. `readdir` and `lookup` are content with a shared lock of the directory. What hosts do without such
 //! locks (writing back times and sizes) is kept apart here: a change holds the lock on changes from its first look at an inode
-//! until it has committed. That lock, then the one on the numbers for new inodes, come before any of [`Mounted`]'s.
+//! until it has committed. That lock, then the one on pieces of attributes' values or the one on the numbers for new inodes, come
+//! before any of [`Mounted`]'s. Attributes are read without any lock of the caller's.
 //!
 //! Nothing here reads or writes what files hold: that is [`crate::file`]'s.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub(crate) mod attribute;
+mod attribute_change;
 mod attributes;
 pub(crate) mod change;
 mod create;
@@ -27,6 +30,10 @@ mod parent;
 mod rename;
 pub(crate) mod view;
 
+pub use attribute::Listed;
+pub use attribute::Mark;
+pub use attribute_change::Extended;
+pub use attribute_change::Put;
 pub use attributes::Attributes;
 pub use create::Created;
 pub use create::New;
@@ -54,6 +61,7 @@ use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use embr_rt::lock_class;
 use embr_rt::Mutex;
+use embr_rt::RwLock;
 use number::Numbers;
 
 /// What the names of a mounted volume share, whichever snapshot they are of.
@@ -61,6 +69,8 @@ pub struct Names {
     width: HashWidth,
     /// Whoever changes items from what they were holds it: an inode's is changed by those who lock the inode and by those who do not.
     changing: Mutex<()>,
+    /// Whoever changes pieces of attributes' values holds it while that happens, and whoever reads several, shared.
+    pieces: RwLock<()>,
     numbers: Mutex<Numbers>,
     pub(crate) engrams: Mutex<crate::engram::Numbers>,
 }
@@ -71,6 +81,7 @@ impl Names {
         Ok(Names {
             width,
             changing: Mutex::try_new((), lock_class!("changes of names"))?,
+            pieces: RwLock::try_new((), lock_class!("pieces of attributes"))?,
             numbers: Mutex::try_new(Numbers::default(), lock_class!("inode numbers"))?,
             engrams: Mutex::try_new(
                 crate::engram::Numbers::default(),

@@ -2,6 +2,8 @@
 
 //! A clerk does the same to the files of a mounted volume and to the model of them, drawn from chance, and compares what both say.
 
+mod extended;
+
 use crate::files::File;
 use crate::files::Files as Model;
 use crate::files::Flags;
@@ -15,6 +17,7 @@ use embr_engine::format::inode::Rdev;
 use embr_engine::names::Attributes;
 use embr_engine::names::Cookie;
 use embr_engine::names::Error;
+use embr_engine::names::Extended;
 use embr_engine::names::Files;
 use embr_engine::names::Mode;
 use embr_engine::names::New;
@@ -54,6 +57,8 @@ pub(crate) fn refused(why: Error) -> Result<Refused, String> {
         Error::NameTooLong => Refused::NameTooLong,
         Error::Invalid => Refused::Invalid,
         Error::NotPermitted => Refused::NotPermitted,
+        Error::NoAttribute => Refused::NoAttribute,
+        Error::TooLong => Refused::TooLong,
         why => return Err(why.to_string()),
     })
 }
@@ -213,7 +218,8 @@ impl<'c> Clerk<'c> {
                 }
             }
             46..=60 => self.remove(files, model, now),
-            61..=84 => self.rename(files, model, now),
+            61..=78 => self.rename(files, model, now),
+            79..=84 => self.attribute(files, model, now),
             85..=90 => self.set_attributes(files, model, now),
             91..=92 => self.truncate(files, model, now),
             93..=95 => {
@@ -291,7 +297,12 @@ impl<'c> Clerk<'c> {
             project: file.flags.1,
             now,
         };
-        let done = files.create(InodeNo(directory), &name, &new);
+        let attributes = self.attributes();
+        let extended: Vec<Extended<'_>> = attributes
+            .iter()
+            .map(|(name, value)| Extended { name, value })
+            .collect();
+        let done = files.create_with(InodeNo(directory), &name, &new, &extended);
         let mut same = model.may_create(directory, &name);
         let name_is_bad = matches!(same, Err(Refused::NameTooLong))
             || model.may_create(ROOT, &name) == Err(Refused::Invalid);
@@ -311,9 +322,11 @@ impl<'c> Clerk<'c> {
         model
             .create(directory, &name, number.0, file)
             .map_err(|why| format!("{why:?}"))?;
-        let file = &model.files[&number.0];
+        let file = model.files.get_mut(&number.0).ok_or("no such file")?;
+        file.attributes = attributes;
         match (File {
             parents: BTreeSet::new(),
+            attributes: BTreeMap::new(),
             ..file.clone()
         }) == made
         {
@@ -505,6 +518,7 @@ impl<'c> Clerk<'c> {
         let expected = File {
             parents: BTreeSet::new(),
             entries: BTreeMap::new(),
+            attributes: BTreeMap::new(),
             ..file.clone()
         };
         match modelled(&done.what) == expected {
@@ -541,6 +555,7 @@ pub fn walk(files: Files<'_, Simulated>, batch: usize) -> Result<Model, String> 
         if inode.is_directory() {
             read(files, number, batch, &mut file)?;
         }
+        file.attributes = extended::all(files, InodeNo(number), batch).map_err(failed)?;
         if file.entries.len() as u64 != inode.entries {
             return Err(format!(
                 "directory {number} counts {} entries",

@@ -7,6 +7,7 @@ use embr_engine::format::inode::FileType;
 use embr_engine::units::Timestamp;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// The root directory's number.
 pub const ROOT: u64 = 1;
@@ -36,6 +37,8 @@ pub struct File {
     pub entries: BTreeMap<Vec<u8>, u64>,
     /// The names that lead here.
     pub parents: BTreeSet<(u64, Vec<u8>)>,
+    /// Extended attributes.
+    pub attributes: BTreeMap<Vec<u8>, Rc<[u8]>>,
 }
 
 /// Why an operation is refused.
@@ -50,6 +53,8 @@ pub enum Refused {
     NameTooLong,
     Invalid,
     NotPermitted,
+    NoAttribute,
+    TooLong,
 }
 
 /// How a rename is to go.
@@ -85,6 +90,7 @@ impl File {
             target: Vec::new(),
             entries: BTreeMap::new(),
             parents: BTreeSet::new(),
+            attributes: BTreeMap::new(),
         }
     }
 
@@ -357,6 +363,58 @@ impl Files {
             return Err(Refused::Invalid);
         }
         self.files.remove(&number);
+        Ok(())
+    }
+
+    /// Whether an attribute could have this name and a value of so many bytes.
+    pub fn may_have(name: &[u8], size: usize) -> Result<(), Refused> {
+        match name.len() {
+            256.. => Err(Refused::NameTooLong),
+            _ if name.is_empty() || name.contains(&0) => Err(Refused::Invalid),
+            _ if size > 65536 => Err(Refused::TooLong),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a file an extended attribute; `there` says whether it must have it already.
+    pub fn set_attribute(
+        &mut self,
+        number: u64,
+        (name, value): (&[u8], &[u8]),
+        there: Option<bool>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        Self::may_have(name, value.len())?;
+        let is_there = self.get(number)?.attributes.contains_key(name);
+        match there {
+            Some(true) if !is_there => return Err(Refused::NoAttribute),
+            Some(false) if is_there => return Err(Refused::Exists),
+            _ => {}
+        }
+        let file = self.of(number);
+        file.attributes.insert(name.to_vec(), value.into());
+        file.times[2] = now;
+        Ok(())
+    }
+
+    /// An attribute's value.
+    pub fn attribute(&self, number: u64, name: &[u8]) -> Result<&[u8], Refused> {
+        Self::may_have(name, 0)?;
+        let value = self.get(number)?.attributes.get(name);
+        value.map(|v| &v[..]).ok_or(Refused::NoAttribute)
+    }
+
+    /// Takes an extended attribute from a file.
+    pub fn remove_attribute(
+        &mut self,
+        number: u64,
+        name: &[u8],
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        self.attribute(number, name)?;
+        let file = self.of(number);
+        file.attributes.remove(name);
+        file.times[2] = now;
         Ok(())
     }
 

@@ -154,6 +154,17 @@ fn beside_the_model(width: HashWidth, names_in_all: usize, steps: usize) {
         ("rename whiteout", None),
         ("forget", None),
         ("setattr", None),
+        ("getxattr", None),
+        ("getxattr", Some(Refused::NoAttribute)),
+        ("setxattr", None),
+        ("setxattr", Some(Refused::NotFound)),
+        ("setxattr", Some(Refused::TooLong)),
+        ("setxattr", Some(Refused::NameTooLong)),
+        ("setxattr", Some(Refused::Invalid)),
+        ("setxattr", Some(Refused::Exists)),
+        ("setxattr", Some(Refused::NoAttribute)),
+        ("removexattr", None),
+        ("removexattr", Some(Refused::NoAttribute)),
     ] {
         assert!(clerk.seen.contains_key(&what), "{what:?} never happened");
     }

@@ -39,6 +39,8 @@ pub(crate) fn file_errno(why: &names::Error) -> Error {
         names::Error::TooManyLinks => EMLINK,
         names::Error::NoSpace => ENOSPC,
         names::Error::TooBig => EFBIG,
+        names::Error::NoAttribute => ENODATA,
+        names::Error::TooLong => E2BIG,
         names::Error::Lost(..) => EIO,
         names::Error::NotUnderstood(_) => EOPNOTSUPP,
         names::Error::Corrupted(_) | names::Error::Engram(..) => EUCLEAN,

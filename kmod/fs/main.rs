@@ -17,6 +17,7 @@ mod options;
 mod room;
 mod uapi;
 mod volume;
+mod xattr;
 
 use crate::embrfs::Embrfs;
 use embr_vfs::{

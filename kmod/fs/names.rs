@@ -52,7 +52,7 @@ use embr_vfs::{
 };
 use kernel::prelude::*;
 
-fn timestamp(time: Time) -> Timestamp {
+pub(crate) fn timestamp(time: Time) -> Timestamp {
     Timestamp {
         seconds: time.seconds,
         nanos: time.nanos,
@@ -143,7 +143,7 @@ fn describe(stored: &Stored) -> (Identity<'_>, Attributes) {
     (identity, attributes)
 }
 
-fn number(inode: &Inode<Embrfs>) -> InodeNo {
+pub(crate) fn number(inode: &Inode<Embrfs>) -> InodeNo {
     InodeNo(inode.number())
 }
 
@@ -157,6 +157,19 @@ fn wanted<'a>(new: &New<'a>) -> engine::New<'a> {
         project: 0,
         now: timestamp(new.now),
     }
+}
+
+/// The extended attributes that a file begins with.
+fn given<'a>(new: &New<'a>) -> Result<KVec<engine::Extended<'a>>> {
+    let mut all = KVec::with_capacity(new.attributes.len(), GFP_KERNEL)?;
+    for attribute in new.attributes {
+        let extended = engine::Extended {
+            name: attribute.name,
+            value: attribute.value,
+        };
+        all.push(extended, GFP_KERNEL)?;
+    }
+    Ok(all)
 }
 
 fn made(created: &engine::Created) -> Made {
@@ -215,14 +228,17 @@ impl Names for Embrfs {
     #[inline(never)]
     fn make(directory: &Inode<Self>, name: &[u8], new: &New<'_>) -> Result<Made> {
         let volume = directory.volume();
-        let done = volume.with(|files| files.create(number(directory), name, &wanted(new)))?;
+        let given = given(new)?;
+        let above = number(directory);
+        let done = volume.with(|files| files.create_with(above, name, &wanted(new), &given))?;
         Ok(made(&done.what))
     }
 
     #[inline(never)]
     fn make_unnamed(directory: &Inode<Self>, new: &New<'_>) -> Result<Made> {
         let volume = directory.volume();
-        let done = volume.with(|files| files.create_orphan(&wanted(new)))?;
+        let given = given(new)?;
+        let done = volume.with(|files| files.create_orphan_with(&wanted(new), &given))?;
         Ok(made(&done.what))
     }
 

@@ -13,7 +13,8 @@ use crate::{
         Attributes,
         Inode, //
     },
-    names::Names, //
+    names::Names,
+    xattr_acl::follow_mode, //
 };
 use kernel::{
     bindings as kb,
@@ -70,6 +71,9 @@ pub(crate) unsafe extern "C" fn set_attributes<T: Names + FileData>(
                 put_back(inode, &before);
                 return Err(error);
             }
+            if (*wanted).ia_valid & kb::ATTR_MODE != 0 {
+                follow_mode(idmap, dentry, inode)?;
+            }
         }
         Ok(0)
     })
@@ -80,7 +84,7 @@ pub(crate) unsafe extern "C" fn set_attributes<T: Names + FileData>(
 /// # Safety
 ///
 /// The inode is locked.
-unsafe fn put_back<T: FileSystem>(inode: &Inode<T>, before: &Attributes) {
+pub(crate) unsafe fn put_back<T: FileSystem>(inode: &Inode<T>, before: &Attributes) {
     let raw = inode.as_ptr();
     // SAFETY: As the caller says.
     unsafe {

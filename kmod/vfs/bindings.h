@@ -10,15 +10,19 @@
 #include <linux/gfp.h>
 #include <linux/iomap.h>
 #include <linux/migrate.h>
+#include <linux/posix_acl.h>
 #include <linux/statfs.h>
+#include <linux/xattr.h>
 
 #include "data_helpers.h"
 #include "helpers.h"
+#include "xattr_helpers.h"
 
 /* Values of macros that bindgen does not evaluate. */
 const unsigned long EMBR_CONST_SB_RDONLY = SB_RDONLY;
 const unsigned long EMBR_CONST_SB_ACTIVE = SB_ACTIVE;
 const unsigned long EMBR_CONST_SB_NOSEC = SB_NOSEC;
+const unsigned long EMBR_CONST_SB_POSIXACL = SB_POSIXACL;
 const loff_t EMBR_CONST_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 const blk_mode_t EMBR_CONST_BLK_OPEN_READ = BLK_OPEN_READ;
 const blk_mode_t EMBR_CONST_BLK_OPEN_RESTRICT_WRITES = BLK_OPEN_RESTRICT_WRITES;

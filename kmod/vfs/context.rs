@@ -174,7 +174,8 @@ impl<T: FileSystem> ContextTable<T> {
             // SAFETY: `fc` is ours. sget_fc takes this over for a new superblock; `free` releases it otherwise.
             unsafe {
                 (*fc).s_fs_info = mounted;
-                (*fc).sb_flags |= bindings::EMBR_CONST_SB_NOSEC as u32;
+                let flags = bindings::EMBR_CONST_SB_NOSEC | bindings::EMBR_CONST_SB_POSIXACL;
+                (*fc).sb_flags |= flags as u32;
             }
             // SAFETY: `test` and the anonymous `set` are what sget_fc asks for. No locks are held.
             let sb = from_err_ptr(unsafe {

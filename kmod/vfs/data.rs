@@ -31,7 +31,12 @@ use crate::{
         Inode,
         Time, //
     },
-    names::Names, //
+    names::Names,
+    xattr::list,
+    xattr_acl::{
+        get_acl,
+        set_acl, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -181,6 +186,9 @@ impl<T: Names + FileData> FileTable<T> {
     const INODE_OPERATIONS: kb::inode_operations = kb::inode_operations {
         getattr: Some(size::get_attributes::<T>),
         setattr: Some(set_attributes::<T>),
+        listxattr: Some(list::<T>),
+        get_inode_acl: Some(get_acl::<T>),
+        set_acl: Some(set_acl::<T>),
         fiemap: Some(IoMap::<T>::fiemap),
         ..pin_init::zeroed()
     };

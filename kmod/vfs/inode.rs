@@ -322,7 +322,7 @@ pub enum Kind<'a> {
 }
 
 impl Kind<'_> {
-    fn mode(self) -> u32 {
+    pub(crate) fn mode(self) -> u32 {
         match self {
             Kind::Regular => kb::S_IFREG,
             Kind::Directory => kb::S_IFDIR,
@@ -465,6 +465,10 @@ impl<'a, T: Names + FileData> Unborn<'a, T> {
             raw,
             _directory: PhantomData,
         })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut kb::inode {
+        self.raw.as_ptr()
     }
 
     /// The time, as files have it.

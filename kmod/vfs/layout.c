@@ -49,6 +49,11 @@ int main(void)
 	FIELD(inode, i_ino);
 	FIELD(inode, i_op);
 	SIZE(inode_operations);
+	FIELD(inode_operations, set_acl);
+	SIZE(xattr_handler);
+	FIELD(xattr_handler, set);
+	SIZE(xattr);
+	FIELD(xattr, value_len);
 	SIZE(file_operations);
 	FIELD(file_operations, unlocked_ioctl);
 	SIZE(dentry);

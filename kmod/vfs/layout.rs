@@ -53,7 +53,9 @@ same! {
     }
     kb::super_operations { shutdown: super_operations__shutdown }
     kb::inode { i_sb: inode__i_sb, i_ino: inode__i_ino, i_op: inode__i_op }
-    kb::inode_operations {}
+    kb::inode_operations { set_acl: inode_operations__set_acl }
+    kb::xattr_handler { set: xattr_handler__set }
+    kb::xattr { value_len: xattr__value_len }
     kb::file_operations { unlocked_ioctl: file_operations__unlocked_ioctl }
     kb::dentry { d_inode: dentry__d_inode, d_sb: dentry__d_sb }
     kb::file { f_inode: file__f_inode }

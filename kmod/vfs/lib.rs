@@ -28,3 +28,6 @@ pub mod registration;
 pub mod super_ops;
 pub mod superblock;
 pub mod transfer;
+pub mod xattr;
+mod xattr_acl;
+mod xattr_new;

@@ -23,6 +23,17 @@ use crate::{
         Time,
         Unborn, //
     },
+    xattr::{
+        list,
+        Attribute,
+        ExtendedAttributes, //
+    },
+    xattr_acl::{
+        get_acl,
+        set_acl,
+        Inherited, //
+    },
+    xattr_new::Beginning,
 };
 use core::{
     marker::PhantomData,
@@ -48,6 +59,8 @@ pub struct New<'a> {
     pub gid: u32,
     /// When.
     pub now: Time,
+    /// The extended attributes that it begins with.
+    pub attributes: &'a [Attribute<'a>],
 }
 
 /// A file that was made.
@@ -122,7 +135,7 @@ pub struct Renaming<'a, T> {
 }
 
 /// Names of files, as a file system keeps them.
-pub trait Names: FileSystem {
+pub trait Names: ExtendedAttributes {
     /// The inode of that name in a directory, if there is one.
     fn look_up<'a>(directory: &'a Inode<Self>, name: &[u8]) -> Result<Option<InodeRef<'a, Self>>>;
 
@@ -231,6 +244,9 @@ impl<T: Names + FileData> DirectoryTable<T> {
         tmpfile: Some(Self::tmpfile),
         getattr: Some(get_attributes::<T>),
         setattr: Some(set_attributes::<T>),
+        listxattr: Some(list::<T>),
+        get_inode_acl: Some(get_acl::<T>),
+        set_acl: Some(set_acl::<T>),
         ..pin_init::zeroed()
     };
 
@@ -314,11 +330,16 @@ impl<T: Names + FileData> DirectoryTable<T> {
         mode: kb::umode_t,
         kind: Kind<'_>,
     ) -> Result {
-        // SAFETY: As the caller says.
-        let (place, unborn) = unsafe {
+        let mut mode = mode & 0o7777 | kind.mode() as kb::umode_t;
+        // SAFETY: As the caller says; the inode is new.
+        let (place, unborn, acls, beginning) = unsafe {
+            let acls = Inherited::from(dir, &mut mode)?;
             let place = place::<T>(dir, dentry);
-            (place, Unborn::new(place.directory, idmap, mode)?)
+            let unborn = Unborn::new(place.directory, idmap, mode)?;
+            let beginning = Beginning::gather(unborn.as_ptr(), dir, dentry, &acls)?;
+            (place, unborn, acls, beginning)
         };
+        let attributes = beginning.all()?;
         let now = place.directory.changes_now();
         unborn.shape(kind, now)?;
         let (permissions, uid, gid) = unborn.owner();
@@ -328,6 +349,7 @@ impl<T: Names + FileData> DirectoryTable<T> {
             uid,
             gid,
             now,
+            attributes: &attributes,
         };
         let made = T::make(place.directory, place.name, &new)?;
         place.directory.set_modified(now);
@@ -342,7 +364,10 @@ impl<T: Names + FileData> DirectoryTable<T> {
         }
         let inode = unborn.number(made.number, made.generation, links, size)?;
         // SAFETY: The inode is locked and new, the dentry has none.
-        unsafe { kb::d_instantiate_new(dentry, inode) };
+        unsafe {
+            acls.cache(inode);
+            kb::d_instantiate_new(dentry, inode);
+        }
         Ok(())
     }
 
@@ -434,10 +459,17 @@ impl<T: Names + FileData> DirectoryTable<T> {
         mode: kb::umode_t,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: The VFS holds a reference to the directory.
-            let directory = unsafe { Inode::<T>::from_raw(dir) };
-            // SAFETY: As the caller says.
-            let unborn = unsafe { Unborn::new(directory, idmap, mode)? };
+            let mut mode = mode;
+            // SAFETY: The VFS holds a reference to the directory; the inode is new.
+            let (directory, unborn, acls, beginning) = unsafe {
+                let acls = Inherited::from(dir, &mut mode)?;
+                let directory = Inode::<T>::from_raw(dir);
+                let unborn = Unborn::new(directory, idmap, mode)?;
+                let dentry = bindings::embr_file_dentry(file);
+                let beginning = Beginning::gather(unborn.as_ptr(), dir, dentry, &acls)?;
+                (directory, unborn, acls, beginning)
+            };
+            let attributes = beginning.all()?;
             let now = unborn.now();
             unborn.shape(Kind::Regular, now)?;
             let (permissions, uid, gid) = unborn.owner();
@@ -447,12 +479,14 @@ impl<T: Names + FileData> DirectoryTable<T> {
                 uid,
                 gid,
                 now,
+                attributes: &attributes,
             };
             let made = T::make_unnamed(directory, &new)?;
             // The VFS takes the one link away again.
             let inode = unborn.number(made.number, made.generation, 1, 0)?;
             // SAFETY: The inode is new and locked, the file is being opened.
             unsafe {
+                acls.cache(inode);
                 kb::d_tmpfile(file, inode);
                 kb::unlock_new_inode(inode);
                 Ok(bindings::embr_finish_open(file))
@@ -602,6 +636,7 @@ impl<T: Names + FileData> LinkTable<T> {
         get_link: Some(kb::simple_get_link),
         getattr: Some(get_attributes::<T>),
         setattr: Some(set_attributes::<T>),
+        listxattr: Some(list::<T>),
         ..pin_init::zeroed()
     };
 
@@ -616,6 +651,9 @@ impl<T: Names + FileData> SpecialTable<T> {
     const INODE_OPERATIONS: kb::inode_operations = kb::inode_operations {
         getattr: Some(get_attributes::<T>),
         setattr: Some(set_attributes::<T>),
+        listxattr: Some(list::<T>),
+        get_inode_acl: Some(get_acl::<T>),
+        set_acl: Some(set_acl::<T>),
         ..pin_init::zeroed()
     };
 

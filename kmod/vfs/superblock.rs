@@ -19,6 +19,10 @@ use crate::{
         InodeRef, //
     },
     super_ops::SuperTable,
+    xattr::{
+        AttributeTable,
+        ExtendedAttributes, //
+    },
 };
 use core::{
     cell::UnsafeCell,
@@ -142,7 +146,7 @@ impl<'sb, T: FileSystem, State> SuperBlock<'sb, T, State> {
     }
 }
 
-impl<'sb, T: FileSystem> SuperBlock<'sb, T, New> {
+impl<'sb, T: ExtendedAttributes> SuperBlock<'sb, T, New> {
     /// Opens a block device for this superblock alone: nobody else can claim it, and its removal is told to the file system.
     pub fn claim(&self, path: &CStr, access: Access) -> Result<BlockDevice> {
         // SAFETY: By the type's invariant.
@@ -159,6 +163,7 @@ impl<'sb, T: FileSystem> SuperBlock<'sb, T, New> {
         // SAFETY: The superblock is new: nobody else looks at it.
         unsafe {
             (*sb).s_op = SuperTable::<T>::operations();
+            (*sb).s_xattr = AttributeTable::<T>::table();
             (*sb).s_magic = attributes.magic as c_ulong;
             (*sb).s_blocksize_bits = attributes.block_shift;
             (*sb).s_blocksize = 1 << attributes.block_shift;

@@ -199,9 +199,11 @@ say "$n times 64 KiB"
 for ((i = 0; i < n; i += 50)); do [ "$(value full/$i user.big)" = "$big" ] || fail "value $i is not what it was"; done
 for ((i = 0; i < n; i += 2)); do must setfattr -x user.big "$MNT/full/$i"; done
 put full/0 user.big "$big" || fail "$OUT"
-same_after_mount
+detach
+attach
+for i in 0 1 51; do [ "$(value full/$i user.big)" = "$big" ] || fail "value $i is not what it was"; done
+mustfail getfattr --absolute-names -n user.big "$MNT/full/2"
 must rm -r "$MNT/full"
 same_after_mount
-mustfail getfattr --absolute-names -n user.big "$MNT/full"
 must rm -r "$MNT"/*
 detach

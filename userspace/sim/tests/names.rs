@@ -326,8 +326,8 @@ fn story(chance: &Chance) -> Story {
 }
 
 impl Story {
-    /// Whether a volume that this crash left is one that may be left. Says how many orphans there were.
-    fn check(&self, seed: u64, state: &State) -> Result<u64, String> {
+    /// Whether a volume that this crash left is one that may be left. Says how many orphans and attributes there were.
+    fn check(&self, seed: u64, state: &State) -> Result<(u64, u64), String> {
         let chance = Chance::new(seed);
         let snapshot = self.recording.at(state).ok_or("no such state")?;
         let fleet = Fleet::start(chance.next(), &snapshot);
@@ -343,6 +343,8 @@ impl Story {
             .find(|(model, _)| *model == found)
             .ok_or(format!("no prefix from {durable} to {committed}"))?;
         let orphans = model.orphans().len() as u64;
+        let attributes = model.files.values().map(|f| f.attributes.len() as u64);
+        let attributes = attributes.sum();
         let forgotten = files.forget_orphans().map_err(|why| why.to_string())?;
         if forgotten != orphans {
             return Err(format!("{forgotten} of {orphans} orphans removed"));
@@ -360,7 +362,7 @@ impl Story {
         }
         inspector::check(&mounted, Some(files), Depth::Copies, &[])?;
         match clerk::walk(files, 10)? == model {
-            true => Ok(orphans),
+            true => Ok((orphans, attributes)),
             false => Err("going on: something else".into()),
         }
     }
@@ -370,7 +372,7 @@ impl Story {
 fn crashes_leave_a_prefix_of_operations() {
     let seed = seed();
     let chance = Chance::new(seed);
-    let (mut states, mut orphans) = (0, 0);
+    let (mut states, mut orphans, mut attributes) = (0, 0, 0);
     while states < 1500 {
         let story = story(&chance);
         let plan = Plan {
@@ -386,13 +388,17 @@ fn crashes_leave_a_prefix_of_operations() {
             }
             states += 1;
             match story.check(chance.next(), &state) {
-                Ok(n) => orphans += n,
+                Ok(found) => {
+                    orphans += found.0;
+                    attributes += found.1;
+                }
                 Err(why) => panic!("{state}: {why}"),
             }
         }
     }
-    println!("{states} states, {orphans} orphans");
+    println!("{states} states, {orphans} orphans, {attributes} attributes");
     assert!(orphans > 0, "no orphan was ever left");
+    assert!(attributes > 0, "no attribute was ever left");
 }
 
 fn new(what: What<'_>) -> New<'_> {

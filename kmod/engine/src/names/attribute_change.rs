@@ -211,6 +211,7 @@ impl<M: Machine> Change<'_, M> {
         Ok(true)
     }
 
+    #[inline(never)]
     fn remove_own_pieces(&mut self, attribute: Item) -> Result<(), Error> {
         let range = piece_of(attribute, 0).to(piece_of(attribute, MAX_PIECES.wrapping_sub(1)));
         let current = self.files.view.current();

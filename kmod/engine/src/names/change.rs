@@ -61,6 +61,7 @@ pub(crate) struct Change<'n, M: Machine> {
 
 impl<M: Machine> Files<'_, M> {
     /// The inode with this number.
+    #[inline(never)]
     pub fn inode(&self, number: InodeNo) -> Result<Inode, Error> {
         let item = Item::inode(number);
         let value = self.view.get(self.mounted, item)?;
@@ -69,6 +70,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// The directory with this number.
+    #[inline(never)]
     pub(crate) fn directory(&self, number: InodeNo) -> Result<Inode, Error> {
         let inode = self.inode(number)?;
         match inode.is_directory() {

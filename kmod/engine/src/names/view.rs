@@ -149,6 +149,7 @@ pub struct Items<'a, M> {
 
 impl<M: Machine> Items<'_, M> {
     /// The next item and its value.
+    #[inline(never)]
     #[allow(clippy::should_implement_trait)] // It may fail.
     pub fn next(&mut self) -> Result<Option<(Item, Vec<u8>)>, Fault> {
         while let Some(scan) = &mut self.scan {

@@ -99,7 +99,9 @@ impl Ram {
     pub fn mount_with(&self, options: Options) -> Mounted<Ram> {
         let members = [probe(self, &self.hasher).expect("a member")];
         let volume = assemble(&members).expect("a volume");
-        Mounted::open(self.clone(), &volume, &members, options).expect("mounted")
+        Mounted::open(self.clone(), &volume, &members, options)
+            .expect("mounted")
+            .into_inner()
     }
 
     /// What went over since this was last asked.

@@ -57,6 +57,7 @@ pub(crate) fn fault_errno(why: &Fault) -> Error {
         Fault::Stopped => EIO,
         Fault::TooLarge => EFBIG,
         Fault::Degraded => EROFS,
+        Fault::JournalUnread(_) | Fault::RootUnread => EIO,
         Fault::Tree(TreeError::Io(..) | TreeError::Write(..)) => EIO,
         Fault::NoRoot
         | Fault::Tree(_)

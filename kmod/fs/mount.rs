@@ -261,10 +261,17 @@ fn recover(
     };
     let host = Host::new(volume, all.members)?;
     let _scope = NoFs::new();
-    Mounted::open(host, volume, &all.said, options).map_err(|why| {
+    let mounted = Mounted::open(host, volume, &all.said, options).map_err(|why| {
         log.error(format_args!("volume {}: {why}", volume.uuid()));
         fault_errno(&why)
-    })
+    })?;
+    if let Some(why) = mounted.cut() {
+        log.error(format_args!(
+            "volume {}: mounted as it was before this: {why}",
+            volume.uuid()
+        ));
+    }
+    Ok(mounted)
 }
 
 /// Claims every device that was named, lets the engine make a volume of them, and sets up superblock and root.

@@ -145,7 +145,9 @@ impl Volume {
                 | Fault::SpaceItem(_)
                 | Fault::Stopped
                 | Fault::JournalLost(_)
-                | Fault::JournalRecord(_),
+                | Fault::JournalRecord(_)
+                | Fault::JournalUnread(_)
+                | Fault::RootUnread,
             ) => {
                 if self.may_complain() {
                     pr_err!("volume {}: {}\n", Shown(self.engine.uuid()), Shown(&why));

@@ -446,8 +446,8 @@ impl<'s> Storm<'s> {
 
     /// What a crash left, as all drives have it, and as the sound ones do.
     fn look(&mut self, snapshot: &Snapshot, annals: &Annals) -> Result<(), String> {
-        // What cannot be read while the journal is searched looks like its end.
-        let forgets = self.woe.forgets() || self.woe.of_reads();
+        // What is read wrongly while the journal is searched looks like its end; what cannot be read does not.
+        let forgets = self.woe.forgets() || matches!(self.woe, Woe::Garbles | Woe::Rots);
         let least = match self.safe || !forgets {
             true => annals.durable,
             false => 0,
@@ -476,6 +476,12 @@ impl<'s> Storm<'s> {
             Err(_) => self.weathered.refused += 1,
             Ok(mounted) => match found(&mounted) {
                 Ok(found) => {
+                    // A mount that says so may be without what was acknowledged last; none that writes may.
+                    let least = match mounted.cut() {
+                        Some(why) if !mounted.is_read_only() => return Err(why.to_string()),
+                        Some(_) => 0,
+                        None => least,
+                    };
                     annals.allow(&found, least)?;
                     if self.safe {
                         contents::audit(&mounted)?;

@@ -100,7 +100,7 @@ fn read(fleet: &Fleet) -> Result<(Vec<u64>, End), ScanError> {
         }
         Ok::<(), ScanError>(())
     };
-    let (end, _) = scan.follow(fleet, &Scalar, BEGIN, |epoch| epoch == EPOCH, apply)?;
+    let (end, _) = scan.follow(fleet, &Scalar, BEGIN, 1, |epoch| epoch == EPOCH, apply)?;
     Ok((keys, end))
 }
 

@@ -390,7 +390,10 @@ fn what_is_wrong_with_names_is_told_with_paths() {
         "{done}"
     );
     let text = fsck(&["-n"], &devices).expect(4).out;
-    assert!(text.contains("counts 9 entries, but has 0 (/)"), "{text}");
+    assert!(
+        text.contains("counts 9 entries or blocks, but has 0 (/)"),
+        "{text}"
+    );
     change(&devices, NAMES, |all| all.retain(|(key, _)| key.0[0] == 0));
     let text = fsck(&["-n"], &devices).expect(4).out;
     assert!(text.contains("no root directory"), "{text}");

@@ -14,6 +14,7 @@ use crate::format::journal::Header;
 use crate::format::journal::Record;
 use crate::format::journal::HEADER_SIZE;
 use crate::format::journal::MAX_GROUP;
+use crate::format::member::Members;
 use crate::format::member::Slot;
 use crate::units::Blocks;
 use crate::units::Bytes;
@@ -66,6 +67,8 @@ pub enum ScanError {
     Lost(Sequence),
     /// A sound group holds a record that makes no sense.
     Record(Sequence),
+    /// Devices that should have the group with this number, if there is one, cannot be read where it would lie.
+    Unread(Sequence),
 }
 
 impl From<NoMem> for ScanError {
@@ -80,6 +83,8 @@ pub struct Scan {
     volume: Uuid,
     sources: Vec<Source>,
     found: Vec<Found>,
+    /// Blocks that could not be read.
+    unread: Vec<(Slot, Blocks)>,
 }
 
 impl Scan {
@@ -93,6 +98,7 @@ impl Scan {
         first: Sequence,
     ) -> Result<Self, ScanError> {
         let mut found = Vec::new();
+        let mut unread = Vec::new();
         let mut piece = Vec::zeroed(PIECE)?;
         for source in sources.iter() {
             for begin in (0..source.blocks.0).step_by(PIECE / BLOCK_SIZE) {
@@ -108,7 +114,7 @@ impl Scan {
                 else {
                     break;
                 };
-                read_what_can_be(host, source.slot, at, into)?;
+                read_what_can_be(host, source.slot, at, into, &mut unread)?;
                 for (index, block) in into.chunks_exact(BLOCK_SIZE).enumerate() {
                     let block_at = Blocks(at.whole_blocks().0.saturating_add(index as u64));
                     let Some(byte) = block_at.bytes() else { break };
@@ -138,17 +144,20 @@ impl Scan {
             volume,
             sources,
             found,
+            unread,
         })
     }
 
     /// Follows the groups from `from`: hands every record to `apply`, in order, and says where the journal ends and which copies
-    /// of which groups make it up. `epochs` says whether groups of an epoch count.
+    /// of which groups make it up. `epochs` says whether groups of an epoch count, `copies` how many copies a group has that was
+    /// acknowledged.
     #[inline(never)]
     pub fn follow<E: From<ScanError>>(
         &self,
         host: &impl Devices,
         hasher: &impl Hasher,
         from: End,
+        copies: usize,
         epochs: impl Fn(EpochId) -> bool,
         mut apply: impl FnMut(Sequence, Record<'_>) -> Result<(), E>,
     ) -> Result<(End, Vec<Found>), E> {
@@ -156,16 +165,20 @@ impl Scan {
         let mut buffer = Vec::try_with_capacity(MAX_GROUP).map_err(no_memory)?;
         let mut end = from;
         let mut used = Vec::new();
+        let mut unread = Members::default();
         'groups: loop {
             for copy in self.copies(end.next) {
                 if copy.previous != end.identity || !epochs(copy.epoch) {
                     continue;
                 }
-                let Some(header) = self
-                    .load(host, hasher, copy, &mut buffer)
-                    .map_err(E::from)?
-                else {
-                    continue;
+                let header = match self.load(host, hasher, copy, &mut buffer) {
+                    Ok(Some(header)) => header,
+                    Ok(None) => continue,
+                    Err(ScanError::Unread(_)) => {
+                        unread = unread.with(copy.slot);
+                        continue;
+                    }
+                    Err(why) => return Err(why.into()),
                 };
                 let broken = |_: BadGroup| E::from(ScanError::Record(copy.sequence));
                 let mut records = match header.records(hasher, &buffer) {
@@ -186,6 +199,7 @@ impl Scan {
                     next: Sequence(end.next.0.saturating_add(1)),
                     identity: copy.identity,
                 };
+                unread = Members::default();
                 continue 'groups;
             }
             break;
@@ -199,7 +213,25 @@ impl Scan {
         if promised.is_some_and(|durable| durable >= end.next) {
             return Err(ScanError::Lost(end.next).into());
         }
+        let may_have = |s: &&Source| unread.has(s.slot) || self.may_hide(s, &used);
+        let doubtful = self.sources.iter().filter(may_have).count();
+        if doubtful != 0 && doubtful >= copies.min(self.sources.len()) {
+            return Err(ScanError::Unread(end.next).into());
+        }
         Ok((end, used))
+    }
+
+    /// Whether a ring could not be read where a group would lie that comes behind these.
+    fn may_hide(&self, source: &Source, used: &[Found]) -> bool {
+        let behind = used.iter().rev().find(|f| f.slot == source.slot);
+        let behind = behind.map(|last| Blocks(last.at.0.saturating_add(last.blocks)));
+        let of_ring = self.unread.iter().filter(|(slot, _)| *slot == source.slot);
+        let mut blocks = of_ring.map(|(_, block)| *block);
+        match behind {
+            Some(behind) => blocks.any(|block| block == behind || block == source.start),
+            // Where groups that no root needs any more end is not known.
+            None => blocks.next().is_some(),
+        }
     }
 
     fn copies(&self, sequence: Sequence) -> impl Iterator<Item = &Found> {
@@ -210,7 +242,7 @@ impl Scan {
             .take_while(move |f| f.sequence == sequence)
     }
 
-    /// The whole group of this copy, if it can still be read as it was found.
+    /// The whole group of this copy, if it is still as it was found.
     #[inline(never)]
     fn load(
         &self,
@@ -233,7 +265,7 @@ impl Scan {
         match host.read(copy.slot, at, buffer) {
             Ok(()) => {}
             Err(DeviceError::NoMemory) => return Err(ScanError::NoMemory),
-            Err(_) => return Ok(None),
+            Err(_) => return Err(ScanError::Unread(copy.sequence)),
         }
         let id = self
             .sources
@@ -245,12 +277,13 @@ impl Scan {
     }
 }
 
-/// Reads a range as a whole, or block by block where that fails; what cannot be read becomes zeros, which are no group.
+/// Reads a range as a whole, or block by block where that fails; what cannot be read becomes zeros, which are no group, and is listed.
 fn read_what_can_be(
     host: &impl Devices,
     slot: Slot,
     at: Bytes,
     into: &mut [u8],
+    unread: &mut Vec<(Slot, Blocks)>,
 ) -> Result<(), ScanError> {
     match host.read(slot, at, into) {
         Ok(()) => return Ok(()),
@@ -263,7 +296,11 @@ fn read_what_can_be(
         match read {
             Some(Ok(())) => {}
             Some(Err(DeviceError::NoMemory)) => return Err(ScanError::NoMemory),
-            _ => block.fill(0),
+            _ => {
+                block.fill(0);
+                let first = at.whole_blocks().0;
+                unread.push((slot, Blocks(first.saturating_add(index as u64))))?;
+            }
         }
     }
     Ok(())

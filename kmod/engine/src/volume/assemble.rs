@@ -52,6 +52,7 @@ pub struct Volume {
     generation: Generation,
     unknown_read_only: u64,
     seats: Vec<Seat>,
+    is_doubtful: bool,
 }
 
 /// Why devices do not make a volume. Numbers are places among the devices given.
@@ -266,7 +267,11 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
         };
     }
 
+    let is_current = |m: &&Member| standing(m).is_some_and(|e| e.id == epoch.id);
+    let doubtful = members.iter().filter(is_current).filter(|m| m.is_doubtful);
     let volume = Volume {
+        // A root is on one device more than may be lost.
+        is_doubtful: doubtful.count() > usize::from(superblock.geometry.parity()),
         uuid: superblock.volume,
         label: superblock.label,
         geometry: superblock.geometry,
@@ -319,6 +324,11 @@ impl Volume {
     /// The generation of its newest root.
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Whether so many devices could not be read where a newer root would lie that there may be one.
+    pub fn is_doubtful(&self) -> bool {
+        self.is_doubtful
     }
 
     /// Every member, present or not, in order of the device table.

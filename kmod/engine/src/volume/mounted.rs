@@ -103,6 +103,10 @@ pub enum Fault {
     JournalLost(Sequence),
     /// A sound group of the journal holds a record that makes no sense.
     JournalRecord(Sequence),
+    /// Devices cannot be read where this group of the journal would lie, so that it is not known whether there is one.
+    JournalUnread(Sequence),
+    /// Devices cannot be read where a newer root would lie, so that it is not known whether there is one.
+    RootUnread,
 }
 
 impl From<NoMem> for Fault {
@@ -163,6 +167,13 @@ impl fmt::Display for Fault {
                 "group {n} of the journal was durable once, and no copy of it is left: what was acknowledged since then is lost"
             ),
             Fault::JournalRecord(n) => write!(f, "group {n} of the journal holds a record that makes no sense"),
+            Fault::JournalUnread(n) => write!(
+                f,
+                "the journal cannot be read where its group {n} would lie: what was acknowledged last may be there; repair the device, or mount read-only"
+            ),
+            Fault::RootUnread => f.write_str(
+                "too many devices cannot be read where a newer root would lie: what was acknowledged last may be there; repair them, or mount read-only",
+            ),
         }
     }
 }
@@ -244,9 +255,16 @@ pub struct Mounted<M> {
     pub(super) errands: Errands,
     /// Bytes of changes in memory at which a checkpoint is due.
     pub(super) memory: usize,
+    /// Why a read-only mount does not have all that was acknowledged.
+    pub(super) cut: Option<Fault>,
 }
 
 impl<M: Machine> Mounted<M> {
+    /// Why this may not be all that was acknowledged: a read-only mount goes as far as it can.
+    pub fn cut(&self) -> Option<Fault> {
+        self.cut
+    }
+
     /// The host.
     pub fn machine(&self) -> &M {
         &self.nodes.host().machine

@@ -16,6 +16,7 @@ use crate::format::superblock::Superblock;
 use crate::units::Bytes;
 use crate::units::Generation;
 use embr_rt::Box;
+use embr_rt::NoMem;
 use embr_rt::Vec;
 
 /// Bytes of a ring that are read at once.
@@ -32,6 +33,8 @@ pub struct Member {
     pub copies: Vec<Copy>,
     /// Slots of the rings that hold something that is no root, as place and reason.
     pub bad_roots: Vec<(Bytes, BadRoot)>,
+    /// No copy could be read of the place where the root after this one would lie: there may be one.
+    pub is_doubtful: bool,
     /// The device's own size.
     pub size: Bytes,
 }
@@ -70,12 +73,17 @@ pub fn probe(device: &impl Device, hasher: &impl Hasher) -> Result<Member, Error
             });
         }
     }
-    let (root, bad_roots) = newest_root(device, hasher, &superblock)?;
+    let Newest {
+        root,
+        bad,
+        is_doubtful,
+    } = newest_root(device, hasher, &superblock)?;
     Ok(Member {
         superblock,
         root,
         copies,
-        bad_roots,
+        bad_roots: bad,
+        is_doubtful,
         size,
     })
 }
@@ -233,13 +241,49 @@ impl Rings<'_> {
     }
 }
 
-/// Reads the rings, and returns the newest root of an epoch that the superblock knows, and what else was found.
+/// What the rings of a device come to.
+struct Newest {
+    root: Root,
+    bad: Vec<(Bytes, BadRoot)>,
+    is_doubtful: bool,
+}
+
+/// Reads so many slots of a ring; of those that cannot be read, where they lie goes to `unread`, and they are as if nothing had ever
+/// been written there.
+#[inline(never)]
+fn read_slots(
+    device: &impl Device,
+    from: Bytes,
+    piece: &mut [u8],
+    unread: &mut Vec<(Bytes, DeviceError)>,
+) -> Result<(), NoMem> {
+    match device.read(from, piece) {
+        Ok(()) => return Ok(()),
+        Err(DeviceError::NoMemory) => return Err(NoMem),
+        Err(_) => {}
+    }
+    let mut at = from;
+    for slot in piece.chunks_exact_mut(layout::ROOT_SIZE) {
+        match device.read(at, slot) {
+            Ok(()) => {}
+            Err(DeviceError::NoMemory) => return Err(NoMem),
+            Err(why) => {
+                slot.fill(0);
+                unread.push((at, why))?;
+            }
+        }
+        at = at.plus(Bytes(layout::ROOT_SIZE as u64)).unwrap_or(at);
+    }
+    Ok(())
+}
+
+/// Reads the rings: the newest root of an epoch that the superblock knows, and what else was found.
 #[inline(never)]
 fn newest_root(
     device: &impl Device,
     hasher: &impl Hasher,
     superblock: &Superblock,
-) -> Result<(Root, Vec<(Bytes, BadRoot)>), Error> {
+) -> Result<Newest, Error> {
     let mut piece = Vec::zeroed(RING_PIECE)?;
     let mut rings = Rings {
         superblock,
@@ -247,20 +291,13 @@ fn newest_root(
         beyond: None,
         bad: Vec::new(),
     };
-    let mut unreadable: Option<Error> = None;
+    let mut unread: Vec<(Bytes, DeviceError)> = Vec::new();
     for ring in layout::rings(device.size()) {
         for first in (0..layout::RING_SLOTS).step_by(RING_PIECE / layout::ROOT_SIZE) {
             let Some(from) = layout::slot_at(ring, first) else {
                 break;
             };
-            match device.read(from, &mut piece) {
-                Ok(()) => {}
-                Err(DeviceError::NoMemory) => return Err(Error::NoMemory),
-                Err(why) => {
-                    unreadable = Some(Error::reading(from, why));
-                    continue;
-                }
-            }
+            read_slots(device, from, &mut piece, &mut unread)?;
             for (slot, bytes) in (first..).zip(piece.chunks_exact(layout::ROOT_SIZE)) {
                 let Some(at) = layout::slot_at(ring, slot) else {
                     break;
@@ -279,10 +316,19 @@ fn newest_root(
     if let Some((_, error)) = beyond.filter(|(generation, _)| *generation > best) {
         return Err(error);
     }
-    match newest {
-        Some(root) => Ok((root, bad)),
-        None => Err(unreadable.unwrap_or(Error::NoRoot(
-            bad.first().map_or(BadRoot::Empty, |(_, why)| *why),
-        ))),
-    }
+    let Some(root) = newest else {
+        let why = bad.first().map_or(BadRoot::Empty, |(_, why)| *why);
+        let unread = unread.first();
+        return Err(unread.map_or(Error::NoRoot(why), |(at, why)| Error::reading(*at, *why)));
+    };
+    let next = layout::ring_slot(Generation(root.generation.0.saturating_add(1)));
+    let is_doubtful = layout::rings(device.size()).all(|ring| {
+        let at = layout::slot_at(ring, next);
+        unread.iter().any(|(place, _)| Some(*place) == at)
+    });
+    Ok(Newest {
+        root,
+        bad,
+        is_doubtful,
+    })
 }

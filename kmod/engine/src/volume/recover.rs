@@ -77,6 +77,7 @@ impl From<ScanError> for Fault {
             ScanError::NoMemory => Fault::NoMemory,
             ScanError::Lost(group) => Fault::JournalLost(group),
             ScanError::Record(group) => Fault::JournalRecord(group),
+            ScanError::Unread(group) => Fault::JournalUnread(group),
         }
     }
 }
@@ -174,7 +175,14 @@ impl<M: Machine> Mounted<M> {
     #[inline(never)]
     fn continue_journal(at: &mut AtRoot<M>, options: Options) -> Result<(), Fault> {
         let AtRoot(mounted, root, random) = at;
-        let (end, found) = mounted.replay(root, &mut Err)?;
+        let (end, found) = match mounted.replay(root, &mut Err) {
+            Err(why @ (Fault::JournalLost(_) | Fault::JournalUnread(_))) if options.read_only => {
+                // What was made again up to there is as good as a root.
+                mounted.cut = Some(why);
+                return Ok(());
+            }
+            replayed => replayed?,
+        };
         if options.read_only {
             return Ok(());
         }
@@ -218,7 +226,9 @@ impl<M: Machine> Mounted<M> {
             why => Err(why),
         };
         match mounted.replay(&root, &mut note) {
-            Err(why @ (Fault::JournalLost(_) | Fault::JournalRecord(_))) => tell(why),
+            Err(
+                why @ (Fault::JournalLost(_) | Fault::JournalRecord(_) | Fault::JournalUnread(_)),
+            ) => tell(why),
             other => {
                 other?;
             }
@@ -238,6 +248,9 @@ impl<M: Machine> Mounted<M> {
         let present: Members = parts.iter().map(|p| p.slot).collect();
         if !options.read_only && present != volume.epoch().present {
             return Err(Fault::Degraded);
+        }
+        if !options.read_only && volume.is_doubtful() {
+            return Err(Fault::RootUnread);
         }
         if !options.read_only {
             // What was read may be in volatile caches still: nothing may be built on it before it is durable.
@@ -281,6 +294,7 @@ impl<M: Machine> Mounted<M> {
             )?,
             errands: Errands::try_new()?,
             memory: usize::try_from(options.dirty.0).unwrap_or(usize::MAX),
+            cut: volume.is_doubtful().then_some(Fault::RootUnread),
             nodes: Nodes::new(
                 Inside::new(machine, present, options.read_only),
                 volume.uuid(),
@@ -334,6 +348,7 @@ impl<M: Machine> Mounted<M> {
             self.devices(),
             self.hasher(),
             from,
+            self.copies,
             |epoch| epoch == self.epoch,
             |group, record| {
                 change = change.and(Change::of(&record));

@@ -116,6 +116,7 @@ fn write(
             Err(error) if error == ENOMEM => {
                 patience = patience.or_else(|| Some(Patience::new()));
                 sleep(PAUSE);
+                volume.top_up(&mut room, rest.blocks());
             }
             done => return done,
         }

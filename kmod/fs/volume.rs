@@ -24,6 +24,7 @@ use embr_engine::{
         View, //
     },
     space::promise::Promise,
+    units::Blocks,
     volume::{
         assemble::Standing,
         mounted::{
@@ -218,6 +219,20 @@ impl Volume {
     /// Room that was set aside, to be used.
     pub(crate) fn take_room(&self, blocks: u64) -> Option<Promise> {
         self.room.take(blocks)
+    }
+
+    /// Brings room of which some is lost back to so many blocks, if there is more to be had: what a device refused has its places elsewhere.
+    pub(crate) fn top_up(&self, room: &mut Option<Promise>, blocks: Blocks) {
+        let _scope = NoFs::new();
+        if let Some(room) = room {
+            let missing = blocks.0.saturating_sub(room.blocks().0);
+            if missing == 0 {
+                return;
+            }
+            if let Ok(more) = self.mounted.promise(Blocks(missing)) {
+                room.merge(more);
+            }
+        }
     }
 
     /// After all that was dirty was written: what was set aside and not needed is there for others.

@@ -17,6 +17,8 @@ mod imp {
 
     /// How long to wait before asking again.
     const PAUSE: Duration = Duration::from_millis(5);
+    /// How often. Then the operation hears of it and begins anew, having let go of what others need to give memory back.
+    const TRIES: u32 = 100;
     /// Its address is what a patient thread has for its file system's notes.
     static MARK: u8 = 0;
 
@@ -59,15 +61,16 @@ mod imp {
         }
     }
 
-    /// Asks for memory; a patient thread does so until there is some.
+    /// Asks for memory; a patient thread does so again and again.
     pub(crate) fn ask<R, E>(mut f: impl FnMut() -> Result<R, E>) -> Result<R, E> {
-        loop {
+        for _ in 0..TRIES {
             match f() {
                 // SAFETY: Only the running thread uses its own note.
                 Err(_) if unsafe { *note() } == mark() => sleep(PAUSE),
                 done => return done,
             }
         }
+        f()
     }
 }
 
@@ -85,7 +88,7 @@ mod imp {
 #[cfg(embr_kernel)]
 pub(crate) use imp::ask;
 
-/// While it lives, this thread's allocations wait for memory. Scopes nest. The thread is in a scope in which memory is not had by
+/// While it lives, this thread's allocations wait for memory, half a second each at most. Scopes nest. The thread is in a scope in which memory is not had by
 /// way of file systems.
 #[must_use = "the scope ends when this is dropped"]
 pub struct Patience {

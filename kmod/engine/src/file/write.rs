@@ -418,12 +418,12 @@ fn take<M: Machine>(
     store: &mut Store<'_>,
     promise: &mut Promise,
 ) -> Result<(), Error> {
-    let places = core::mem::take(&mut store.places);
     if !store.moved {
+        let places = core::mem::take(&mut store.places);
         return Ok(txn.take_promised(promise, &places)?);
     }
     // They are not as they were promised.
-    for place in places {
+    while let Some(place) = store.places.pop() {
         txn.take(place)?;
     }
     Ok(())

@@ -5,6 +5,7 @@
 use crate::error::NoMem;
 use crate::units::Bytes;
 use crate::units::Timestamp;
+use crate::units::BLOCK_SIZE;
 use core::fmt;
 use embr_rt::Vec;
 use zerocopy::little_endian::I64;
@@ -41,6 +42,9 @@ struct RawTime {
     seconds: I64,
     nanos: U32,
 }
+
+/// As many blocks as the largest size that a file can have.
+const MAX_BLOCKS: u64 = i64::MAX as u64 / BLOCK_SIZE as u64 + 1;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
 #[repr(C)]
@@ -265,7 +269,7 @@ impl Inode {
         }
         let may_have = match self.kind {
             FileType::Directory => self.nlink != 0,
-            FileType::Regular => true,
+            FileType::Regular => self.entries <= MAX_BLOCKS,
             _ => false,
         };
         if self.entries != 0 && !may_have {
@@ -434,6 +438,13 @@ mod tests {
                 i.size = Bytes(1 << 63);
             }),
             BadInode::Size(1 << 63)
+        );
+        assert_eq!(
+            bad(&|i| {
+                empty(i, FileType::Regular);
+                i.entries = 1 << 52;
+            }),
+            BadInode::Entries(1 << 52)
         );
         let long = std::vec![b'a'; MAX_TARGET + 1];
         assert!(reparsed(&symlink(&long)).is_err());

@@ -88,7 +88,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Searches these rings for groups of this volume from `first` on.
+    /// Searches these rings for groups of this volume from `first` on, and for the one before.
     #[inline(never)]
     pub fn read(
         host: &impl Devices,
@@ -123,7 +123,9 @@ impl Scan {
                     };
                     let blocks = (header.size() / BLOCK_SIZE) as u64;
                     let end = source.start.0.saturating_add(source.blocks.0);
-                    if header.sequence < first || block_at.0.saturating_add(blocks) > end {
+                    // The one before the first says where that would lie.
+                    let behind = header.sequence.0.saturating_add(1);
+                    if behind < first.0 || block_at.0.saturating_add(blocks) > end {
                         continue;
                     }
                     found.push(Found {
@@ -213,25 +215,39 @@ impl Scan {
         if promised.is_some_and(|durable| durable >= end.next) {
             return Err(ScanError::Lost(end.next).into());
         }
-        let may_have = |s: &&Source| unread.has(s.slot) || self.may_hide(s, &used);
-        let doubtful = self.sources.iter().filter(may_have).count();
-        if doubtful != 0 && doubtful >= copies.min(self.sources.len()) {
+        if self.may_go_on(end, unread, copies) {
             return Err(ScanError::Unread(end.next).into());
         }
         Ok((end, used))
     }
 
-    /// Whether a ring could not be read where a group would lie that comes behind these.
-    fn may_hide(&self, source: &Source, used: &[Found]) -> bool {
-        let behind = used.iter().rev().find(|f| f.slot == source.slot);
-        let behind = behind.map(|last| Blocks(last.at.0.saturating_add(last.blocks)));
-        let of_ring = self.unread.iter().filter(|(slot, _)| *slot == source.slot);
-        let mut blocks = of_ring.map(|(_, block)| *block);
-        match behind {
-            Some(behind) => blocks.any(|block| block == behind || block == source.start),
-            // Where groups that no root needs any more end is not known.
-            None => blocks.next().is_some(),
+    /// Whether there may be a group behind this end that could not be read: of which some block cannot be, or on these devices.
+    fn may_go_on(&self, end: End, bad: Members, copies: usize) -> bool {
+        let is_bad = |slot: Slot| bad.has(slot) || self.unread.iter().any(|(s, _)| *s == slot);
+        let doubtful = self.sources.iter().filter(|s| is_bad(s.slot)).count();
+        if doubtful == 0 {
+            return false;
         }
+        let last = Sequence(end.next.0.saturating_sub(1));
+        let mut last = self.copies(last).filter(|f| f.identity == end.identity);
+        match last.next() {
+            // A device that has the last group would have one behind it, if there were one.
+            Some(first) => !core::iter::once(first)
+                .chain(last)
+                .any(|copy| !bad.has(copy.slot) && self.vouches(copy)),
+            // Where that would lie is not known, nor on which devices.
+            None => doubtful >= copies.min(self.sources.len()),
+        }
+    }
+
+    /// Whether the ring could be read where a group behind this one would lie.
+    fn vouches(&self, last: &Found) -> bool {
+        let behind = Blocks(last.at.0.saturating_add(last.blocks));
+        let source = self.sources.iter().find(|s| s.slot == last.slot);
+        source.is_some_and(|source| {
+            let mut unread = self.unread.iter().filter(|(slot, _)| *slot == last.slot);
+            !unread.any(|(_, block)| *block == behind || *block == source.start)
+        })
     }
 
     fn copies(&self, sequence: Sequence) -> impl Iterator<Item = &Found> {

@@ -42,6 +42,8 @@ pub struct Transaction<'m, M: Machine> {
     mounted: &'m Mounted<M>,
     changes: Vec<Change>,
     taken: Vec<Extent>,
+    /// Which of them, from one to before the other, are all copies of a run that was given out of a promise.
+    runs: Vec<(usize, usize)>,
     freed: Vec<Extent>,
     /// The same as records.
     records: Vec<u8>,
@@ -61,6 +63,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
             change: reserve::Change::default(),
             changes: Vec::new(),
             taken: Vec::new(),
+            runs: Vec::new(),
             freed: Vec::new(),
             records: Vec::new(),
             count: 0,
@@ -163,7 +166,9 @@ impl<'m, M: Machine> Transaction<'m, M> {
     /// this is.
     pub fn take_promised(&mut self, promise: &mut Promise, copies: &[Extent]) -> Result<(), Fault> {
         let (length, count) = (self.records.len(), self.count);
-        let mut recorded = self.taken.try_reserve(copies.len()).map_err(Fault::from);
+        let room = self.taken.try_reserve(copies.len());
+        let room = room.and_then(|()| self.runs.try_reserve(1));
+        let mut recorded = room.map_err(Fault::from);
         for extent in copies {
             recorded = recorded.and_then(|()| self.record(Record::Take(*extent)));
         }
@@ -173,10 +178,12 @@ impl<'m, M: Machine> Transaction<'m, M> {
             self.mounted.space.give_back_to(promise, copies);
             return Err(why);
         }
+        let first = self.taken.len();
         for extent in copies {
             self.named = self.named.with(extent.device);
             self.taken.push(*extent)?;
         }
+        self.runs.push((first, self.taken.len()))?;
         Ok(())
     }
 
@@ -224,19 +231,21 @@ impl<'m, M: Machine> Transaction<'m, M> {
 
     /// It does not happen: what it took is promised again.
     pub(crate) fn return_to(&mut self, promise: &mut Promise) {
-        let copies = self.mounted.space.copies();
         let taken = core::mem::take(&mut self.taken);
-        for run in taken.chunks(copies) {
-            let first = run.first().map(|e| e.blocks);
-            if run.len() == copies && run.iter().all(|e| Some(e.blocks) == first) {
-                self.mounted.space.give_back_to(promise, run);
-                continue;
-            }
-            // Not as it was promised: a device did not take its copy.
-            for extent in run {
+        let give_back = |from: usize, to: usize| {
+            for extent in taken.get(from..to).unwrap_or_default() {
                 self.mounted.space.give_back(*extent);
             }
+        };
+        let mut at = 0;
+        for (first, end) in core::mem::take(&mut self.runs) {
+            // What is between was not promised: a device did not take its copy, which has its place elsewhere.
+            give_back(at, first);
+            let copies = taken.get(first..end).unwrap_or_default();
+            self.mounted.space.give_back_to(promise, copies);
+            at = end;
         }
+        give_back(at, taken.len());
     }
 
     /// Makes it happen, under a promise if there is one; it is not to be used any more but for [`Self::return_to`].

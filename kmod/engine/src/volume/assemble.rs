@@ -268,10 +268,16 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
     }
 
     let is_current = |m: &&Member| standing(m).is_some_and(|e| e.id == epoch.id);
-    let doubtful = members.iter().filter(is_current).filter(|m| m.is_doubtful);
+    // Where a newer root than the newest that was found would lie.
+    let next = Generation(chief.root.generation.0.saturating_add(1));
+    let next = 1u64.wrapping_shl(layout::ring_slot(next));
+    let current = members.iter().filter(is_current).count();
+    let doubtful = members.iter().filter(is_current);
+    let doubtful = doubtful.filter(|m| m.unread_roots & next != 0).count();
+    let copies = usize::from(superblock.geometry.parity()).saturating_add(1);
     let volume = Volume {
         // A root is on one device more than may be lost.
-        is_doubtful: doubtful.count() > usize::from(superblock.geometry.parity()),
+        is_doubtful: doubtful >= copies.min(current),
         uuid: superblock.volume,
         label: superblock.label,
         geometry: superblock.geometry,

@@ -268,7 +268,7 @@ impl Plan {
             root: self.root(entry),
             copies: Vec::new(),
             bad_roots: Vec::new(),
-            is_doubtful: false,
+            unread_roots: 0,
             size,
         }))
     }

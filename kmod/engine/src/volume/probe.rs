@@ -33,8 +33,8 @@ pub struct Member {
     pub copies: Vec<Copy>,
     /// Slots of the rings that hold something that is no root, as place and reason.
     pub bad_roots: Vec<(Bytes, BadRoot)>,
-    /// No copy could be read of the place where the root after this one would lie: there may be one.
-    pub is_doubtful: bool,
+    /// Slots of the rings of which no copy could be read, a bit each.
+    pub unread_roots: u64,
     /// The device's own size.
     pub size: Bytes,
 }
@@ -73,17 +73,13 @@ pub fn probe(device: &impl Device, hasher: &impl Hasher) -> Result<Member, Error
             });
         }
     }
-    let Newest {
-        root,
-        bad,
-        is_doubtful,
-    } = newest_root(device, hasher, &superblock)?;
+    let Newest { root, bad, unread } = newest_root(device, hasher, &superblock)?;
     Ok(Member {
         superblock,
         root,
         copies,
         bad_roots: bad,
-        is_doubtful,
+        unread_roots: unread,
         size,
     })
 }
@@ -245,7 +241,7 @@ impl Rings<'_> {
 struct Newest {
     root: Root,
     bad: Vec<(Bytes, BadRoot)>,
-    is_doubtful: bool,
+    unread: u64,
 }
 
 /// Reads so many slots of a ring; of those that cannot be read, where they lie goes to `unread`, and they are as if nothing had ever
@@ -321,14 +317,13 @@ fn newest_root(
         let unread = unread.first();
         return Err(unread.map_or(Error::NoRoot(why), |(at, why)| Error::reading(*at, *why)));
     };
-    let next = layout::ring_slot(Generation(root.generation.0.saturating_add(1)));
-    let is_doubtful = layout::rings(device.size()).all(|ring| {
-        let at = layout::slot_at(ring, next);
-        unread.iter().any(|(place, _)| Some(*place) == at)
-    });
-    Ok(Newest {
-        root,
-        bad,
-        is_doubtful,
-    })
+    let is_lost = |slot: &u32| {
+        layout::rings(device.size()).all(|ring| {
+            let at = layout::slot_at(ring, *slot);
+            unread.iter().any(|(place, _)| Some(*place) == at)
+        })
+    };
+    let lost = (0..layout::RING_SLOTS).filter(is_lost);
+    let unread = lost.fold(0u64, |bits, slot| bits | 1u64.wrapping_shl(slot));
+    Ok(Newest { root, bad, unread })
 }

@@ -52,7 +52,9 @@ pub(super) unsafe extern "C" fn get_attributes<T: FileData>(
         // First: what is written meanwhile is not missed then.
         let awaiting = file.awaiting().total();
         let held = T::held(file.0);
-        let blocks = held.map_or(file.size().div_ceil(BLOCK), |held| held.saturating_add(awaiting));
+        let blocks = held.map_or(file.size().div_ceil(BLOCK), |held| {
+            held.saturating_add(awaiting)
+        });
         // SAFETY: As the caller says.
         unsafe { (*stat).blocks = blocks.saturating_mul(BLOCK / SECTOR) };
     }

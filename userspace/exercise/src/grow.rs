@@ -82,10 +82,11 @@ fn step(
             fadvise(file, from, len, Advice::DontNeed)?;
         }
         _ if *size >= MAX_SIZE => {
+            // First: this may end at any place, and a promise is taken back before it is broken.
+            note.write_all_at(format!("{:020}\n", 0).as_bytes(), 0)?;
             file.set_len(0)?;
-            file.sync_all()?;
             *size = 0;
-            note.write_all_at(format!("{size:020}\n").as_bytes(), 0)?;
+            file.sync_all()?;
         }
         _ => {
             let most = [50, 5000, 300_000][chance.below(3) as usize];

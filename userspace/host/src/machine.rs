@@ -152,6 +152,8 @@ pub enum Event<'a> {
     Unrepaired(TreeId, Slot, Bytes, DeviceError),
     /// No copy is sound.
     Lost(&'a TreeError, Range),
+    /// These members are absent and those present from now on, and data have so many copies.
+    Members(Members, Members, usize),
 }
 
 /// A function that hears of events.
@@ -168,6 +170,10 @@ impl<F: Fn(Event<'_>)> nodes::Events for Listener<F> {
 
     fn lost(&self, what: &TreeError, keys: Range) {
         (self.0)(Event::Lost(what, keys));
+    }
+
+    fn members(&self, absent: Members, present: Members, copies: usize) {
+        (self.0)(Event::Members(absent, present, copies));
     }
 }
 

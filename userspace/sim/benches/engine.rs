@@ -411,6 +411,7 @@ fn recovery(report: &mut Report, seed: u64) {
         let (by_plain, _) = timed(read_all);
         let options = Options {
             read_only: true,
+            degraded: false,
             cache: Bytes(GIB),
             dirty: DIRTY,
         };

@@ -7,6 +7,7 @@ use crate::host::Host;
 use embr_engine::env::DeviceError;
 use embr_engine::env::Environment as _;
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use embr_engine::format::superblock::BlockHash;
 use embr_engine::format::superblock::Label;
@@ -32,12 +33,18 @@ use std::sync::atomic::Ordering;
 pub struct Heard {
     repaired: AtomicU64,
     lost: AtomicU64,
+    epochs: AtomicU64,
 }
 
 impl Heard {
     /// Bad copies of nodes that were overwritten.
     pub fn repaired(&self) -> u64 {
         self.repaired.load(Ordering::Relaxed)
+    }
+
+    /// Epochs that began.
+    pub fn epochs(&self) -> u64 {
+        self.epochs.load(Ordering::Relaxed)
     }
 
     /// Nodes of which no copy was sound.
@@ -55,6 +62,10 @@ impl Events for Heard {
 
     fn lost(&self, _: &TreeError, _: Range) {
         self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn members(&self, _: Members, _: Members, _: usize) {
+        self.epochs.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -119,6 +130,7 @@ pub fn make(seed: u64, fleet: &Fleet, geometry: Geometry) -> Result<(), String> 
 /// What every test mounts with, unless it is about these numbers.
 pub const READ_WRITE: Options = Options {
     read_only: false,
+    degraded: true,
     cache: Bytes(4 << 20),
     dirty: Bytes(16 << 20),
 };

@@ -201,6 +201,7 @@ impl Manuscript {
         let seen_read_only = {
             let options = Options {
                 read_only: true,
+                degraded: false,
                 ..machine::READ_WRITE
             };
             let mounted = machine::mount(chance.next(), &fleet, options)?;

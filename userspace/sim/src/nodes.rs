@@ -209,6 +209,8 @@ impl<H: Hasher + Clone> Events for Shelf<H> {
     fn lost(&self, _what: &TreeError, _keys: Range) {
         self.contents().tally.lost += 1;
     }
+
+    fn members(&self, _absent: Members, _present: Members, _copies: usize) {}
 }
 
 impl<H: Hasher + Clone> Host for Shelf<H> {

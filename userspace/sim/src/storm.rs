@@ -102,15 +102,6 @@ impl Woe {
         )
     }
 
-    /// Whether the engine may fail because of it, though other drives are sound.
-    fn may_stop(self) -> bool {
-        // There are no epochs at run time yet: who cannot have every copy stops.
-        !matches!(
-            self,
-            Woe::ReadsFail | Woe::Garbles | Woe::Rots | Woe::Rotten | Woe::Apart | Woe::NoMemory
-        )
-    }
-
     /// Whether it befalls reads, and so mounts too.
     fn of_reads(self) -> bool {
         matches!(self, Woe::ReadsFail | Woe::Garbles | Woe::Rots)
@@ -396,7 +387,7 @@ impl<'s> Storm<'s> {
                         self.compare(&actor)?;
                     }
                 }
-                Err(why) if self.safe && !self.woe.may_stop() => {
+                Err(why) if self.safe => {
                     return Err(failed(why.to_string()));
                 }
                 Err(_) => {
@@ -515,12 +506,13 @@ impl<'s> Storm<'s> {
         let (bad, rest) = snapshot.split(bad);
         let mut written = Vec::new();
         let mut sides = Vec::new();
-        for side in [bad, rest] {
-            let fleet = Fleet::start(self.seed, &side);
-            let mounted = machine::mount(self.seed, &fleet, READ_ONLY)?;
+        for (seed, side) in [(self.seed ^ 1, bad), (self.seed ^ 2, rest)] {
+            let fleet = Fleet::start(seed, &side);
+            let mounted = machine::mount(seed, &fleet, READ_ONLY)?;
             annals.allow(&found(&mounted)?, annals.durable)?;
             drop(mounted);
-            if let Ok(mounted) = machine::mount(self.seed, &fleet, machine::READ_WRITE) {
+            // No two of them draw the same epoch.
+            if let Ok(mounted) = machine::mount(seed, &fleet, machine::READ_WRITE) {
                 let found = found(&mounted)?;
                 annals.allow(&found, annals.durable)?;
                 let mut actor = Actor::new(&mounted, found, 200)?;

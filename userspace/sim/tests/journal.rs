@@ -67,7 +67,9 @@ fn journal(session: u8, end: End, kept: u64) -> Journal {
         epoch: EPOCH,
         session: SessionId([session; 16]),
     };
-    Journal::try_new(writer, copies, end).expect("memory")
+    let journal = Journal::try_new(writer, copies, 2, end, Sequence(0)).expect("memory");
+    journal.confirm();
+    journal
 }
 
 /// One durable group that sets this key.

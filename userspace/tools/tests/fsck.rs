@@ -344,6 +344,7 @@ fn remount(devices: &[String]) {
     let process = Process::new(Slots::of_volume(&volume, &opened), &host, |_| {});
     let options = Options {
         read_only: false,
+        degraded: false,
         cache: Bytes(1 << 20),
         dirty: Bytes(1 << 20),
     };

@@ -76,6 +76,7 @@ fn root_directory(devices: &[String]) -> Inode {
     });
     let options = Options {
         read_only: true,
+        degraded: false,
         cache: Bytes(1 << 20),
         dirty: Bytes(1 << 20),
     };

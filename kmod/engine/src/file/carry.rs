@@ -155,6 +155,7 @@ impl<M: Machine> Given<'_, '_, '_, M> {
             for one in refused.iter() {
                 bad = bad.with(one.place.device);
             }
+            mounted.report(bad);
             for one in refused.iter() {
                 moved.try_reserve(1)?;
                 match self.stores.get_mut(one.store) {

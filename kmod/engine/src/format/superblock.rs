@@ -401,6 +401,15 @@ impl Superblock {
         seal::apply(hasher, out, at);
     }
 
+    /// Another one that says the same.
+    pub fn try_clone(&self) -> Result<Self, NoMem> {
+        Ok(Superblock {
+            members: Vec::try_from_slice(&self.members)?,
+            epochs: Vec::try_from_slice(&self.epochs)?,
+            ..*self
+        })
+    }
+
     /// The device table's entry of the device that this superblock lies on.
     pub fn this_device(&self) -> Option<&Entry> {
         self.members.iter().find(|e| e.id == self.device)

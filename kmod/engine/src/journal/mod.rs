@@ -57,13 +57,17 @@ pub struct Writer {
     pub session: SessionId,
 }
 
-/// The journal could not be made durable on any device: nothing more is written to the volume.
+/// Why groups cannot be made durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stopped;
+pub enum Halt {
+    /// They cannot be on any device: nothing more is written to the volume.
+    Stopped,
+    /// A device failed. Nothing is acknowledged before the volume has [gone on](Journal::go_on) without it.
+    Failed,
+}
 
 /// The journal of a mounted volume.
 pub struct Journal {
-    writer: Writer,
     state: Mutex<State>,
     written: CondVar,
     /// A group is never larger.
@@ -71,7 +75,12 @@ pub struct Journal {
 }
 
 struct State {
+    writer: Writer,
     copies: Vec<Copy>,
+    /// Devices that take the places of those of them that are lost.
+    spares: Vec<Copy>,
+    /// How many copies there are, as long as there are devices for them.
+    most: usize,
     /// Where the open group goes: its number, and the identity of the one before it, known once that is encoded.
     end: End,
     /// Room for a header, then the records of the open group.
@@ -82,8 +91,14 @@ struct State {
     /// What the next writer needs, while no group is being written.
     idle: Option<Workspace>,
     durable: Sequence,
-    /// Devices that failed to take a group.
-    failed: Members,
+    /// The newest group that is on those devices which did not fail, but is not acknowledged while one that did is a member.
+    held: Sequence,
+    /// No group says of a later one that it was durable: mounting found more than that, but on few devices perhaps.
+    known: Option<Sequence>,
+    /// Devices that failed and are members still.
+    failing: Members,
+    /// Devices that are not members any more.
+    lost: Members,
     stopped: bool,
 }
 
@@ -112,10 +127,24 @@ impl State {
 }
 
 impl Journal {
-    /// A journal whose next group goes behind `end`.
-    pub fn try_new(writer: Writer, mut copies: Vec<Copy>, end: End) -> Result<Self, NoMem> {
-        copies.truncate(COPIES);
-        let smallest = copies.iter().map(|c| c.ring.blocks()).min().unwrap_or(0);
+    /// A journal whose next group goes behind `end`, on the first `most` of these devices. Of what is there, that up to `known` was
+    /// durable for sure.
+    pub fn try_new(
+        writer: Writer,
+        mut copies: Vec<Copy>,
+        most: usize,
+        end: End,
+        known: Sequence,
+    ) -> Result<Self, NoMem> {
+        let most = most.min(COPIES);
+        let mut spares = Vec::try_with_capacity(copies.len())?;
+        while copies.len() > most {
+            if let Some(spare) = copies.pop() {
+                spares.push(spare)?;
+            }
+        }
+        let smallest = spares.iter().chain(copies.iter());
+        let smallest = smallest.map(|c| c.ring.blocks()).min().unwrap_or(0);
         // So small that a ring holds many, which is what keeps checkpoints from having to hurry.
         let max_group = (smallest / 16)
             .saturating_mul(BLOCK_SIZE as u64)
@@ -134,19 +163,24 @@ impl Journal {
             heads,
         };
         Ok(Journal {
-            writer,
             max_group,
             written: CondVar::try_new(lock_class!("journal written"))?,
             state: Mutex::try_new(
                 State {
+                    writer,
                     copies,
+                    spares,
+                    most,
                     durable: Sequence(end.next.0.saturating_sub(1)),
+                    held: Sequence(0),
+                    known: Some(known),
                     end,
                     open: buffer()?,
                     records: 0,
                     named: Members::default(),
                     idle: Some(idle),
-                    failed: Members::default(),
+                    failing: Members::default(),
+                    lost: Members::default(),
                     stopped: false,
                 },
                 lock_class!("journal"),
@@ -209,9 +243,52 @@ impl Journal {
         (state.is_open_empty() && state.idle.is_some()).then_some(state.end)
     }
 
-    /// Devices that failed to take a group.
-    pub fn failed(&self) -> Members {
-        self.state.lock().failed
+    /// These devices failed to take what they were given: nothing more is acknowledged while they are members.
+    pub fn fail(&self, devices: Members) {
+        let mut state = self.state.lock();
+        state.failing = Members((state.failing.0 | devices.0) & !state.lost.0);
+    }
+
+    /// Devices that failed and are members still, once no group is being written.
+    pub fn failing(&self) -> Members {
+        let mut state = self.state.lock();
+        while state.idle.is_none() {
+            self.written.wait(&mut state);
+        }
+        state.failing
+    }
+
+    /// Goes on without these devices, in an epoch that does not have them and of which a root is durable.
+    pub fn go_on(&self, epoch: EpochId, lost: Members) {
+        let mut state = self.state.lock();
+        let State {
+            writer,
+            copies,
+            spares,
+            most,
+            ..
+        } = &mut *state;
+        writer.epoch = epoch;
+        copies.retain(|c| !lost.has(c.slot));
+        spares.retain(|c| !lost.has(c.slot));
+        while copies.len() < *most {
+            let Some(spare) = spares.pop() else { break };
+            // There is the room of one that was lost.
+            if copies.push_within_capacity(spare).is_err() {
+                break;
+            }
+        }
+        state.lost = Members(state.lost.0 | lost.0);
+        state.failing = Members(state.failing.0 & !lost.0);
+        if state.failing.count() == 0 {
+            state.durable = state.durable.max(state.held);
+        }
+        self.written.notify_all();
+    }
+
+    /// A root names all that mounting found: from now on groups say what is durable.
+    pub fn confirm(&self) {
+        self.state.lock().known = None;
     }
 
     /// Returns once every group up to `wanted` is durable.
@@ -220,13 +297,40 @@ impl Journal {
         host: &impl Devices,
         hasher: &impl Hasher,
         wanted: Sequence,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), Halt> {
+        self.write_up_to(host, hasher, wanted, false)
+    }
+
+    /// Returns once every group up to `wanted` is on the devices that did not fail. Nothing of that is acknowledged while those that
+    /// did are members.
+    pub fn write(
+        &self,
+        host: &impl Devices,
+        hasher: &impl Hasher,
+        wanted: Sequence,
+    ) -> Result<(), Halt> {
+        self.write_up_to(host, hasher, wanted, true)
+    }
+
+    fn write_up_to(
+        &self,
+        host: &impl Devices,
+        hasher: &impl Hasher,
+        wanted: Sequence,
+        despite_failed: bool,
+    ) -> Result<(), Halt> {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
-                return Err(Stopped);
+                return Err(Halt::Stopped);
             }
-            if state.durable >= wanted || (state.is_open_empty() && state.idle.is_some()) {
+            if state.durable >= wanted || despite_failed && state.held >= wanted {
+                return Ok(());
+            }
+            if state.failing.count() != 0 && state.idle.is_some() && !despite_failed {
+                return Err(Halt::Failed);
+            }
+            if state.is_open_empty() && state.idle.is_some() {
                 return Ok(());
             }
             if state.idle.is_some() {
@@ -250,13 +354,14 @@ impl Journal {
         core::mem::swap(&mut state.open, &mut work.spare);
         let records = core::mem::take(&mut state.records);
         let named = core::mem::take(&mut state.named);
+        let named = Members(named.0 & !state.lost.0);
         let sequence = state.end.next;
         let mut header = Header {
-            volume: self.writer.volume,
-            epoch: self.writer.epoch,
-            session: self.writer.session,
+            volume: state.writer.volume,
+            epoch: state.writer.epoch,
+            session: state.writer.session,
             sequence,
-            durable: state.durable,
+            durable: state.known.unwrap_or(state.durable),
             previous: state.end.identity,
             identity: Hash256::default(),
             device: DeviceId(0),
@@ -267,6 +372,7 @@ impl Journal {
         let padded = work.spare.try_resize(header.size(), 0).is_ok();
         header.encode(hasher, &mut work.spare);
         let places = places(&mut state, sequence, header.size());
+        let failing = state.failing;
         state.end = End {
             next: Sequence(sequence.0.saturating_add(1)),
             identity: header.identity,
@@ -274,7 +380,7 @@ impl Journal {
         drop(state);
 
         let outcome = if padded {
-            write_copies(host, hasher, &mut work, &places, named)
+            write_copies(host, hasher, &mut work, &places, (named, failing))
         } else {
             Outcome::default()
         };
@@ -282,11 +388,11 @@ impl Journal {
         let mut state = self.state.lock();
         work.spare.truncate(HEADER_SIZE);
         state.idle = Some(work);
-        state.failed = Members(state.failed.0 | outcome.failed.0);
-        let failed = state.failed;
-        state.copies.retain(|c| !failed.has(c.slot));
+        state.failing = Members(state.failing.0 | outcome.failed.0);
         if outcome.good.count() == 0 {
             state.stopped = true;
+        } else if state.failing.count() != 0 {
+            state.held = sequence;
         } else {
             state.durable = sequence;
         }
@@ -301,7 +407,9 @@ impl Journal {
 
     /// Forgets the groups before `first`: their room can be used again.
     pub fn release(&self, first: Sequence) {
-        for copy in self.state.lock().copies.iter_mut() {
+        let mut state = self.state.lock();
+        let State { copies, spares, .. } = &mut *state;
+        for copy in copies.iter_mut().chain(spares.iter_mut()) {
             copy.ring.release(first);
         }
     }
@@ -339,15 +447,14 @@ fn write_copies(
     hasher: &impl Hasher,
     work: &mut Workspace,
     places: &[Option<Place>; COPIES],
-    named: Members,
+    (named, failing): (Members, Members),
 ) -> Outcome {
-    let mut outcome = Outcome::default();
-    let unflushed = host.flush(named);
-    if unflushed.count() != 0 {
-        // What those devices hold may be lost: the group that names it must not count.
-        outcome.failed = unflushed;
-        return outcome;
-    }
+    // What a device holds that does not flush may be lost: the group that names it does not count before the device is given up.
+    let unflushed = host.flush(Members(named.0 & !failing.0));
+    let mut outcome = Outcome {
+        failed: Members(failing.0 | unflushed.0),
+        ..Outcome::default()
+    };
     send(host, hasher, work, places, &mut outcome);
     let refused = host.flush(outcome.good);
     outcome.good = Members(outcome.good.0 & !refused.0);
@@ -364,7 +471,8 @@ fn send(
 ) {
     let group = work.spare.as_slice();
     let (first, rest) = group.split_at_checked(BLOCK_SIZE).unwrap_or((group, &[]));
-    let placed = || places.iter().flatten();
+    let failed = outcome.failed;
+    let placed = || places.iter().flatten().filter(|p| !failed.has(p.slot));
     for (place, head) in placed().zip(work.heads.iter_mut()) {
         for (to, from) in head.iter_mut().zip(first) {
             *to = *from;

@@ -52,7 +52,8 @@ pub struct Found {
     pub at: Blocks,
     /// Of how many.
     pub blocks: u64,
-    durable: Sequence,
+    /// What it says was durable when it was written.
+    pub durable: Sequence,
     epoch: EpochId,
     previous: Hash256,
     identity: Hash256,

@@ -218,13 +218,23 @@ impl Space {
         let mut state = self.state.lock();
         for extent in copies {
             state.give_back(*extent);
-            if let Some(device) = state.device(extent.device) {
-                device.promised = device.promised.saturating_add(extent.blocks.0);
-            }
         }
         let blocks = copies.first().map_or(0, |e| e.blocks.0);
         state.claims.blocks = state.claims.blocks.saturating_add(blocks);
         promise.blocks = promise.blocks.saturating_add(blocks);
+        let as_before = copies.len() as u64 == state.claims.data.count
+            && copies.iter().all(|e| state.is_present(e.device));
+        if as_before {
+            for extent in copies {
+                if let Some(device) = state.device(extent.device) {
+                    device.promised = device.promised.saturating_add(extent.blocks.0);
+                }
+            }
+        } else {
+            // A device was lost since they were given out.
+            let (nodes, data) = (state.claims.nodes, state.claims.data);
+            state.promise_anew(nodes, data);
+        }
     }
 
     /// Gives a checkpoint places for one node, from what its transactions were granted and then from the reserve. Room in `out` for
@@ -379,9 +389,10 @@ impl Space {
             of_device.fold(0u64, |n, p| n.saturating_add(p.extent.blocks.0))
         };
         let hidden = state.in_data(claims.reserve.full);
-        let total = geometry.capacity(state.devices.iter().map(|d| Blocks(d.managed)));
+        let present = || state.devices.iter().filter(|d| d.present);
+        let total = geometry.capacity(present().map(|d| Blocks(d.managed)));
         let room = |d: &super::Device| Blocks(d.unclaimed().saturating_add(pending(d)));
-        let unclaimed = geometry.capacity(state.devices.iter().map(room)).0;
+        let unclaimed = geometry.capacity(present().map(room)).0;
         let granted = state.in_data(claims.active.saturating_add(claims.frozen));
         let missing = state.in_data(claims.reserve.full.saturating_sub(claims.kept));
         let left = unclaimed.saturating_add(granted).saturating_sub(missing);

@@ -31,6 +31,8 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) slot: Slot,
+    /// Whether it takes part: of one that does not, it is only remembered what is used.
+    pub(super) present: bool,
     pub(super) groups: Vec<Group>,
     blocks: u64,
     /// Blocks that are not fixed.
@@ -88,6 +90,7 @@ impl Device {
     pub(super) fn try_new(slot: Slot, blocks: u64) -> Result<Self, SpaceError> {
         let mut device = Device {
             slot,
+            present: true,
             groups: Vec::new(),
             blocks,
             managed: blocks,
@@ -194,6 +197,9 @@ impl Device {
 
     /// Blocks that can be given out and are promised to nobody.
     pub(super) fn unclaimed(&self) -> u64 {
+        if !self.present {
+            return 0;
+        }
         let nodes = self.slots.saturating_mul(SLOT);
         self.free
             .saturating_sub(nodes)
@@ -202,12 +208,18 @@ impl Device {
 
     /// Slots that can be promised to nodes, those that are among them.
     pub(super) fn room_for_slots(&self) -> u64 {
+        if !self.present {
+            return 0;
+        }
         let blocks = self.free.saturating_sub(self.promised);
         self.whole.min(blocks / SLOT)
     }
 
     /// Blocks that can be promised to data, those that are among them.
     pub(super) fn room_for_data(&self) -> u64 {
+        if !self.present {
+            return 0;
+        }
         self.free.saturating_sub(self.slots.saturating_mul(SLOT))
     }
 

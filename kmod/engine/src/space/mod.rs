@@ -54,6 +54,8 @@ pub struct Managed<'a> {
     pub blocks: Blocks,
     /// What is never free: begin and length.
     pub fixed: &'a [(Blocks, Blocks)],
+    /// Whether it takes part. Nothing of a device that does not is given out, but what is freed of it is remembered.
+    pub present: bool,
 }
 
 /// An item of the tree, or a record of the journal, that cannot be: of a device or blocks that do not exist, or blocks taken twice
@@ -219,6 +221,10 @@ impl State {
         self.devices.iter_mut().find(|d| d.slot == slot)
     }
 
+    fn is_present(&self, slot: Slot) -> bool {
+        self.devices.iter().any(|d| d.slot == slot && d.present)
+    }
+
     /// Says how many of the blocks were not busy.
     fn take(&mut self, e: Extent) -> Option<u64> {
         let device = self.device(e.device)?;
@@ -316,6 +322,31 @@ impl State {
         }
     }
 
+    /// Divides all that is promised among the devices that are present, in as many copies as that or in as many as they have room for.
+    fn promise_anew(&mut self, nodes: Copies, data: Copies) {
+        let State {
+            devices, claims, ..
+        } = self;
+        let fewer = (1..=data.count).rev().map(|count| {
+            let copies = Copies { count, apart: true };
+            (copies, copies)
+        });
+        let floor = claims.kept.min(claims.reserve.floor);
+        for (nodes, data) in core::iter::once((nodes, data)).chain(fewer) {
+            // What is kept for those that free comes back as soon as there is room.
+            for kept in [claims.kept, floor] {
+                let all = kept
+                    .saturating_add(claims.active)
+                    .saturating_add(claims.frozen)
+                    .saturating_add(claims.promised);
+                if share::divide_all(devices, (nodes, all), (data, claims.blocks)) {
+                    (claims.nodes, claims.data, claims.kept) = (nodes, data, kept);
+                    return;
+                }
+            }
+        }
+    }
+
     fn release(&mut self, nodes: u64) {
         share::release_nodes(&mut self.devices, self.claims.nodes, nodes);
         self.fill_reserve();
@@ -394,6 +425,7 @@ impl Space {
         let mut groups = 0usize;
         for managed in devices {
             let mut device = Device::try_new(managed.slot, managed.blocks.0)?;
+            device.present = managed.present;
             for (start, blocks) in managed.fixed {
                 let fixed = device.each(start.0, blocks.0, |g, at, n| g.used.set(at, n));
                 let fixed = fixed.and_then(|fixed| {
@@ -410,7 +442,8 @@ impl Space {
             groups = groups.saturating_add(device.groups.len());
             all.push(device)?;
         }
-        let (nodes, data) = copies(parity, devices.len());
+        let present = devices.iter().filter(|d| d.present).count();
+        let (nodes, data) = copies(parity, present);
         let most = share::claimable_nodes(&all, nodes, u64::MAX / 8);
         let claims = Claims {
             nodes,
@@ -575,16 +608,31 @@ impl Space {
         Ok(delta)
     }
 
-    /// A root of `generation` comes without a freeze: what was freed since the last one belongs to the root after it.
+    /// A root of `generation` comes that has nothing new, whatever is frozen: what was to be freed by it, or later, is freed by the
+    /// root after that.
     pub fn skip(&self, generation: Generation) {
         let mut state = self.state.lock();
-        let next = Generation(generation.0.saturating_add(1));
-        state.next = next;
+        let after = |g: Generation| Generation(g.0.saturating_add(1));
+        state.next = after(state.next);
         for pending in state.pending.iter_mut() {
-            if pending.generation == generation {
-                pending.generation = next;
+            if pending.generation >= generation {
+                pending.generation = after(pending.generation);
             }
         }
+    }
+
+    /// These devices do not take part any more, on a volume that survives the loss of `parity`. What was promised is promised of the
+    /// others; where they have not the room, in fewer copies. Called while no checkpoint is being made. Says how many copies data
+    /// have from now on.
+    pub fn lose(&self, lost: Members, parity: u8) -> usize {
+        let mut state = self.state.lock();
+        for device in state.devices.iter_mut().filter(|d| lost.has(d.slot)) {
+            device.present = false;
+        }
+        let present = state.devices.iter().filter(|d| d.present).count();
+        let (nodes, data) = copies(parity, present);
+        state.promise_anew(nodes, data);
+        state.claims.data.count as usize
     }
 
     /// The root of `generation` is durable: what the one before it did not need can be given out.

@@ -150,3 +150,16 @@ pub(super) fn claim_blocks(
 pub(super) fn release_blocks(devices: &mut [Device], copies: Copies, before: u64, blocks: u64) {
     divide_blocks(devices, copies, before.saturating_sub(blocks));
 }
+
+/// Divides so many nodes and blocks of data from the beginning; says whether there is room.
+pub(super) fn divide_all(
+    devices: &mut [Device],
+    (nodes, node_count): (Copies, u64),
+    (data, blocks): (Copies, u64),
+) -> bool {
+    for device in devices.iter_mut() {
+        device.slots = 0;
+        device.promised = 0;
+    }
+    divide_nodes(devices, nodes, node_count) && divide_blocks(devices, data, blocks)
+}

@@ -38,6 +38,8 @@ pub trait Events {
     fn unrepaired(&self, tree: TreeId, device: Slot, at: Bytes, why: DeviceError);
     /// No copy of a node is sound.
     fn lost(&self, what: &TreeError, keys: Range);
+    /// From now on these members are absent and those present, and data have so many copies.
+    fn members(&self, absent: Members, present: Members, copies: usize);
 }
 
 /// What reading nodes needs of the volume. Asked whenever a node is read from a device, so the answers may change.

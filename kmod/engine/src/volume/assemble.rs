@@ -8,11 +8,13 @@ use crate::format::epoch::Epoch;
 use crate::format::geometry::Geometry;
 use crate::format::layout;
 use crate::format::member::Entry;
+use crate::format::member::Slot;
 use crate::format::superblock::BlockHash;
 use crate::format::superblock::Label;
 use crate::format::superblock::Superblock;
 use crate::units::Blocks;
 use crate::units::DeviceId;
+use crate::units::EpochId;
 use crate::units::Generation;
 use crate::units::Timestamp;
 use crate::units::Uuid;
@@ -53,6 +55,8 @@ pub struct Volume {
     unknown_read_only: u64,
     seats: Vec<Seat>,
     is_doubtful: bool,
+    speaker: usize,
+    lineage: Vec<EpochId>,
 }
 
 /// Why devices do not make a volume. Numbers are places among the devices given.
@@ -210,6 +214,12 @@ fn knows(by: &Superblock, current: &Epoch, of: &Epoch) -> bool {
     by.epoch(of.id).is_some_and(|e| e.number <= current.number)
 }
 
+/// Whether a device that stands at epoch `of` has all that is in `current`. One that takes part in it, but has no root of it yet, was
+/// there before: an epoch begins with what was there, and nothing is acknowledged in it before all who take part have a root.
+fn is_current(of: &Epoch, current: &Epoch, slot: Slot) -> bool {
+    of.id == current.id || of.id == current.parent && current.present.has(slot)
+}
+
 /// The volume that these devices are, if enough of it is there to read everything.
 pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
     let first = members.first().ok_or(AssembleError::Nothing)?;
@@ -260,7 +270,7 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
         if !knows(superblock, &epoch, theirs) {
             return Err(AssembleError::Split(speaker, index));
         }
-        seat.standing = if theirs.id == epoch.id {
+        seat.standing = if is_current(theirs, &epoch, seat.entry.slot) {
             Standing::Current(index)
         } else {
             Standing::Stale(index)
@@ -268,6 +278,9 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
     }
 
     let is_current = |m: &&Member| standing(m).is_some_and(|e| e.id == epoch.id);
+    let lineage = superblock.epochs.iter();
+    let lineage = lineage.filter(|e| e.number <= epoch.number);
+    let lineage = Vec::try_from_iter(lineage.map(|e| e.id))?;
     // Where a newer root than the newest that was found would lie.
     let next = Generation(chief.root.generation.0.saturating_add(1));
     let next = 1u64.wrapping_shl(layout::ring_slot(next));
@@ -287,6 +300,8 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
         generation: chief.root.generation,
         unknown_read_only: superblock.features.unknown_read_only().bits,
         seats,
+        speaker,
+        lineage,
     };
     let missing = Missing::of(&volume.seats);
     let tolerated = volume.geometry.parity();
@@ -335,6 +350,16 @@ impl Volume {
     /// Whether so many devices could not be read where a newer root would lie that there may be one.
     pub fn is_doubtful(&self) -> bool {
         self.is_doubtful
+    }
+
+    /// Which of the devices given speaks for it.
+    pub(super) fn speaker(&self) -> usize {
+        self.speaker
+    }
+
+    /// Its epoch and those that came before.
+    pub(super) fn lineage(&self) -> impl Iterator<Item = EpochId> + '_ {
+        self.lineage.iter().copied()
     }
 
     /// Every member, present or not, in order of the device table.

@@ -4,6 +4,7 @@
 //! journal before that moment, and the nodes that were replaced, are not needed any more; they are used again once the root after
 //! this one is durable.
 
+use crate::env::DeviceError;
 use crate::env::Devices as _;
 use crate::env::Environment as _;
 use crate::env::Write;
@@ -34,6 +35,7 @@ use crate::units::Bytes;
 use crate::units::Generation;
 use crate::units::BLOCK_SIZE;
 use crate::volume::errand::Errand;
+use crate::volume::members::Records;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
@@ -60,22 +62,34 @@ pub struct Checkpoints {
     frozen: Option<End>,
     /// Bases that were replaced, by the generation of their successor. Readers may still hold them.
     retired: Vec<(Generation, Arc<Base>)>,
+    /// None where nothing is ever written.
+    records: Option<Records>,
 }
 
 impl Checkpoints {
     /// Of a volume whose newest root is of this generation, and behind which the journal goes on here.
-    pub fn new(generation: Generation, end: End) -> Self {
+    pub(super) fn new(generation: Generation, end: End, records: Option<Records>) -> Self {
         Checkpoints {
             generation,
             end,
             frozen: None,
             retired: Vec::new(),
+            records,
         }
     }
 
     /// The newest durable root.
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Where the journal goes on behind it.
+    pub(super) fn end(&self) -> End {
+        self.end
+    }
+
+    pub(super) fn records(&mut self) -> Option<&mut Records> {
+        self.records.as_mut()
     }
 }
 
@@ -163,6 +177,7 @@ impl<M: Machine> Mounted<M> {
         let mut checkpoints = self.checkpoints.lock();
         match errand {
             Errand::Root => self.checkpoint_with(&mut checkpoints)?,
+            Errand::Members => self.lose(&mut checkpoints)?,
             Errand::Room(bytes) => {
                 if self.is_short_of_journal(bytes) {
                     self.checkpoint_with(&mut checkpoints)?;
@@ -189,6 +204,17 @@ impl<M: Machine> Mounted<M> {
 
     #[inline(never)]
     fn checkpoint_with(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
+        loop {
+            self.lose(checkpoints)?;
+            match self.checkpoint_once(checkpoints) {
+                Err(Fault::Members) => {}
+                done => return done,
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn checkpoint_once(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
         let Some(journal) = &self.journal else {
             return Err(Fault::ReadOnly);
         };
@@ -200,7 +226,12 @@ impl<M: Machine> Mounted<M> {
         checkpoints.frozen = Some(end);
 
         let mut building = Building::new(self);
-        let bases = building.merge_all(generation)?;
+        let merged = building.merge_all(generation);
+        let bases = merged.map_err(|why| match journal.failing().count() {
+            0 => why,
+            // Without that device it may go well.
+            _ => Fault::Members,
+        })?;
         // From here on nothing needs memory.
         checkpoints.retired.try_reserve(bases.len())?;
         let mut kept: Vec<Base> = Vec::try_with_capacity(self.trees.len())?;
@@ -210,16 +241,20 @@ impl<M: Machine> Mounted<M> {
         }
         let nodes = self.space.nodes_after(building.replaced);
         let records = self.node_records(journal, generation, &building)?;
-        let buffer = Vec::zeroed(layout::ROOT_SIZE)?;
+        let mut buffer = Vec::zeroed(layout::ROOT_SIZE)?;
         self.space.announce(building.freed.len())?;
+        // A device that fails from here on is given up afterwards: the journal speaks of this root.
         let published = self
             .append_records(journal, &records, building.written)
             .and_then(|()| self.apply_nodes(generation, &mut building))
-            .and_then(|()| self.write_roots(generation, end, (&kept, nodes), buffer));
-        if let Err(why) = published {
-            // The journal speaks of a root that may or may not be there: nothing may come behind it.
-            journal.stop();
-            return Err(why);
+            .and_then(|()| self.write_roots(generation, end, (&kept, nodes), &mut buffer));
+        match published {
+            Ok(failed) => self.report(failed),
+            Err(why) => {
+                // That may or may not be there: nothing may come behind it.
+                journal.stop();
+                return Err(why);
+            }
         }
 
         for base in bases {
@@ -230,8 +265,8 @@ impl<M: Machine> Mounted<M> {
         }
         checkpoints.frozen = None;
         self.space.settle(nodes);
-        self.rooted(checkpoints, journal, generation, end);
-        Ok(())
+        journal.confirm();
+        self.rooted(checkpoints, journal, generation, end)
     }
 
     /// Writes the newest root once more, as the next one: so there are two that do not need what it does not. It needs no node and
@@ -246,19 +281,34 @@ impl<M: Machine> Mounted<M> {
             return self.checkpoint_with(checkpoints);
         }
         let generation = Generation(checkpoints.generation.0.saturating_add(1));
-        let mut kept: Vec<Base> = Vec::try_with_capacity(self.trees.len())?;
-        for (_, tree) in self.trees.iter() {
-            kept.push(*tree.frozen().1)?;
-        }
-        let buffer = Vec::zeroed(layout::ROOT_SIZE)?;
         let end = checkpoints.end;
         self.space.skip(generation);
-        if let Err(why) = self.write_roots(generation, end, (&kept, self.space.nodes()), buffer) {
-            journal.stop();
-            return Err(why);
+        let failed = self.write_newest(checkpoints, generation);
+        self.report(failed.inspect_err(|_| journal.stop())?);
+        self.rooted(checkpoints, journal, generation, end)
+    }
+
+    /// Writes the newest root once more, as that of this generation. Says who did not take it.
+    #[inline(never)]
+    pub(super) fn write_newest(
+        &self,
+        checkpoints: &mut Checkpoints,
+        generation: Generation,
+    ) -> Result<Members, Fault> {
+        let end = checkpoints.end;
+        let Some(records) = checkpoints.records() else {
+            return Err(Fault::ReadOnly);
+        };
+        let Records { bases, root, .. } = records;
+        bases.clear();
+        for (_, tree) in self.trees.iter() {
+            // There is room for all of them.
+            let _ = bases.push_within_capacity(*tree.frozen().1);
         }
-        self.rooted(checkpoints, journal, generation, end);
-        Ok(())
+        let failed = self.write_roots(generation, end, (bases, self.space.nodes()), root);
+        // Wherever it is by now, no other one may be of this generation.
+        checkpoints.generation = generation;
+        failed
     }
 
     /// A root is durable.
@@ -269,16 +319,19 @@ impl<M: Machine> Mounted<M> {
         journal: &Journal,
         generation: Generation,
         end: End,
-    ) {
+    ) -> Result<(), Fault> {
         let before = core::mem::replace(&mut checkpoints.end, end);
         checkpoints.generation = generation;
+        // Nothing may rely on it while somebody is a member who has it not.
+        self.lose(checkpoints)?;
         // The root before this one may be needed still, should this one become unreadable.
         journal.release(before.next);
         self.release_old(checkpoints);
+        Ok(())
     }
 
     /// What neither the newest two roots nor a reader needs can be given out again.
-    fn release_old(&self, checkpoints: &mut Checkpoints) {
+    pub(super) fn release_old(&self, checkpoints: &mut Checkpoints) {
         // A base that a reader holds keeps its nodes, and all that were freed later.
         checkpoints
             .retired
@@ -297,7 +350,7 @@ impl<M: Machine> Mounted<M> {
             cells.push(Arc::try_new(Delta::new())?)?;
         }
         let _order = self.order.lock();
-        self.sync()?;
+        journal.sync(self.devices(), self.hasher(), journal.newest())?;
         let end = journal.end().ok_or(Fault::Stopped)?;
         let mut cell = Arc::try_new(Delta::new())?;
         let space = self.space.freeze(generation)?;
@@ -357,7 +410,7 @@ impl<M: Machine> Mounted<M> {
         for (records, count) in pieces {
             self.append_alone(journal, records, *count, written)?;
         }
-        self.sync()
+        Ok(journal.write(self.devices(), self.hasher(), journal.newest())?)
     }
 
     #[inline(never)]
@@ -389,53 +442,54 @@ impl<M: Machine> Mounted<M> {
                 return Ok(());
             }
             drop(order);
-            self.sync_to(journal.newest())?;
+            journal.write(self.devices(), self.hasher(), journal.newest())?;
         }
     }
 
-    /// The commit point: the root of this generation, on all members.
+    /// The commit point: the root of this generation, on all members. Says which of them did not take it.
     fn write_roots(
         &self,
         generation: Generation,
         end: End,
         (trees, nodes): (&[Base], u64),
-        mut bytes: Vec<u8>,
-    ) -> Result<(), Fault> {
+        bytes: &mut [u8],
+    ) -> Result<Members, Fault> {
         let slot = layout::ring_slot(generation);
-        let mut good = Members::default();
-        for part in self.parts.iter() {
+        let (epoch, present) = (self.epoch(), self.present());
+        let mut failed = self.journal.as_ref().map_or(present, Journal::failing);
+        for part in self.parts.iter().filter(|p| present.has(p.slot)) {
             let mut journal = part.journal;
             journal.next = end;
             let root = Root {
                 volume: self.volume,
-                epoch: self.epoch,
+                epoch: epoch.id,
                 generation,
                 device: part.id,
                 written: self.machine().environment().now(),
                 journal,
                 nodes,
             };
-            let mut well = true;
             for ring in layout::rings(part.size) {
-                let Some(at) = layout::slot_at(ring, slot) else {
+                let at = layout::slot_at(ring, slot).filter(|_| !failed.has(part.slot));
+                let Some(at) = at else {
                     continue;
                 };
-                root.encode(trees, self.hasher(), at, &mut bytes);
-                let mut write = [Write::new(part.slot, at, &bytes)];
+                root.encode(trees, self.hasher(), at, bytes);
+                let mut write = [Write::new(part.slot, at, bytes)];
                 self.devices().write(&mut write);
                 let [Write { outcome, .. }] = write;
-                well &= outcome.is_ok();
-            }
-            if well {
-                good = good.with(part.slot);
+                if outcome.is_err() {
+                    failed = failed.with(part.slot);
+                }
             }
         }
-        let refused = self.devices().flush(good);
-        let good = Members(good.0 & !refused.0);
-        if (good.count() as usize) < self.copies {
+        let refused = self.devices().flush(Members(present.0 & !failed.0));
+        failed = Members(failed.0 | refused.0);
+        let good = Members(present.0 & !failed.0);
+        if !self.can_do_with(good) && (good.count() as usize) < self.copies() {
             return Err(Fault::Stopped);
         }
-        Ok(())
+        Ok(failed)
     }
 }
 
@@ -465,7 +519,7 @@ impl<'m, M: Machine> Building<'m, M> {
     fn merge_all(&mut self, generation: Generation) -> Result<Vec<Arc<Base>>, Fault> {
         let mounted = self.mounted;
         let edition = Edition {
-            epoch: mounted.epoch,
+            epoch: mounted.epoch().id,
             generation,
         };
         let mut bases = Vec::try_with_capacity(mounted.trees.len())?;
@@ -530,6 +584,9 @@ impl<M: Machine> Sink for Building<'_, M> {
         self.mounted.devices().write(writes);
         for write in writes.iter() {
             if let Err(why) = write.outcome {
+                if why != DeviceError::NoMemory {
+                    self.mounted.report(Members::default().with(write.device));
+                }
                 return Err(TreeError::Write(write.device, write.at, why));
             }
         }

@@ -19,6 +19,8 @@ use embr_rt::NoMem;
 pub(super) enum Errand {
     /// Everything that committed is in a root.
     Root,
+    /// No device that failed is a member any more.
+    Members,
     /// Room in the journal for so many bytes of records.
     Room(usize),
     /// Space, in this way, unless there is a newer root than this already.

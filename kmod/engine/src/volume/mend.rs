@@ -23,6 +23,16 @@ pub(super) fn write_superblock(
     write_copies(hasher, device, superblock, |_| true)
 }
 
+/// As [`write_superblock`], by way of a buffer of a superblock's size.
+pub(super) fn write_with(
+    hasher: &impl Hasher,
+    device: &impl WritableDevice,
+    superblock: &Superblock,
+    buffer: &mut [u8],
+) -> Result<(), Error> {
+    write_by(hasher, device, superblock, buffer, |_| true)
+}
+
 /// Writes again, from the newest copy, those that are damaged or old. A copy that may be a newer embrfs's is left alone.
 pub fn mend_copies(
     hasher: &impl Hasher,
@@ -55,12 +65,22 @@ fn write_copies(
     wanted: impl Fn(usize) -> bool,
 ) -> Result<(), Error> {
     let mut buffer = Vec::zeroed(layout::SUPERBLOCK_SIZE)?;
+    write_by(hasher, device, superblock, &mut buffer, wanted)
+}
+
+fn write_by(
+    hasher: &impl Hasher,
+    device: &impl WritableDevice,
+    superblock: &Superblock,
+    buffer: &mut [u8],
+    wanted: impl Fn(usize) -> bool,
+) -> Result<(), Error> {
     // Of a device that has grown, the volume still uses only as much as the superblock says.
     let reach = superblock.this_device().map_or(device.size(), Entry::bytes);
     for (number, at) in layout::superblocks(reach).filter(|(n, _)| wanted(*n)) {
-        superblock.encode(hasher, number, at, &mut buffer);
+        superblock.encode(hasher, number, at, buffer);
         device
-            .write(at, &buffer)
+            .write(at, buffer)
             .map_err(|why| Error::writing(at, why))?;
         device.flush().map_err(Error::Flush)?;
     }

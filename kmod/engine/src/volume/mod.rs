@@ -2,7 +2,7 @@
 
 //! Volumes as a whole: making one ([`create`]), reading what one device says ([`probe`]), deciding from what several
 //! say which volume they are ([`assemble`]), mending its superblock copies ([`mend`]), bringing it back to its last commit ([`recover`]), and
-//! what it is while it is [`mounted`], with [`checkpoint`]s from time to time.
+//! what it is while it is [`mounted`], with [`checkpoint`]s from time to time and with fewer [`members`] when one fails.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -10,6 +10,7 @@ pub mod assemble;
 pub mod checkpoint;
 pub mod create;
 mod errand;
+mod members;
 pub mod mend;
 pub mod mounted;
 pub mod probe;

@@ -9,13 +9,14 @@ use crate::env::Environment;
 use crate::error::NoMem;
 use crate::format::journal::Extent;
 use crate::format::layout;
+use crate::format::epoch::Epoch;
 use crate::format::member::Members;
 use crate::format::member::Slot;
 use crate::format::pointer::COPIES;
 use crate::format::root;
 use crate::format::superblock::BlockHash;
 use crate::journal::Journal;
-use crate::journal::Stopped;
+use crate::journal::Halt;
 use crate::space::promise::Promise;
 use crate::space::Ledger;
 use crate::space::Purpose;
@@ -36,13 +37,14 @@ use crate::txn::Transaction;
 use crate::units::Blocks;
 use crate::units::Bytes;
 use crate::units::DeviceId;
-use crate::units::EpochId;
 use crate::units::Generation;
 use crate::units::Sequence;
 use crate::units::TreeId;
 use crate::units::Uuid;
 use crate::volume::checkpoint::Checkpoints;
+use crate::volume::errand::Errand;
 use crate::volume::errand::Errands;
+use crate::volume::members::Roll;
 use core::fmt;
 use embr_rt::Arc;
 use embr_rt::Mutex;
@@ -89,8 +91,10 @@ pub enum Fault {
     Stopped,
     /// More than one transaction can hold.
     TooLarge,
-    /// Not every device that belongs to the volume's epoch is here.
+    /// Most of the devices that belong to the volume are not here, or missed something.
     Degraded,
+    /// A device failed, and the volume has not gone on without it yet.
+    Members,
     /// No root could be read.
     NoRoot,
     /// A tree could not be read or written.
@@ -115,9 +119,12 @@ impl From<NoMem> for Fault {
     }
 }
 
-impl From<Stopped> for Fault {
-    fn from(_: Stopped) -> Self {
-        Fault::Stopped
+impl From<Halt> for Fault {
+    fn from(why: Halt) -> Self {
+        match why {
+            Halt::Stopped => Fault::Stopped,
+            Halt::Failed => Fault::Members,
+        }
     }
 }
 
@@ -151,7 +158,10 @@ impl fmt::Display for Fault {
                 "no device takes changes any more; the volume is read-only at its last commit: check the devices and mount again",
             ),
             Fault::TooLarge => f.write_str("more changes than one transaction can hold"),
-            Fault::Degraded => f.write_str("a device of the volume is not here or missed something: mount read-only, or attach it"),
+            Fault::Degraded => f.write_str(
+                "most devices of the volume are not here or missed something: attach them, mount read-only, or mount with the option degraded",
+            ),
+            Fault::Members => f.write_str("a device failed just now: try again"),
             Fault::NoRoot => f.write_str("no device gives back the volume's newest root; run fsck.embrfs"),
             Fault::Tree(why) => why.fmt(f),
             Fault::Space(e) => write!(
@@ -194,15 +204,15 @@ pub struct Part {
 /// What reading nodes needs to know of the mount.
 pub struct Inside<M> {
     machine: M,
-    present: Members,
+    roll: Roll,
     read_only: bool,
 }
 
 impl<M> Inside<M> {
-    pub(super) fn new(machine: M, present: Members, read_only: bool) -> Self {
+    pub(super) fn new(machine: M, roll: Roll, read_only: bool) -> Self {
         Inside {
             machine,
-            present,
+            roll,
             read_only,
         }
     }
@@ -226,7 +236,7 @@ impl<M: Machine> nodes::Host for Inside<M> {
     }
 
     fn present(&self) -> Members {
-        self.present
+        self.roll.present()
     }
 
     fn may_repair(&self) -> bool {
@@ -238,11 +248,12 @@ impl<M: Machine> nodes::Host for Inside<M> {
 pub struct Mounted<M> {
     pub(super) nodes: Nodes<Inside<M>>,
     pub(super) volume: Uuid,
-    pub(crate) epoch: EpochId,
-    /// Members that are here and current, in order of their slots.
+    /// All members, here or not.
+    pub(super) all: Members,
+    /// Members that were here and current when it was mounted, in order of their slots.
     pub(super) parts: Vec<Part>,
-    /// How many copies journal groups have, and how many devices must have a root.
-    pub(super) copies: usize,
+    /// How many members may be lost.
+    pub(super) parity: u8,
     /// How much of a block's hash is kept.
     pub(super) block_hash: BlockHash,
     pub(crate) trees: Vec<(TreeId, Layered)>,
@@ -283,9 +294,18 @@ impl<M: Machine> Mounted<M> {
         self.volume
     }
 
+    pub(super) fn roll(&self) -> &Roll {
+        &self.nodes.host().roll
+    }
+
+    /// The epoch that it is at.
+    pub fn epoch(&self) -> Epoch {
+        self.roll().epoch()
+    }
+
     /// Members that are here and current.
     pub fn present(&self) -> Members {
-        self.nodes.host().present
+        self.roll().present()
     }
 
     /// Whether nothing is ever written.
@@ -428,14 +448,14 @@ impl<M: Machine> Mounted<M> {
         self.trees.iter().map(|(_, tree)| *tree.frozen().1)
     }
 
-    /// The members that are here and current.
+    /// The members that were here and current when it was mounted.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
     /// How many copies there are of nodes, of groups, and of what files hold.
     pub fn copies(&self) -> usize {
-        self.copies
+        Self::copies_for(self.parity, self.present().count() as usize)
     }
 
     /// Bytes that are kept of each block's hash.
@@ -451,17 +471,31 @@ impl<M: Machine> Mounted<M> {
     /// Returns once everything that committed before is durable.
     pub fn sync(&self) -> Result<(), Fault> {
         match &self.journal {
-            Some(journal) => Ok(journal.sync(self.devices(), self.hasher(), journal.newest())?),
+            Some(journal) => self.sync_to(journal.newest()),
             None => Ok(()),
         }
     }
 
-    /// Returns once the transactions up to this group are durable.
-    pub fn sync_to(&self, group: Sequence) -> Result<(), Fault> {
-        match &self.journal {
-            Some(journal) => Ok(journal.sync(self.devices(), self.hasher(), group)?),
-            None => Ok(()),
+    /// As [`Self::sync`], for the thread that serves.
+    pub fn sync_serving(&self) -> Result<(), Fault> {
+        while let Some(journal) = &self.journal {
+            match journal.sync(self.devices(), self.hasher(), journal.newest()) {
+                Err(Halt::Failed) => self.run(Errand::Members)?,
+                done => return Ok(done?),
+            }
         }
+        Ok(())
+    }
+
+    /// Returns once the transactions up to this group are durable. Called with no lock held.
+    pub fn sync_to(&self, group: Sequence) -> Result<(), Fault> {
+        while let Some(journal) = &self.journal {
+            match journal.sync(self.devices(), self.hasher(), group) {
+                Err(Halt::Failed) => self.ask(Errand::Members)?,
+                done => return Ok(done?),
+            }
+        }
+        Ok(())
     }
 
     /// The newest durable root.

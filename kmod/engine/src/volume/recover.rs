@@ -11,10 +11,12 @@ use crate::format::journal::End;
 use crate::format::journal::Extent;
 use crate::format::journal::Record;
 use crate::format::layout;
+use crate::format::member::Entry;
 use crate::format::member::Members;
 use crate::format::node::Node;
 use crate::format::node::NODE_SIZE;
 use crate::format::pointer::Pointer;
+use crate::format::root;
 use crate::format::root::Root;
 use crate::journal::ring::Ring;
 use crate::journal::scan::Found;
@@ -45,6 +47,8 @@ use crate::volume::assemble::Standing;
 use crate::volume::assemble::Volume;
 use crate::volume::checkpoint::Checkpoints;
 use crate::volume::errand::Errands;
+use crate::volume::members::Records;
+use crate::volume::members::Roll;
 use crate::volume::mounted::fixed;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Inside;
@@ -65,6 +69,8 @@ use embr_rt::Vec;
 pub struct Options {
     /// Write nothing at all.
     pub read_only: bool,
+    /// Write although most of the members are not here or missed something.
+    pub degraded: bool,
     /// Bytes of nodes to keep in memory.
     pub cache: Bytes,
     /// Bytes of changes in memory at which a checkpoint is due.
@@ -164,7 +170,7 @@ impl<M: Machine> Mounted<M> {
     ) -> Result<Box<Self>, Fault> {
         let mut mounted = Self::at_root(machine, volume, members, options)?;
         mounted.0.load_space()?;
-        Self::continue_journal(&mut mounted, options)?;
+        Self::continue_journal(&mut mounted, volume, options)?;
         if !options.read_only && !M::CHECKPOINTS_APART {
             mounted.0.checkpoint()?;
         }
@@ -173,9 +179,13 @@ impl<M: Machine> Mounted<M> {
 
     /// Makes every change again that was committed after the root, and goes on behind it.
     #[inline(never)]
-    fn continue_journal(at: &mut AtRoot<M>, options: Options) -> Result<(), Fault> {
+    fn continue_journal(
+        at: &mut AtRoot<M>,
+        volume: &Volume,
+        options: Options,
+    ) -> Result<(), Fault> {
         let AtRoot(mounted, root, random) = at;
-        let (end, found) = match mounted.replay(root, &mut Err) {
+        let (end, found) = match mounted.replay(volume, root, &mut Err) {
             Err(why @ (Fault::JournalLost(_) | Fault::JournalUnread(_))) if options.read_only => {
                 // What was made again up to there is as good as a root.
                 mounted.cut = Some(why);
@@ -188,11 +198,21 @@ impl<M: Machine> Mounted<M> {
         }
         let writer = Writer {
             volume: mounted.volume,
-            epoch: mounted.epoch,
+            epoch: mounted.epoch().id,
             session: SessionId(*random),
         };
+        let before = Sequence(root.journal.next.next.0.saturating_sub(1));
+        let said = found.iter().map(|f| f.durable);
+        let known = said.fold(before, Sequence::max);
         let copies = mounted.journal_copies(&found)?;
-        mounted.journal = Some(Journal::try_new(writer, copies, end)?);
+        let most = mounted.copies();
+        mounted.journal = Some(Journal::try_new(writer, copies, most, end, known)?);
+        if mounted.present() != volume.epoch().present {
+            let mut checkpoints = mounted.checkpoints.lock();
+            if let Some(journal) = &mounted.journal {
+                mounted.renew(&mut checkpoints, journal)?;
+            }
+        }
         Ok(())
     }
 
@@ -207,6 +227,7 @@ impl<M: Machine> Mounted<M> {
     ) -> Result<Box<Self>, Fault> {
         let options = Options {
             read_only: true,
+            degraded: false,
             cache,
             dirty: Bytes(u64::MAX),
         };
@@ -225,7 +246,7 @@ impl<M: Machine> Mounted<M> {
             }
             why => Err(why),
         };
-        match mounted.replay(&root, &mut note) {
+        match mounted.replay(volume, &root, &mut note) {
             Err(
                 why @ (Fault::JournalLost(_) | Fault::JournalRecord(_) | Fault::JournalUnread(_)),
             ) => tell(why),
@@ -244,24 +265,33 @@ impl<M: Machine> Mounted<M> {
         members: &[Member],
         options: Options,
     ) -> Result<AtRoot<M>, Fault> {
-        let parts = parts(volume, members)?;
+        let mut parts = parts(volume, members)?;
         let present: Members = parts.iter().map(|p| p.slot).collect();
-        if !options.read_only && present != volume.epoch().present {
-            return Err(Fault::Degraded);
-        }
         if !options.read_only && volume.is_doubtful() {
             return Err(Fault::RootUnread);
         }
         if !options.read_only {
             // What was read may be in volatile caches still: nothing may be built on it before it is durable.
             let refused = machine.devices().flush(present);
-            if refused.count() != 0 {
+            parts.retain(|p| !refused.has(p.slot));
+            let absent = volume.seats().len().saturating_sub(parts.len());
+            if parts.is_empty() || absent > usize::from(volume.geometry().parity()) {
                 return Err(Fault::Stopped);
+            }
+            if !options.degraded && absent >= parts.len() {
+                return Err(Fault::Degraded);
             }
         }
         let (root, bases) = newest_root(&machine, machine.environment().hasher(), volume, &parts)?;
         let random = machine.environment().random();
-        let mounted = Self::around(machine, volume, parts, (&root, &bases), options)?;
+        let records = match (options.read_only, members.get(volume.speaker())) {
+            (false, Some(speaker)) => {
+                Some(Records::try_new(&speaker.superblock, volume.epoch())?)
+            }
+            _ => None,
+        };
+        let found = (&root, &bases[..], records);
+        let mounted = Self::around(machine, volume, parts, found, options)?;
         Ok(AtRoot(mounted, root, random))
     }
 
@@ -270,33 +300,33 @@ impl<M: Machine> Mounted<M> {
         machine: M,
         volume: &Volume,
         parts: Vec<Part>,
-        (root, bases): (&Root, &[Base]),
+        (root, bases, records): (&Root, &[Base], Option<Records>),
         options: Options,
     ) -> Result<Box<Self>, Fault> {
         let present: Members = parts.iter().map(|p| p.slot).collect();
+        let roll = Roll::try_new(*volume.epoch(), present)?;
         Ok(Box::try_new(Mounted {
             volume: volume.uuid(),
-            epoch: volume.epoch().id,
-            copies: Self::copies_for(volume.geometry().parity(), parts.len()),
+            all: volume.seats().iter().map(|s| s.entry.slot).collect(),
+            parity: volume.geometry().parity(),
             block_hash: volume.block_hash(),
             trees: layers(bases)?,
             space: managed(
-                &parts,
+                (volume, &parts),
                 Generation(root.generation.0.saturating_add(1)),
-                volume.geometry().parity(),
                 root.nodes,
             )?,
             journal: None,
             order: Mutex::try_new((), lock_class!("order of commits"))?,
             checkpoints: Mutex::try_new(
-                Checkpoints::new(root.generation, root.journal.next),
+                Checkpoints::new(root.generation, root.journal.next, records),
                 lock_class!("checkpoint"),
             )?,
             errands: Errands::try_new()?,
             memory: usize::try_from(options.dirty.0).unwrap_or(usize::MAX),
             cut: volume.is_doubtful().then_some(Fault::RootUnread),
             nodes: Nodes::new(
-                Inside::new(machine, present, options.read_only),
+                Inside::new(machine, roll, options.read_only),
                 volume.uuid(),
                 NODE_SIZE,
                 volume.seats().iter().map(|s| &s.entry),
@@ -323,6 +353,7 @@ impl<M: Machine> Mounted<M> {
     #[inline(never)]
     fn replay(
         &self,
+        volume: &Volume,
         root: &Root,
         note: &mut dyn FnMut(Fault) -> Result<(), Fault>,
     ) -> Result<(End, Vec<Found>), Fault> {
@@ -336,6 +367,11 @@ impl<M: Machine> Mounted<M> {
             })?;
         }
         let from = root.journal.next;
+        // The journal goes on from one epoch to the next that somebody who was there before begins.
+        let mut lineage = Vec::new();
+        for epoch in volume.lineage() {
+            lineage.push(epoch)?;
+        }
         let mut change = Change::default();
         let scan = Scan::read(
             self.devices(),
@@ -348,8 +384,8 @@ impl<M: Machine> Mounted<M> {
             self.devices(),
             self.hasher(),
             from,
-            self.copies,
-            |epoch| epoch == self.epoch,
+            self.copies(),
+            |epoch| lineage.contains(&epoch),
             |group, record| {
                 change = change.and(Change::of(&record));
                 self.redo(root.generation, group, record)
@@ -382,9 +418,7 @@ impl<M: Machine> Mounted<M> {
             }
             // The root before this one does not need them either.
             Record::NodesFreed(generation, extent) if generation < root => {
-                if self.present().has(extent.device) {
-                    self.space.free_at_once(extent)?;
-                }
+                self.space.free_at_once(extent)?;
             }
             Record::NodesFreed(generation, extent) if generation == root => {
                 self.redo_free(extent, Some(generation))?;
@@ -396,17 +430,11 @@ impl<M: Machine> Mounted<M> {
 
     #[inline(never)]
     fn redo_take(&self, extent: Extent) -> Result<(), Fault> {
-        if self.present().has(extent.device) {
-            self.space.take_again(extent)?;
-        }
-        Ok(())
+        Ok(self.space.take_again(extent)?)
     }
 
     #[inline(never)]
     fn redo_free(&self, extent: Extent, as_of: Option<Generation>) -> Result<(), Fault> {
-        if !self.present().has(extent.device) {
-            return Ok(());
-        }
         self.space.announce(1)?;
         match as_of {
             Some(generation) => self.space.free_as_of(extent, generation)?,
@@ -419,7 +447,9 @@ impl<M: Machine> Mounted<M> {
     #[inline(never)]
     fn journal_copies(&self, found: &[Found]) -> Result<Vec<Copy>, NoMem> {
         let mut copies = Vec::new();
-        for part in self.parts.iter().take(self.copies) {
+        let spare = usize::from(self.parity);
+        let all = self.copies().saturating_add(spare);
+        for part in self.parts.iter().take(all) {
             let mut ring = Ring::try_new(part.journal.start, part.journal.blocks)?;
             for group in found.iter().filter(|f| f.slot == part.slot) {
                 ring.found(group.sequence, group.at, group.blocks)?;
@@ -481,20 +511,36 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
 }
 
 #[inline(never)]
-fn managed(parts: &[Part], next: Generation, parity: u8, nodes: u64) -> Result<Arc<Space>, Fault> {
+fn managed(
+    (volume, parts): (&Volume, &[Part]),
+    next: Generation,
+    nodes: u64,
+) -> Result<Arc<Space>, Fault> {
     let mut all = Vec::new();
-    for part in parts {
-        all.push((part, fixed(part)?))?;
+    for seat in volume.seats() {
+        let Entry { slot, id, .. } = seat.entry;
+        let size = seat.entry.bytes();
+        let here = parts.iter().find(|p| p.slot == slot);
+        // Where a member that is not here has its journal is not known, but it is where mkfs puts it.
+        let part = here.copied().unwrap_or(Part {
+            slot,
+            id,
+            size,
+            journal: root::Journal::of_new(size),
+        });
+        all.push((part, fixed(&part)?, here.is_some()))?;
     }
     let mut managed = Vec::new();
-    for (part, fixed) in all.iter() {
+    for (part, fixed, present) in all.iter() {
         managed.push(Managed {
             slot: part.slot,
             blocks: part.size.whole_blocks(),
             fixed,
+            present: *present,
         })?;
     }
     let others = TREES.len().saturating_sub(1);
+    let parity = volume.geometry().parity();
     let space = Space::try_new(&managed, next, parity, others)?;
     space.settle(nodes);
     Ok(Arc::try_new(space)?)

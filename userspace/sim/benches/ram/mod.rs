@@ -89,6 +89,7 @@ impl Ram {
     pub fn mount(&self, cache: Bytes, dirty: Bytes) -> Mounted<Ram> {
         let options = Options {
             read_only: false,
+            degraded: false,
             cache,
             dirty,
         };

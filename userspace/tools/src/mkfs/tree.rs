@@ -82,6 +82,7 @@ pub(super) fn plant(
     })?;
     let options = Options {
         read_only: false,
+        degraded: false,
         cache: MEMORY,
         dirty: MEMORY,
     };

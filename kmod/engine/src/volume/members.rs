@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who takes part in a mounted volume. Whenever that changes, a new membership epoch begins: a record of it in the superblocks of all
+//! who remain, then a root of it on each of them, and only then is anything acknowledged that relies on it.
+
+use crate::env::Device;
+use crate::env::DeviceError;
+use crate::env::Devices;
+use crate::env::Environment as _;
+use crate::env::WritableDevice;
+use crate::env::Write;
+use crate::error::NoMem;
+use crate::format::epoch;
+use crate::format::epoch::Epoch;
+use crate::format::layout;
+use crate::format::member::Members;
+use crate::format::member::Slot;
+use crate::format::superblock::Superblock;
+use crate::journal::Journal;
+use crate::tree::nodes::Events as _;
+use crate::tree::Base;
+use crate::units::Bytes;
+use crate::units::EpochId;
+use crate::units::Generation;
+use embr_rt::time::Duration;
+use crate::volume::checkpoint::Checkpoints;
+use crate::volume::mend;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use crate::volume::mounted::Part;
+use crate::volume::mounted::TREES;
+use embr_rt::lock_class;
+use embr_rt::Box;
+use embr_rt::Mutex;
+use embr_rt::Vec;
+
+/// Who takes part now. Others may read it at any time; it changes only where checkpoints are made.
+#[derive(Debug)]
+pub(super) struct Roll(Mutex<(Epoch, Members)>);
+
+impl Roll {
+    pub(super) fn try_new(epoch: Epoch, present: Members) -> Result<Self, NoMem> {
+        let now = Mutex::try_new((epoch, present), lock_class!("members"))?;
+        Ok(Roll(now))
+    }
+
+    /// The epoch that roots, nodes and groups are written in.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.0.lock().0
+    }
+
+    /// Members that are here and up to date.
+    pub(super) fn present(&self) -> Members {
+        self.0.lock().1
+    }
+
+    fn change(&self, epoch: Epoch) {
+        *self.0.lock() = (epoch, epoch.present);
+    }
+}
+
+/// What the superblocks of a mounted volume say. All the memory that a new epoch takes is here from the beginning: it must not fail
+/// for lack of it.
+#[derive(Debug)]
+pub(super) struct Records {
+    /// As on the device of which it was read.
+    superblock: Box<Superblock>,
+    buffer: Vec<u8>,
+    /// Room for a root, and for what it names.
+    pub(super) root: Vec<u8>,
+    pub(super) bases: Vec<Base>,
+}
+
+impl Records {
+    /// Of a volume at this epoch, by the superblock that speaks for it.
+    pub(super) fn try_new(speaker: &Superblock, at: &Epoch) -> Result<Self, NoMem> {
+        let mut superblock = Box::try_new(speaker.try_clone()?)?;
+        // A later one never began.
+        superblock.epochs.retain(|e| e.number <= at.number);
+        superblock.epochs.try_reserve(epoch::ENTRIES)?;
+        Ok(Records {
+            superblock,
+            buffer: Vec::zeroed(layout::SUPERBLOCK_SIZE)?,
+            root: Vec::zeroed(layout::ROOT_SIZE)?,
+            bases: Vec::try_with_capacity(TREES.len())?,
+        })
+    }
+
+    /// The epoch that has a root comes first in the table, and those before it follow.
+    fn begin(&mut self, new: Epoch) {
+        let epochs = &mut self.superblock.epochs;
+        epochs.retain(|e| e.number < new.number);
+        // Who stands at an epoch that is not there any more is not taken for a member.
+        epochs.truncate(epoch::ENTRIES.saturating_sub(1));
+        // There is room.
+        if epochs.push_within_capacity(new).is_ok() {
+            epochs.rotate_right(1);
+        }
+        self.superblock.sequence = self.superblock.sequence.saturating_add(1);
+    }
+}
+
+/// One of the devices.
+struct One<'d, D> {
+    devices: &'d D,
+    slot: Slot,
+    size: Bytes,
+}
+
+impl<D: Devices> Device for One<'_, D> {
+    fn size(&self) -> Bytes {
+        self.size
+    }
+
+    fn read(&self, at: Bytes, into: &mut [u8]) -> Result<(), DeviceError> {
+        self.devices.read(self.slot, at, into)
+    }
+}
+
+impl<D: Devices> WritableDevice for One<'_, D> {
+    fn write(&self, at: Bytes, from: &[u8]) -> Result<(), DeviceError> {
+        let mut patience = 100u32;
+        loop {
+            let mut write = [Write::new(self.slot, at, from)];
+            self.devices.write(&mut write);
+            let [Write { outcome, .. }] = write;
+            if outcome != Err(DeviceError::NoMemory) || patience == 0 {
+                return outcome;
+            }
+            // A device is not to be given up for that.
+            patience = patience.saturating_sub(1);
+            embr_rt::time::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn flush(&self) -> Result<(), DeviceError> {
+        let refused = self.devices.flush(Members::default().with(self.slot));
+        match refused.count() {
+            0 => Ok(()),
+            _ => Err(DeviceError::Io),
+        }
+    }
+}
+
+impl<M: Machine> Mounted<M> {
+    /// These devices did not take what they were given. They are not members any more before anything else is acknowledged, if the
+    /// volume can do without them; else that is for whoever asked to bear.
+    pub(crate) fn report(&self, failed: Members) {
+        let left = Members(self.present().0 & !failed.0);
+        if let Some(journal) = self.journal.as_ref().filter(|_| self.can_do_with(left)) {
+            journal.fail(failed);
+        }
+    }
+
+    /// Whether these devices hold everything.
+    pub(super) fn can_do_with(&self, left: Members) -> bool {
+        let absent = Members(self.all.0 & !left.0);
+        left.count() != 0 && absent.count() <= u32::from(self.parity)
+    }
+
+    /// Goes on without the devices that failed, if any did.
+    #[inline(never)]
+    pub(super) fn lose(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
+        let Some(journal) = &self.journal else {
+            return Ok(());
+        };
+        let mut failing = journal.failing();
+        while failing.count() != 0 {
+            self.renew(checkpoints, journal)?;
+            failing = journal.failing();
+        }
+        Ok(())
+    }
+
+    /// Begins an epoch of all who are present and have not failed.
+    #[inline(never)]
+    pub(super) fn renew(
+        &self,
+        checkpoints: &mut Checkpoints,
+        journal: &Journal,
+    ) -> Result<(), Fault> {
+        let done = self.try_to_renew(checkpoints, journal);
+        if done.is_err() {
+            journal.stop();
+        }
+        done
+    }
+
+    fn try_to_renew(
+        &self,
+        checkpoints: &mut Checkpoints,
+        journal: &Journal,
+    ) -> Result<(), Fault> {
+        let before = self.epoch();
+        let epoch = loop {
+            let left = Members(self.present().0 & !journal.failing().0);
+            if !self.can_do_with(left) {
+                return Err(Fault::Stopped);
+            }
+            let epoch = Epoch {
+                id: EpochId(self.machine().environment().random()),
+                parent: before.id,
+                number: before.number.saturating_add(1),
+                after: checkpoints.generation(),
+                present: left,
+                absent: Members(self.all.0 & !left.0),
+            };
+            match self.record(checkpoints, epoch)? {
+                // It is not to begin: the next one takes its place.
+                failed if failed.count() != 0 => journal.fail(failed),
+                _ => break epoch,
+            }
+        };
+        // What is there stays, and so does the journal behind it: it goes on in the new epoch.
+        self.roll().change(epoch);
+        let generation = Generation(checkpoints.generation().0.saturating_add(1));
+        self.space.skip(generation);
+        let failed = self.write_newest(checkpoints, generation)?;
+        journal.fail(failed);
+        let lost = epoch.absent;
+        let copies = self.space.lose(lost, self.parity);
+        journal.go_on(epoch.id, lost);
+        if failed.count() == 0 {
+            journal.release(checkpoints.end().next);
+            self.release_old(checkpoints);
+            self.machine().events().members(lost, epoch.present, copies);
+        }
+        Ok(())
+    }
+
+    /// Makes the epoch known to all that it has. Says which of them did not take it.
+    #[inline(never)]
+    fn record(&self, checkpoints: &mut Checkpoints, epoch: Epoch) -> Result<Members, Fault> {
+        let mut failed = Members::default();
+        let Some(records) = checkpoints.records() else {
+            return Err(Fault::ReadOnly);
+        };
+        records.begin(epoch);
+        let Records {
+            superblock, buffer, ..
+        } = records;
+        let is_in = |part: &&Part| epoch.present.has(part.slot);
+        for part in self.parts.iter().filter(is_in) {
+            superblock.device = part.id;
+            let device = One {
+                devices: self.devices(),
+                slot: part.slot,
+                size: part.size,
+            };
+            if mend::write_with(self.hasher(), &device, superblock, buffer).is_err() {
+                failed = failed.with(part.slot);
+            }
+        }
+        Ok(failed)
+    }
+}

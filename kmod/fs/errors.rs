@@ -54,7 +54,7 @@ pub(crate) fn fault_errno(why: &Fault) -> Error {
         Fault::NoMemory => ENOMEM,
         Fault::NoSpace => ENOSPC,
         Fault::ReadOnly => EROFS,
-        Fault::Stopped => EIO,
+        Fault::Members | Fault::Stopped => EIO,
         Fault::TooLarge => EFBIG,
         Fault::Degraded => EROFS,
         Fault::JournalUnread(_) | Fault::RootUnread => EIO,

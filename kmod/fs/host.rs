@@ -174,6 +174,16 @@ impl Host {
         Some(member)
     }
 
+    /// The place of a member in the device table.
+    pub(crate) fn slot_of(&self, member: &Member) -> Option<Slot> {
+        let slots = (0..SLOTS).filter_map(Slot::new);
+        let mut same = slots.filter(|slot| {
+            self.member(*slot)
+                .is_some_and(|m| core::ptr::eq(m, member))
+        });
+        same.next()
+    }
+
     fn name(&self, slot: Slot) -> Name<'_> {
         Name(self.member(slot))
     }
@@ -306,6 +316,25 @@ impl Events for Host {
             Shown(what),
             Shown(keys.first),
             Shown(keys.last)
+        );
+    }
+
+    fn members(&self, absent: Members, present: Members, copies: usize) {
+        let slots = (0..SLOTS).filter_map(Slot::new);
+        for slot in slots.filter(|s| absent.has(*s)) {
+            if let Some(member) = self.member(slot) {
+                pr_err!(
+                    "volume {}: {} failed, and is not written to any more: replace it, or see that it is well and attach it anew\n",
+                    Shown(self.volume),
+                    Shown(member)
+                );
+            }
+        }
+        pr_warn!(
+            "volume {}: goes on with {} members and without {}; what is written now has {copies} copies\n",
+            Shown(self.volume),
+            present.count(),
+            absent.count()
         );
     }
 }

@@ -53,6 +53,7 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
     let members = engine.seats().len();
     let absent = volume.absent().min(members);
     let usage = volume.mounted().statfs();
+    let epoch = volume.mounted().epoch();
     let mut flags = 0;
     if inode.super_block().is_read_only() {
         flags |= uapi::INFO_READ_ONLY;
@@ -71,8 +72,8 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
         size: size_of::<Info>() as u32,
         format_version: layout::VERSION,
         uuid: engine.uuid().0,
-        epoch: engine.epoch().id.0,
-        epoch_number: engine.epoch().number,
+        epoch: epoch.id.0,
+        epoch_number: epoch.number,
         generation: volume.mounted().generation().0,
         capacity: usage.total.0,
         free: usage.free.0,

@@ -90,7 +90,7 @@ fn keep(mounted: &Mounted<Host>, stop: &Atomic<bool>) {
             // If it fails now it is tried again, and who needs what it brings hears of it.
             let _ = mounted.checkpoint();
         }
-        match mounted.sync() {
+        match mounted.sync_serving() {
             Err(why) if !failed => {
                 failed = true;
                 pr_err!(
@@ -116,7 +116,7 @@ fn close(mounted: &Mounted<Host>) {
             "volume {uuid}: no last root could be written: {}; what was made durable is in the journal\n",
             Shown(why)
         );
-        if let Err(why) = mounted.sync() {
+        if let Err(why) = mounted.sync_serving() {
             pr_err!(
                 "volume {uuid}: what happened last is lost: {}\n",
                 Shown(why)

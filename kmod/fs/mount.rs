@@ -251,11 +251,12 @@ const DIRTY: Bytes = Bytes(16 << 20);
 fn recover(
     all: Gathered,
     volume: &Assembled,
-    read_only: bool,
+    (read_only, degraded): (bool, bool),
     log: &Log<'_>,
 ) -> Result<Box<Mounted<Host>>> {
     let options = recover::Options {
         read_only,
+        degraded,
         cache: CACHE,
         dirty: DIRTY,
     };
@@ -301,10 +302,12 @@ fn bring_up<'sb>(
     let volume = decide(&all, log)?;
     let name = all.members.first().ok_or(ENODEV)?.device.name();
     let complete = volume.current() == volume.seats().len();
-    let read_only = sb.is_read_only() || !complete;
-    introduce(&volume, &name, sb.is_read_only(), complete, log);
+    // As long as nothing brings a member that missed something up to date, none is left behind unless that is asked for.
+    let may_write = complete || options.degraded;
+    let read_only = sb.is_read_only() || !may_write;
+    introduce(&volume, &name, sb.is_read_only() || may_write, log);
     let left_out = core::mem::take(&mut all.left_out);
-    let mounted = recover(all, &volume, read_only, log)?;
+    let mounted = recover(all, &volume, (read_only, options.degraded), log)?;
     give(
         sb,
         Volume::new(volume, mounted, left_out, options.degraded)?,
@@ -337,8 +340,7 @@ fn give<'sb>(
 fn introduce(
     volume: &Assembled,
     name: &DeviceName,
-    asked_read_only: bool,
-    complete: bool,
+    as_asked: bool,
     log: &Log<'_>,
 ) {
     let uuid = volume.uuid();
@@ -348,10 +350,9 @@ fn introduce(
             volume.missing()
         ));
     }
-    let why = match (asked_read_only, complete) {
-        (_, true) => "",
-        (true, false) => "",
-        (false, false) => "; read-only, for this version writes only while every member is here",
+    let why = match as_asked {
+        true => "",
+        false => "; read-only, for members are not here or missed something: attach them, or mount with degraded",
     };
     log.info(format_args!(
         "{name}: volume {uuid}, bundle {}, {} of {} members, generation {}{why}",

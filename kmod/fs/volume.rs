@@ -16,6 +16,7 @@ use crate::{
     room::Room, //
 };
 use embr_engine::{
+    format::member::Members,
     names::{
         self,
         Files,
@@ -241,12 +242,14 @@ impl Volume {
         self.sync()
     }
 
-    /// Members that were missing or stale at the mount, or vanished since; each counts once.
+    /// Members that were missing or stale at the mount, or failed or vanished since; each counts once.
     pub(crate) fn absent(&self) -> usize {
         let members = &self.host().members;
+        let present = self.mounted.present();
         let seats = self.engine.seats().iter();
         seats
             .filter(|seat| match seat.standing {
+                _ if !present.has(seat.entry.slot) => true,
                 // The engine's number of a device is its place among our members.
                 Standing::Current(index) => members.get(index).is_none_or(|m| m.is_gone()),
                 Standing::Stale(_) | Standing::Missing => true,
@@ -264,6 +267,10 @@ impl Volume {
         let Some(member) = self.host().lose(number) else {
             return Ok(());
         };
+        if let Some(slot) = self.host().slot_of(member) {
+            self.mounted.report(Members::default().with(slot));
+            self.mounted.wake();
+        }
         let absent = self.absent();
         let tolerated = usize::from(self.engine.geometry().parity());
         pr_warn!(

@@ -9,6 +9,7 @@ use crate::format::member::Slot;
 use crate::units::Bytes;
 use crate::units::Timestamp;
 use core::fmt;
+use embr_rt::time::Duration;
 
 /// A BLAKE3 hash in full.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -91,6 +92,26 @@ pub trait Devices {
     fn write(&self, writes: &mut [Write<'_>]);
     /// Makes durable what these devices were given before, and says which of them failed to.
     fn flush(&self, devices: Members) -> Members;
+}
+
+/// How often a write is tried again for which there was no memory, and how long is waited before.
+const PATIENCE: (u32, Duration) = (100, Duration::from_millis(5));
+
+/// Carries out all the writes, and those for which there was no memory again: no device is to be given up for that.
+pub fn write_patiently(devices: &impl Devices, writes: &mut [Write<'_>]) {
+    devices.write(writes);
+    let (mut left, pause) = PATIENCE;
+    while left != 0 {
+        let mut again = writes.iter_mut();
+        let Some(first) = again.position(|w| w.outcome == Err(DeviceError::NoMemory)) else {
+            return;
+        };
+        embr_rt::time::sleep(pause);
+        if let Some(write) = writes.get_mut(first..=first) {
+            devices.write(write);
+        }
+        left = left.saturating_sub(1);
+    }
 }
 
 /// BLAKE3, unkeyed, by whatever means the host has. All give the same result as [`crate::hash::Scalar`].

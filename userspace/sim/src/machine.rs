@@ -85,6 +85,11 @@ impl Simulated {
             heard: Heard::default(),
         }
     }
+
+    /// What the volume said.
+    pub fn heard(&self) -> &Heard {
+        &self.heard
+    }
 }
 
 impl Machine for Simulated {

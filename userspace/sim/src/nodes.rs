@@ -237,6 +237,8 @@ impl<H: Hasher + Clone> Host for Shelf<H> {
     fn may_repair(&self) -> bool {
         self.may_repair
     }
+
+    fn failed(&self, _device: Slot) {}
 }
 
 /// The space of a shelf: gives out places, and knows which nodes are in use.

@@ -31,7 +31,8 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 }
                 let hasher = mounted.hasher();
                 let root = Root::parse(hasher, &bytes, at, slot, mounted.volume(), part.id);
-                let is_newest = |r: &Root| r.epoch == mounted.epoch().id && r.generation == generation;
+                let is_newest =
+                    |r: &Root| r.epoch == mounted.epoch().id && r.generation == generation;
                 if !root.is_ok_and(|r| is_newest(&r)) {
                     continue;
                 }

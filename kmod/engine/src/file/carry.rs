@@ -56,7 +56,8 @@ impl<M: Machine> Mounted<M> {
             .get_mut(skip..skip.saturating_add(length))
             .unwrap_or_default();
         let mut full: Vec<Hash256> = Vec::try_from_elem(Hash256::default(), fetch.blocks)?;
-        let read = match fetch.place(0, 0, fetch.blocks) {
+        let first = self.best_copy(fetch);
+        let read = match fetch.place(first, 0, fetch.blocks) {
             Some(place) => answer(self.devices().read(place.device, at(place), into))?,
             None => false,
         };
@@ -70,7 +71,8 @@ impl<M: Machine> Mounted<M> {
             if read && hash.0.starts_with(kept) {
                 continue;
             }
-            if !self.mend(fetch, n, kept, block, read)? {
+            let tried = read.then_some(first);
+            if !self.mend(fetch, n, kept, block, tried)? {
                 let at = fetch.index.saturating_add(n) as u64;
                 return Err(Error::Lost(file, begin.plus(at)));
             }
@@ -78,7 +80,21 @@ impl<M: Machine> Mounted<M> {
         Ok(())
     }
 
-    /// Reads one block from any copy, and writes it over those that are bad. `tried`: the first copy was read, and is bad.
+    /// The first copy on a member that is up to date.
+    fn best_copy(&self, fetch: &Fetch) -> usize {
+        if fetch.copies() < 2 {
+            return 0;
+        }
+        let present = self.present();
+        let is_here = |copy: &usize| {
+            fetch
+                .place(*copy, 0, 1)
+                .is_some_and(|p| present.has(p.device))
+        };
+        (0..fetch.copies()).find(is_here).unwrap_or(0)
+    }
+
+    /// Reads one block from any copy, and writes it over those that are bad. This one was tried, and is bad.
     #[inline(never)] // Its frame is large enough alone.
     fn mend(
         &self,
@@ -86,11 +102,11 @@ impl<M: Machine> Mounted<M> {
         n: usize,
         kept: &[u8],
         block: &mut [u8],
-        tried: bool,
+        tried: Option<usize>,
     ) -> Result<bool, Error> {
-        let mut bad: u32 = u32::from(tried);
+        let mut bad: u32 = tried.map_or(0, |copy| 1u32.wrapping_shl(copy as u32));
         let mut good = false;
-        for copy in usize::from(tried)..fetch.copies() {
+        for copy in (0..fetch.copies()).filter(|c| tried != Some(*c)) {
             let Some(place) = fetch.place(copy, n, 1) else {
                 continue;
             };
@@ -127,7 +143,12 @@ impl<M: Machine> Mounted<M> {
         let events = self.machine().events();
         match outcome {
             Ok(()) => events.repaired(ENGRAMS, place.device, at(place)),
-            Err(why) => events.unrepaired(ENGRAMS, place.device, at(place), why),
+            Err(why) => {
+                events.unrepaired(ENGRAMS, place.device, at(place), why);
+                if why != DeviceError::NoMemory {
+                    self.report(Members::default().with(place.device));
+                }
+            }
         }
     }
 }

@@ -341,6 +341,7 @@ fn set_aside<'a, M: Machine>(
     given: &mut Given<'_, 'a, '_, M>,
 ) -> Result<Vec<Source<'a>>, Error> {
     let mounted = edit.change.files.mounted;
+    let present = mounted.present();
     let mut fresh: Vec<Source<'a>> = Vec::new();
     for source in sources.iter() {
         let mut rest = *source;
@@ -361,10 +362,15 @@ fn set_aside<'a, M: Machine>(
                 Some(at) => {
                     let map = mounted.map(at.engram)?;
                     let mut store = Store::try_new(mounted, Vec::try_from_slice(&[now])?)?;
-                    store.places =
-                        Vec::try_from_iter(engram::extents(&map, at.block, store.blocks))?;
+                    let places = engram::extents(&map, at.block, store.blocks);
+                    // Who is no member any more gets nothing.
+                    let places = places.filter(|p| present.has(p.device));
+                    store.places = Vec::try_from_iter(places)?;
                     store.old = Some(at);
-                    given.stores.push(store)?;
+                    match store.places.is_empty() {
+                        true => fresh.push(now)?,
+                        false => given.stores.push(store)?,
+                    }
                 }
                 None => fresh.push(now)?,
             }

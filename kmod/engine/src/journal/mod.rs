@@ -8,6 +8,7 @@
 pub mod ring;
 pub mod scan;
 
+use crate::env::write_patiently;
 use crate::env::Devices;
 use crate::env::Hash256;
 use crate::env::Hasher;
@@ -496,7 +497,7 @@ fn send(
         }
     }
     let writes = writes.get_mut(..count).unwrap_or_default();
-    host.write(writes);
+    write_patiently(host, writes);
     for write in writes.iter() {
         if write.outcome.is_err() {
             outcome.failed = outcome.failed.with(write.device);

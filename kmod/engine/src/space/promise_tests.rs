@@ -76,7 +76,8 @@ fn many_small_changes_need_what_a_large_one_needs() {
     let device = || Managed {
         slot: Slot::new(0).unwrap(),
         blocks: Blocks(1 << 22),
-        fixed: &[], present: true,
+        fixed: &[],
+        present: true,
     };
     for (there, count) in [(10, 5000), (100_000, 5000), (100_000, 1)] {
         let granted = |changes: &[Change]| {

@@ -18,7 +18,8 @@ fn managed() -> [Managed<'static>; 2] {
     [0, 1].map(|n| Managed {
         slot: slot(n),
         blocks: Blocks(BLOCKS),
-        fixed: &[(Blocks(0), Blocks(256)), (Blocks(2048), Blocks(256))], present: true,
+        fixed: &[(Blocks(0), Blocks(256)), (Blocks(2048), Blocks(256))],
+        present: true,
     })
 }
 

@@ -60,6 +60,8 @@ pub trait Host {
     fn present(&self) -> Members;
     /// Whether bad copies may be overwritten: not on a read-only mount.
     fn may_repair(&self) -> bool;
+    /// This device did not take what was to repair a copy on it.
+    fn failed(&self, device: Slot);
 }
 
 /// What a parent knows of a node before it is read.
@@ -348,7 +350,12 @@ impl<H: Host> Nodes<H> {
         let [Write { outcome, .. }] = write;
         match outcome {
             Ok(()) => self.host.events().repaired(tree, device, at),
-            Err(why) => self.host.events().unrepaired(tree, device, at, why),
+            Err(why) => {
+                self.host.events().unrepaired(tree, device, at, why);
+                if why != DeviceError::NoMemory {
+                    self.host.failed(device);
+                }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! journal before that moment, and the nodes that were replaced, are not needed any more; they are used again once the root after
 //! this one is durable.
 
+use crate::env::write_patiently;
 use crate::env::DeviceError;
 use crate::env::Devices as _;
 use crate::env::Environment as _;
@@ -456,7 +457,8 @@ impl<M: Machine> Mounted<M> {
     ) -> Result<Members, Fault> {
         let slot = layout::ring_slot(generation);
         let (epoch, present) = (self.epoch(), self.present());
-        let mut failed = self.journal.as_ref().map_or(present, Journal::failing);
+        let failing = self.journal.as_ref().map_or(present, Journal::failing);
+        let mut failed = Members(failing.0 & present.0);
         for part in self.parts.iter().filter(|p| present.has(p.slot)) {
             let mut journal = part.journal;
             journal.next = end;
@@ -476,7 +478,7 @@ impl<M: Machine> Mounted<M> {
                 };
                 root.encode(trees, self.hasher(), at, bytes);
                 let mut write = [Write::new(part.slot, at, bytes)];
-                self.devices().write(&mut write);
+                write_patiently(self.devices(), &mut write);
                 let [Write { outcome, .. }] = write;
                 if outcome.is_err() {
                     failed = failed.with(part.slot);

@@ -3,6 +3,7 @@
 //! Who takes part in a mounted volume. Whenever that changes, a new membership epoch begins: a record of it in the superblocks of all
 //! who remain, then a root of it on each of them, and only then is anything acknowledged that relies on it.
 
+use crate::env::write_patiently;
 use crate::env::Device;
 use crate::env::DeviceError;
 use crate::env::Devices;
@@ -22,7 +23,6 @@ use crate::tree::Base;
 use crate::units::Bytes;
 use crate::units::EpochId;
 use crate::units::Generation;
-use embr_rt::time::Duration;
 use crate::volume::checkpoint::Checkpoints;
 use crate::volume::mend;
 use crate::volume::mounted::Fault;
@@ -37,26 +37,49 @@ use embr_rt::Vec;
 
 /// Who takes part now. Others may read it at any time; it changes only where checkpoints are made.
 #[derive(Debug)]
-pub(super) struct Roll(Mutex<(Epoch, Members)>);
+pub(super) struct Roll(Mutex<Now>);
+
+#[derive(Debug)]
+struct Now {
+    epoch: Epoch,
+    present: Members,
+    /// Devices that did not let themselves be repaired. Nobody waits for that, so nobody heard of it yet.
+    suspects: Members,
+}
 
 impl Roll {
     pub(super) fn try_new(epoch: Epoch, present: Members) -> Result<Self, NoMem> {
-        let now = Mutex::try_new((epoch, present), lock_class!("members"))?;
-        Ok(Roll(now))
+        let now = Now {
+            epoch,
+            present,
+            suspects: Members::default(),
+        };
+        Ok(Roll(Mutex::try_new(now, lock_class!("members"))?))
     }
 
     /// The epoch that roots, nodes and groups are written in.
     pub(super) fn epoch(&self) -> Epoch {
-        self.0.lock().0
+        self.0.lock().epoch
     }
 
     /// Members that are here and up to date.
     pub(super) fn present(&self) -> Members {
-        self.0.lock().1
+        self.0.lock().present
+    }
+
+    /// This device did not take what was to repair it.
+    pub(super) fn suspect(&self, device: Slot) {
+        let mut now = self.0.lock();
+        now.suspects = now.suspects.with(device);
+    }
+
+    fn take_suspects(&self) -> Members {
+        core::mem::take(&mut self.0.lock().suspects)
     }
 
     fn change(&self, epoch: Epoch) {
-        *self.0.lock() = (epoch, epoch.present);
+        let mut now = self.0.lock();
+        (now.epoch, now.present) = (epoch, epoch.present);
     }
 }
 
@@ -120,18 +143,10 @@ impl<D: Devices> Device for One<'_, D> {
 
 impl<D: Devices> WritableDevice for One<'_, D> {
     fn write(&self, at: Bytes, from: &[u8]) -> Result<(), DeviceError> {
-        let mut patience = 100u32;
-        loop {
-            let mut write = [Write::new(self.slot, at, from)];
-            self.devices.write(&mut write);
-            let [Write { outcome, .. }] = write;
-            if outcome != Err(DeviceError::NoMemory) || patience == 0 {
-                return outcome;
-            }
-            // A device is not to be given up for that.
-            patience = patience.saturating_sub(1);
-            embr_rt::time::sleep(Duration::from_millis(5));
-        }
+        let mut write = [Write::new(self.slot, at, from)];
+        write_patiently(self.devices, &mut write);
+        let [Write { outcome, .. }] = write;
+        outcome
     }
 
     fn flush(&self) -> Result<(), DeviceError> {
@@ -146,7 +161,10 @@ impl<D: Devices> WritableDevice for One<'_, D> {
 impl<M: Machine> Mounted<M> {
     /// These devices did not take what they were given. They are not members any more before anything else is acknowledged, if the
     /// volume can do without them; else that is for whoever asked to bear.
-    pub(crate) fn report(&self, failed: Members) {
+    pub fn report(&self, failed: Members) {
+        if failed.count() == 0 {
+            return;
+        }
         let left = Members(self.present().0 & !failed.0);
         if let Some(journal) = self.journal.as_ref().filter(|_| self.can_do_with(left)) {
             journal.fail(failed);
@@ -165,6 +183,7 @@ impl<M: Machine> Mounted<M> {
         let Some(journal) = &self.journal else {
             return Ok(());
         };
+        self.report(self.roll().take_suspects());
         let mut failing = journal.failing();
         while failing.count() != 0 {
             self.renew(checkpoints, journal)?;
@@ -187,11 +206,7 @@ impl<M: Machine> Mounted<M> {
         done
     }
 
-    fn try_to_renew(
-        &self,
-        checkpoints: &mut Checkpoints,
-        journal: &Journal,
-    ) -> Result<(), Fault> {
+    fn try_to_renew(&self, checkpoints: &mut Checkpoints, journal: &Journal) -> Result<(), Fault> {
         let before = self.epoch();
         let epoch = loop {
             let left = Members(self.present().0 & !journal.failing().0);

@@ -7,16 +7,16 @@
 use crate::env::Devices;
 use crate::env::Environment;
 use crate::error::NoMem;
+use crate::format::epoch::Epoch;
 use crate::format::journal::Extent;
 use crate::format::layout;
-use crate::format::epoch::Epoch;
 use crate::format::member::Members;
 use crate::format::member::Slot;
 use crate::format::pointer::COPIES;
 use crate::format::root;
 use crate::format::superblock::BlockHash;
-use crate::journal::Journal;
 use crate::journal::Halt;
+use crate::journal::Journal;
 use crate::space::promise::Promise;
 use crate::space::Ledger;
 use crate::space::Purpose;
@@ -241,6 +241,10 @@ impl<M: Machine> nodes::Host for Inside<M> {
 
     fn may_repair(&self) -> bool {
         !self.read_only
+    }
+
+    fn failed(&self, device: Slot) {
+        self.roll.suspect(device);
     }
 }
 
@@ -476,11 +480,12 @@ impl<M: Machine> Mounted<M> {
         }
     }
 
-    /// As [`Self::sync`], for the thread that serves.
+    /// As [`Self::sync`], for the thread that serves. Devices that failed are no members any more afterwards, whatever else there was.
     pub fn sync_serving(&self) -> Result<(), Fault> {
         while let Some(journal) = &self.journal {
+            self.run(Errand::Members)?;
             match journal.sync(self.devices(), self.hasher(), journal.newest()) {
-                Err(Halt::Failed) => self.run(Errand::Members)?,
+                Err(Halt::Failed) => {}
                 done => return Ok(done?),
             }
         }

@@ -285,9 +285,7 @@ impl<M: Machine> Mounted<M> {
         let (root, bases) = newest_root(&machine, machine.environment().hasher(), volume, &parts)?;
         let random = machine.environment().random();
         let records = match (options.read_only, members.get(volume.speaker())) {
-            (false, Some(speaker)) => {
-                Some(Records::try_new(&speaker.superblock, volume.epoch())?)
-            }
+            (false, Some(speaker)) => Some(Records::try_new(&speaker.superblock, volume.epoch())?),
             _ => None,
         };
         let found = (&root, &bases[..], records);

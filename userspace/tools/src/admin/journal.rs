@@ -101,7 +101,7 @@ pub(super) fn run(
         } = group.header;
         let follows = sequence == expected.next
             && previous == expected.identity
-            && epoch == root.epoch
+            && member.superblock.epoch(epoch).is_some()
             && group.problem.is_none();
         let role = if follows {
             expected.next.0 = expected.next.0.saturating_add(1);

@@ -25,6 +25,7 @@ use embrfs_sim::recording;
 use embrfs_sim::recording::Recording;
 use embrfs_sim::recording::Snapshot;
 use embrfs_sim::states::Plan;
+use embrfs_sim::tale::audit_promises;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::SystemTime;
@@ -131,6 +132,7 @@ fn tell(fleet: &Fleet, seed: u64, faults: &[(usize, Fault)]) -> Result<(Recordin
     if number > 1 && mounted.machine().heard().epochs() == 0 {
         return Err("an epoch began, and nobody was told".into());
     }
+    audit_promises(&mounted)?;
     if last(&mounted)? != 20 {
         return Err("not what was written".into());
     }
@@ -163,6 +165,7 @@ fn look(
     within("recovered", number)?;
     put(&mounted, number + 1)?;
     mounted.sync().map_err(|why| format!("going on: {why}"))?;
+    audit_promises(&mounted)?;
     drop(mounted);
     let fleet = Fleet::start(
         seed,

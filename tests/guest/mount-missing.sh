@@ -18,7 +18,7 @@ blocks=$(stat -f -c '%b' "$MNT")
 [ "$blocks" -gt 15000 ] && [ "$blocks" -lt $((4 * 64 * 256 / 3)) ] || fail "$blocks blocks"
 must umount "$MNT"
 
-must mount -i -t embrfs -o "degraded,device=$DISK2,device=$DISK3,device=$DISK1" "$DISK6" "$MNT"
+must mount -i -t embrfs -o "ro,degraded,device=$DISK2,device=$DISK3,device=$DISK1" "$DISK6" "$MNT"
 expect_in "$(grep " $MNT embrfs " /proc/mounts)" '[, ]degraded[, ]'
 must umount "$MNT"
 

@@ -183,7 +183,7 @@ fn look(
 
 /// Which of all states are looked at: others in each run, all where EMBRFS_SEED is 0.
 fn some() -> (usize, usize) {
-    const STRIDE: usize = 16;
+    const STRIDE: usize = 32;
     static FIRST: OnceLock<Option<usize>> = OnceLock::new();
     let first = FIRST.get_or_init(|| {
         let seed = std::env::var("EMBRFS_SEED").ok();
@@ -248,7 +248,7 @@ fn crashes_while_a_drive_fails() {
             }
         }
     }
-    assert!(count > 1000, "{count} states");
+    assert!(count > 500, "{count} states");
 }
 
 #[test]
@@ -352,7 +352,9 @@ fn an_epoch_that_never_began_is_nothing() {
         mixed: 50,
     };
     let mut count = 0;
-    for state in recording.states(plan) {
+    let (first, stride) = some();
+    let states = recording.states(plan);
+    for state in states.skip(first / 4).step_by(stride.div_ceil(4)) {
         let snapshot = recording.at(&state).expect("a state");
         for gone in [vec![], vec![2], vec![0], vec![1], vec![0, 2], vec![1, 2]] {
             let back: &[usize] = if gone.contains(&2) { &[] } else { &[2] };
@@ -363,5 +365,5 @@ fn an_epoch_that_never_began_is_nothing() {
             count += 1;
         }
     }
-    assert!(count > 100);
+    assert!(count > 50);
 }

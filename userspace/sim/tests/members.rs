@@ -4,6 +4,8 @@
 //! is acknowledged; wherever a crash comes, what was acknowledged is there, with that drive and without it.
 
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::layout;
+use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use embr_engine::hash::Scalar;
 use embr_engine::tree::Key;
@@ -181,6 +183,34 @@ fn look(
     }
 }
 
+/// The drives that failed come back, alone, and are written to. Then all are together: that is refused, or nothing acknowledged is missing.
+fn apart(seed: u64, snapshot: &Snapshot, durable: usize, bad: &[usize]) -> Result<(), String> {
+    let bad: Members = bad.iter().map(|n| slot(*n)).collect();
+    let (bad, rest) = snapshot.split(bad);
+    let alone = Fleet::start(seed, &bad);
+    for drive in alone.drives() {
+        alone.come_back(drive.slot(), &Survival::None);
+    }
+    let Ok(mounted) = mount(seed ^ 3, &alone, READ_WRITE) else {
+        return Ok(());
+    };
+    let number = last(&mounted)?;
+    put(&mounted, number + 1)?;
+    mounted.sync().map_err(|why| format!("alone: {why}"))?;
+    drop(mounted);
+    let all = alone.snapshot().join(rest).ok_or("a drive on both sides")?;
+    match mount(seed ^ 4, &Fleet::start(seed, &all), READ_ONLY) {
+        Err(why) if why.contains("Split") => Ok(()),
+        Err(why) => Err(format!("together: {why}")),
+        Ok(mounted) => match last(&mounted)? as usize {
+            n if n >= durable => Ok(()),
+            n => Err(format!(
+                "together {n} is the last, but {durable} was durable"
+            )),
+        },
+    }
+}
+
 /// Which of all states are looked at: others in each run, all where EMBRFS_SEED is 0.
 fn some() -> (usize, usize) {
     const STRIDE: usize = 32;
@@ -230,6 +260,8 @@ fn crashes(
         };
         try_with(&[], &bad)?;
         try_with(&bad, &[])?;
+        apart(seed, &snapshot, bounds.0, &bad)
+            .map_err(|why| format!("{faults:?}, after {state}, {bad:?} apart: {why}"))?;
     }
     Ok(count)
 }
@@ -265,6 +297,32 @@ fn crashes_while_two_drives_fail() {
             let done = crashes(3, 2, after + 7, &[(one, a), (other, b)]);
             done.unwrap_or_else(|why| panic!("{why}"));
         }
+    }
+}
+
+/// While the volume goes on without one drive, another one takes the record of that, or the root, not.
+#[test]
+fn a_drive_that_fails_while_an_epoch_begins() {
+    let copies = layout::superblocks(SIZE).map(|(_, at)| (at, layout::SUPERBLOCK_SIZE as u64));
+    let rings = layout::rings(SIZE).map(|at| (at, layout::ROOT_SIZE as u64 * 64));
+    for (at, length) in copies.chain(rings) {
+        let fleet = made(3, 2);
+        let mounted = mount(1, &fleet, READ_WRITE).expect("mounts");
+        put(&mounted, 1).expect("written");
+        mounted.sync().expect("healthy drives");
+        let there = at..Bytes(at.0 + length);
+        fleet.expect(slot(1), Fault::Write(When::Within(there), WriteFault::Fail));
+        fleet.expect(slot(0), Fault::Write(When::After(0), WriteFault::Fail));
+        put(&mounted, 2).expect("written");
+        mounted.sync().expect("one drive is enough");
+        let alone: Members = [slot(2)].into_iter().collect();
+        assert_eq!(mounted.present(), alone, "{at}");
+        drop(mounted);
+        let snapshot = fleet.snapshot().after(&Survival::None).expect("a state");
+        for gone in [vec![], vec![0, 1]] {
+            look(2, &snapshot, (2, 2), &gone, &[]).unwrap_or_else(|why| panic!("{at}: {why}"));
+        }
+        apart(2, &snapshot, 2, &[0, 1]).unwrap_or_else(|why| panic!("{at}: {why}"));
     }
 }
 

@@ -94,23 +94,19 @@ pub trait Devices {
     fn flush(&self, devices: Members) -> Members;
 }
 
-/// How often a write is tried again for which there was no memory, and how long is waited before.
-const PATIENCE: (u32, Duration) = (100, Duration::from_millis(5));
+/// How long to wait before a write is tried again for which there was no memory.
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// Carries out all the writes, and those for which there was no memory again: no device is to be given up for that.
+/// Carries out all the writes, and those for which there is no memory again and again: no device is given up for that, and what was
+/// accepted is not lost.
 pub fn write_patiently(devices: &impl Devices, writes: &mut [Write<'_>]) {
     devices.write(writes);
-    let (mut left, pause) = PATIENCE;
-    while left != 0 {
-        let mut again = writes.iter_mut();
-        let Some(first) = again.position(|w| w.outcome == Err(DeviceError::NoMemory)) else {
-            return;
-        };
-        embr_rt::time::sleep(pause);
-        if let Some(write) = writes.get_mut(first..=first) {
+    for write in writes.chunks_mut(1) {
+        let lacks_memory = |w: &Write<'_>| w.outcome == Err(DeviceError::NoMemory);
+        while write.iter().any(lacks_memory) {
+            embr_rt::time::sleep(PAUSE);
             devices.write(write);
         }
-        left = left.saturating_sub(1);
     }
 }
 

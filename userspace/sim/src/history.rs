@@ -60,6 +60,7 @@ pub fn write_superblock(disk: &Disk, superblock: &Superblock) {
 pub fn write_root(disk: &Disk, superblock: &Superblock, epoch: EpochId, generation: u64) {
     let root = Root {
         nodes: 0,
+        made: Generation(1),
         volume: superblock.volume,
         epoch,
         generation: Generation(generation),

@@ -56,7 +56,8 @@ struct Raw {
     journal_start: U64,
     journal_blocks: U64,
     nodes: U64,
-    reserved: [u8; 16],
+    made: U64,
+    reserved: [u8; 8],
 }
 
 /// An entry of the table of trees as it lies on disk.
@@ -101,6 +102,8 @@ pub struct Root {
     pub journal: Journal,
     /// Nodes of all trees together.
     pub nodes: u64,
+    /// The generation of the root that named these very trees first. What the journal says of the nodes of later ones is not for this one.
+    pub made: Generation,
 }
 
 /// Why a slot holds no root that can be used.
@@ -234,6 +237,7 @@ impl Root {
                 blocks: Blocks(raw.journal_blocks.get()),
             },
             nodes: raw.nodes.get(),
+            made: Generation(raw.made.get()),
         };
         if root.volume != volume || root.device != device {
             return Err(BadRoot::Foreign);
@@ -244,6 +248,7 @@ impl Root {
         let sound = raw.size.get() as usize == layout::ROOT_SIZE
             && root.epoch != EpochId::NONE
             && root.generation != Generation(0)
+            && (Generation(1)..=root.generation).contains(&root.made)
             && root.written.nanos < 1_000_000_000
             && root.journal.next.next != Sequence(0)
             && root.journal.is_possible()
@@ -287,7 +292,8 @@ impl Root {
             journal_start: self.journal.start.0.into(),
             journal_blocks: self.journal.blocks.0.into(),
             nodes: self.nodes.into(),
-            reserved: [0; 16],
+            made: self.made.0.into(),
+            reserved: [0; 8],
         };
         out.fill(0);
         // Both have their size from the layout; a shorter buffer would only leave a root that no one accepts.
@@ -336,6 +342,7 @@ mod tests {
                 blocks: Blocks(1024),
             },
             nodes: 1 << 40,
+            made: Generation(7),
         }
     }
 

@@ -244,19 +244,26 @@ impl Journal {
         (state.is_open_empty() && state.idle.is_some()).then_some(state.end)
     }
 
-    /// These devices failed to take what they were given: nothing more is acknowledged while they are members.
-    pub fn fail(&self, devices: Members) {
+    /// These devices failed to take what they were given: nothing more is acknowledged while they are members. Not so if that, with
+    /// all that failed before, is not `bearable`.
+    pub fn fail(&self, devices: Members, bearable: impl FnOnce(Members) -> bool) {
         let mut state = self.state.lock();
-        state.failing = Members((state.failing.0 | devices.0) & !state.lost.0);
+        let failing = Members((state.failing.0 | devices.0) & !state.lost.0);
+        if bearable(failing) {
+            state.failing = failing;
+        }
     }
 
     /// Devices that failed and are members still, once no group is being written.
-    pub fn failing(&self) -> Members {
+    pub fn failing(&self) -> Result<Members, Halt> {
         let mut state = self.state.lock();
         while state.idle.is_none() {
             self.written.wait(&mut state);
         }
-        state.failing
+        match state.stopped {
+            true => Err(Halt::Stopped),
+            false => Ok(state.failing),
+        }
     }
 
     /// Goes on without these devices, in an epoch that does not have them and of which a root is durable.
@@ -389,7 +396,7 @@ impl Journal {
         let mut state = self.state.lock();
         work.spare.truncate(HEADER_SIZE);
         state.idle = Some(work);
-        state.failing = Members(state.failing.0 | outcome.failed.0);
+        state.failing = Members((state.failing.0 | outcome.failed.0) & !state.lost.0);
         if outcome.good.count() == 0 {
             state.stopped = true;
         } else if state.failing.count() != 0 {

@@ -232,8 +232,15 @@ impl Space {
             }
         } else {
             // A device was lost since they were given out.
-            let (nodes, data) = (state.claims.nodes, state.claims.data);
-            state.promise_anew(nodes, data);
+            let State {
+                devices, claims, ..
+            } = &mut *state;
+            while !share::claim_blocks(devices, claims.data, claims.blocks, 0) {
+                let Some(fewer) = claims.data.count.checked_sub(1).filter(|n| *n != 0) else {
+                    break;
+                };
+                claims.data.count = fewer;
+            }
         }
     }
 

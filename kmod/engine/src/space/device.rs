@@ -51,6 +51,8 @@ pub(super) struct Device {
     pub(super) promised: u64,
     /// The device's part of what is being promised or taken back.
     pub(super) share: u64,
+    /// What was promised of it before all was divided anew: slots and blocks.
+    pub(super) before: (u64, u64),
 }
 
 impl Group {
@@ -101,6 +103,7 @@ impl Device {
             slots: 0,
             promised: 0,
             share: 0,
+            before: (0, 0),
         };
         for start in (0..blocks).step_by(GROUP as usize) {
             let group = Group::try_new(blocks.saturating_sub(start).min(GROUP))?;

@@ -122,6 +122,8 @@ struct Claims {
     nodes: Copies,
     /// Copies of a block of data.
     data: Copies,
+    /// Both, as they are where there is room.
+    wanted: (Copies, Copies),
     reserve: Reserve,
     /// Nodes in the reserve.
     kept: u64,
@@ -322,29 +324,46 @@ impl State {
         }
     }
 
-    /// Divides all that is promised among the devices that are present, in as many copies as that or in as many as they have room for.
-    fn promise_anew(&mut self, nodes: Copies, data: Copies) {
+    /// Divides all that is promised among the devices that are present; says whether there is room for so many copies. Not while a
+    /// checkpoint is being made.
+    fn divide_anew(&mut self, nodes: Copies, data: Copies) -> bool {
         let State {
             devices, claims, ..
         } = self;
-        let fewer = (1..=data.count).rev().map(|count| {
-            let copies = Copies { count, apart: true };
-            (copies, copies)
-        });
         let floor = claims.kept.min(claims.reserve.floor);
-        for (nodes, data) in core::iter::once((nodes, data)).chain(fewer) {
-            // What is kept for those that free comes back as soon as there is room.
-            for kept in [claims.kept, floor] {
-                let all = kept
-                    .saturating_add(claims.active)
-                    .saturating_add(claims.frozen)
-                    .saturating_add(claims.promised);
-                if share::divide_all(devices, (nodes, all), (data, claims.blocks)) {
-                    (claims.nodes, claims.data, claims.kept) = (nodes, data, kept);
-                    return;
-                }
+        // What is kept for those that free comes back as soon as there is room.
+        for kept in [claims.kept, floor] {
+            let all = kept
+                .saturating_add(claims.active)
+                .saturating_add(claims.frozen)
+                .saturating_add(claims.promised);
+            if share::divide_all(devices, (nodes, all), (data, claims.blocks)) {
+                (claims.nodes, claims.data, claims.kept) = (nodes, data, kept);
+                return true;
             }
         }
+        false
+    }
+
+    /// The same in as many copies as there is room for, but no more than are wanted.
+    fn divide_in_fewer(&mut self) {
+        let (nodes, data) = self.claims.wanted;
+        let fewer = (1..data.count)
+            .rev()
+            .map(|count| Copies { count, apart: true });
+        let fewer = fewer.map(|copies| match copies.count {
+            1 => (TWO_PLACES, copies),
+            _ => (copies, copies),
+        });
+        let one = Copies {
+            count: 1,
+            apart: true,
+        };
+        let mut all = core::iter::once((nodes, data))
+            .chain(fewer)
+            .chain([(one, one)]);
+        // One copy of each always fits where there were more.
+        let _ = all.any(|(nodes, data)| self.divide_anew(nodes, data));
     }
 
     fn release(&mut self, nodes: u64) {
@@ -394,6 +413,12 @@ impl State {
     }
 }
 
+/// Nodes have two places wherever that is possible.
+const TWO_PLACES: Copies = Copies {
+    count: 2,
+    apart: false,
+};
+
 /// How many copies of nodes and of data there are on so many devices of which so many may be lost: one more than that. Nodes have
 /// two where none may be lost, on one device if need be.
 fn copies(parity: u8, present: usize) -> (Copies, Copies) {
@@ -401,13 +426,7 @@ fn copies(parity: u8, present: usize) -> (Copies, Copies) {
     let count = count.min(present).max(1) as u64;
     let data = Copies { count, apart: true };
     match count {
-        1 => (
-            Copies {
-                count: 2,
-                apart: false,
-            },
-            data,
-        ),
+        1 => (TWO_PLACES, data),
         _ => (data, data),
     }
 }
@@ -448,6 +467,7 @@ impl Space {
         let claims = Claims {
             nodes,
             data,
+            wanted: (nodes, data),
             reserve: Reserve::new(most, groups as u64, trees as u64),
             kept: 0,
             there: 0,
@@ -630,8 +650,8 @@ impl Space {
             device.present = false;
         }
         let present = state.devices.iter().filter(|d| d.present).count();
-        let (nodes, data) = copies(parity, present);
-        state.promise_anew(nodes, data);
+        state.claims.wanted = copies(parity, present);
+        state.divide_in_fewer();
         state.claims.data.count as usize
     }
 
@@ -650,6 +670,10 @@ impl Space {
             }
             false
         });
+        let (nodes, data) = state.claims.wanted;
+        if (state.claims.nodes, state.claims.data) != (nodes, data) {
+            state.divide_anew(nodes, data);
+        }
         state.fill_reserve();
     }
 

@@ -151,15 +151,19 @@ pub(super) fn release_blocks(devices: &mut [Device], copies: Copies, before: u64
     divide_blocks(devices, copies, before.saturating_sub(blocks));
 }
 
-/// Divides so many nodes and blocks of data from the beginning; says whether there is room.
+/// Divides so many nodes and blocks of data from the beginning; says whether there is room. If not, all is as before.
 pub(super) fn divide_all(
     devices: &mut [Device],
     (nodes, node_count): (Copies, u64),
     (data, blocks): (Copies, u64),
 ) -> bool {
     for device in devices.iter_mut() {
-        device.slots = 0;
-        device.promised = 0;
+        device.before = (device.slots, device.promised);
+        (device.slots, device.promised) = (0, 0);
     }
-    divide_nodes(devices, nodes, node_count) && divide_blocks(devices, data, blocks)
+    let done = divide_nodes(devices, nodes, node_count) && divide_blocks(devices, data, blocks);
+    for device in devices.iter_mut().filter(|_| !done) {
+        (device.slots, device.promised) = device.before;
+    }
+    done
 }

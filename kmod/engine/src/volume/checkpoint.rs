@@ -5,7 +5,6 @@
 //! this one is durable.
 
 use crate::env::write_patiently;
-use crate::env::DeviceError;
 use crate::env::Devices as _;
 use crate::env::Environment as _;
 use crate::env::Write;
@@ -57,6 +56,8 @@ const PATIENCE: u32 = 100;
 pub struct Checkpoints {
     /// The newest durable root.
     generation: Generation,
+    /// The first root that named its trees.
+    made: Generation,
     /// Where the journal goes on behind it.
     end: End,
     /// The changes of the next root are frozen as of here. It stays so until they are in a root, however often that fails.
@@ -65,18 +66,26 @@ pub struct Checkpoints {
     retired: Vec<(Generation, Arc<Base>)>,
     /// None where nothing is ever written.
     records: Option<Records>,
+    /// How many copies data had when that was told last.
+    copies: Option<usize>,
 }
 
 impl Checkpoints {
-    /// Of a volume whose newest root is of this generation, and behind which the journal goes on here.
-    pub(super) fn new(generation: Generation, end: End, records: Option<Records>) -> Self {
+    /// Of a volume whose newest root this is.
+    pub(super) fn new(root: &Root, records: Option<Records>) -> Self {
         Checkpoints {
-            generation,
-            end,
+            generation: root.generation,
+            made: root.made,
+            end: root.journal.next,
             frozen: None,
             retired: Vec::new(),
             records,
+            copies: None,
         }
+    }
+
+    pub(super) fn told(&mut self, copies: usize) {
+        self.copies = Some(copies);
     }
 
     /// The newest durable root.
@@ -228,10 +237,10 @@ impl<M: Machine> Mounted<M> {
 
         let mut building = Building::new(self);
         let merged = building.merge_all(generation);
-        let bases = merged.map_err(|why| match journal.failing().count() {
-            0 => why,
+        let bases = merged.map_err(|why| match journal.failing() {
             // Without that device it may go well.
-            _ => Fault::Members,
+            Ok(failing) if failing.count() != 0 => Fault::Members,
+            _ => why,
         })?;
         // From here on nothing needs memory.
         checkpoints.retired.try_reserve(bases.len())?;
@@ -248,7 +257,10 @@ impl<M: Machine> Mounted<M> {
         let published = self
             .append_records(journal, &records, building.written)
             .and_then(|()| self.apply_nodes(generation, &mut building))
-            .and_then(|()| self.write_roots(generation, end, (&kept, nodes), &mut buffer));
+            .and_then(|()| {
+                let made = generation;
+                self.write_roots((generation, made), end, (&kept, nodes), &mut buffer)
+            });
         match published {
             Ok(failed) => self.report(failed),
             Err(why) => {
@@ -265,6 +277,7 @@ impl<M: Machine> Mounted<M> {
             }
         }
         checkpoints.frozen = None;
+        checkpoints.made = generation;
         self.space.settle(nodes);
         journal.confirm();
         self.rooted(checkpoints, journal, generation, end)
@@ -277,6 +290,7 @@ impl<M: Machine> Mounted<M> {
         let Some(journal) = &self.journal else {
             return Err(Fault::ReadOnly);
         };
+        self.lose(checkpoints)?;
         if checkpoints.frozen.is_some() {
             // What is frozen has the next generation.
             return self.checkpoint_with(checkpoints);
@@ -296,7 +310,7 @@ impl<M: Machine> Mounted<M> {
         checkpoints: &mut Checkpoints,
         generation: Generation,
     ) -> Result<Members, Fault> {
-        let end = checkpoints.end;
+        let (end, made) = (checkpoints.end, checkpoints.made);
         let Some(records) = checkpoints.records() else {
             return Err(Fault::ReadOnly);
         };
@@ -306,7 +320,8 @@ impl<M: Machine> Mounted<M> {
             // There is room for all of them.
             let _ = bases.push_within_capacity(*tree.frozen().1);
         }
-        let failed = self.write_roots(generation, end, (bases, self.space.nodes()), root);
+        let trees = (&bases[..], self.space.nodes());
+        let failed = self.write_roots((generation, made), end, trees, root);
         // Wherever it is by now, no other one may be of this generation.
         checkpoints.generation = generation;
         failed
@@ -325,6 +340,11 @@ impl<M: Machine> Mounted<M> {
         checkpoints.generation = generation;
         // Nothing may rely on it while somebody is a member who has it not.
         self.lose(checkpoints)?;
+        // After a loss they may have become fewer, or as many again as are wanted.
+        let copies = self.space.copies();
+        if *checkpoints.copies.get_or_insert(copies) != copies {
+            self.tell_members(checkpoints, copies);
+        }
         // The root before this one may be needed still, should this one become unreadable.
         journal.release(before.next);
         self.release_old(checkpoints);
@@ -450,14 +470,17 @@ impl<M: Machine> Mounted<M> {
     /// The commit point: the root of this generation, on all members. Says which of them did not take it.
     fn write_roots(
         &self,
-        generation: Generation,
+        (generation, made): (Generation, Generation),
         end: End,
         (trees, nodes): (&[Base], u64),
         bytes: &mut [u8],
     ) -> Result<Members, Fault> {
         let slot = layout::ring_slot(generation);
         let (epoch, present) = (self.epoch(), self.present());
-        let failing = self.journal.as_ref().map_or(present, Journal::failing);
+        let failing = match &self.journal {
+            Some(journal) => journal.failing()?,
+            None => return Err(Fault::ReadOnly),
+        };
         let mut failed = Members(failing.0 & present.0);
         for part in self.parts.iter().filter(|p| present.has(p.slot)) {
             let mut journal = part.journal;
@@ -470,6 +493,7 @@ impl<M: Machine> Mounted<M> {
                 written: self.machine().environment().now(),
                 journal,
                 nodes,
+                made,
             };
             for ring in layout::rings(part.size) {
                 let at = layout::slot_at(ring, slot).filter(|_| !failed.has(part.slot));
@@ -488,7 +512,9 @@ impl<M: Machine> Mounted<M> {
         let refused = self.devices().flush(Members(present.0 & !failed.0));
         failed = Members(failed.0 | refused.0);
         let good = Members(present.0 & !failed.0);
-        if !self.can_do_with(good) && (good.count() as usize) < self.copies() {
+        // What a device holds that did not flush is in doubt, not this root alone.
+        let enough = refused.count() == 0 && good.count() as usize >= self.copies();
+        if !enough && !self.can_do_with(good) {
             return Err(Fault::Stopped);
         }
         Ok(failed)
@@ -583,12 +609,10 @@ impl<M: Machine> Sink for Building<'_, M> {
             self.written = self.written.with(place.device);
         }
         let writes = writes.get_mut(..pointer.places.count()).unwrap_or_default();
-        self.mounted.devices().write(writes);
+        write_patiently(self.mounted.devices(), writes);
         for write in writes.iter() {
             if let Err(why) = write.outcome {
-                if why != DeviceError::NoMemory {
-                    self.mounted.report(Members::default().with(write.device));
-                }
+                self.mounted.report(Members::default().with(write.device));
                 return Err(TreeError::Write(write.device, write.at, why));
             }
         }

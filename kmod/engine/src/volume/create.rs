@@ -213,6 +213,7 @@ impl Plan {
             written: self.created,
             journal: Journal::of_new(entry.bytes()),
             nodes: 0,
+            made: Generation(1),
         }
     }
 

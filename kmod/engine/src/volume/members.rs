@@ -30,6 +30,7 @@ use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::Part;
 use crate::volume::mounted::TREES;
+use crate::volume::probe::Member;
 use embr_rt::lock_class;
 use embr_rt::Box;
 use embr_rt::Mutex;
@@ -96,9 +97,11 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Of a volume at this epoch, by the superblock that speaks for it.
-    pub(super) fn try_new(speaker: &Superblock, at: &Epoch) -> Result<Self, NoMem> {
+    /// Of a volume at this epoch, by the superblock that speaks for it; of all its devices the next is newer.
+    pub(super) fn try_new(speaker: &Superblock, all: &[Member], at: &Epoch) -> Result<Self, NoMem> {
         let mut superblock = Box::try_new(speaker.try_clone()?)?;
+        let written = all.iter().map(|m| m.superblock.sequence);
+        superblock.sequence = written.fold(superblock.sequence, u64::max);
         // A later one never began.
         superblock.epochs.retain(|e| e.number <= at.number);
         superblock.epochs.try_reserve(epoch::ENTRIES)?;
@@ -165,9 +168,9 @@ impl<M: Machine> Mounted<M> {
         if failed.count() == 0 {
             return;
         }
-        let left = Members(self.present().0 & !failed.0);
-        if let Some(journal) = self.journal.as_ref().filter(|_| self.can_do_with(left)) {
-            journal.fail(failed);
+        if let Some(journal) = &self.journal {
+            let present = self.present();
+            journal.fail(failed, |all| self.can_do_with(Members(present.0 & !all.0)));
         }
     }
 
@@ -184,10 +187,10 @@ impl<M: Machine> Mounted<M> {
             return Ok(());
         };
         self.report(self.roll().take_suspects());
-        let mut failing = journal.failing();
+        let mut failing = journal.failing()?;
         while failing.count() != 0 {
             self.renew(checkpoints, journal)?;
-            failing = journal.failing();
+            failing = journal.failing()?;
         }
         Ok(())
     }
@@ -209,7 +212,7 @@ impl<M: Machine> Mounted<M> {
     fn try_to_renew(&self, checkpoints: &mut Checkpoints, journal: &Journal) -> Result<(), Fault> {
         let before = self.epoch();
         let epoch = loop {
-            let left = Members(self.present().0 & !journal.failing().0);
+            let left = Members(self.present().0 & !journal.failing()?.0);
             if !self.can_do_with(left) {
                 return Err(Fault::Stopped);
             }
@@ -223,7 +226,7 @@ impl<M: Machine> Mounted<M> {
             };
             match self.record(checkpoints, epoch)? {
                 // It is not to begin: the next one takes its place.
-                failed if failed.count() != 0 => journal.fail(failed),
+                failed if failed.count() != 0 => journal.fail(failed, |_| true),
                 _ => break epoch,
             }
         };
@@ -232,16 +235,24 @@ impl<M: Machine> Mounted<M> {
         let generation = Generation(checkpoints.generation().0.saturating_add(1));
         self.space.skip(generation);
         let failed = self.write_newest(checkpoints, generation)?;
-        journal.fail(failed);
+        journal.fail(failed, |_| true);
         let lost = epoch.absent;
         let copies = self.space.lose(lost, self.parity);
         journal.go_on(epoch.id, lost);
         if failed.count() == 0 {
             journal.release(checkpoints.end().next);
             self.release_old(checkpoints);
-            self.machine().events().members(lost, epoch.present, copies);
+            self.tell_members(checkpoints, copies);
         }
         Ok(())
+    }
+
+    /// Says who takes part, and how many copies there are of what is written.
+    pub(super) fn tell_members(&self, checkpoints: &mut Checkpoints, copies: usize) {
+        let present = self.present();
+        let absent = Members(self.all.0 & !present.0);
+        checkpoints.told(copies);
+        self.machine().events().members(absent, present, copies);
     }
 
     /// Makes the epoch known to all that it has. Says which of them did not take it.

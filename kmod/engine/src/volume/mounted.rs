@@ -2,7 +2,8 @@
 
 //! A mounted volume: its trees, its free space, its journal, and the one front door for changes, [`Mounted::begin`].
 //!
-//! Locks, from the first taken to the last: the checkpoint, the order of commits, the journal, the layers of a tree, free space.
+//! Locks, from the first taken to the last: errands, the checkpoint, the order of commits, the journal, the layers of a tree, free space,
+//! the members. `embr_rt` checks the order in userspace whenever two are held, lockdep in the kernel.
 
 use crate::env::Devices;
 use crate::env::Environment;

@@ -285,7 +285,10 @@ impl<M: Machine> Mounted<M> {
         let (root, bases) = newest_root(&machine, machine.environment().hasher(), volume, &parts)?;
         let random = machine.environment().random();
         let records = match (options.read_only, members.get(volume.speaker())) {
-            (false, Some(speaker)) => Some(Records::try_new(&speaker.superblock, volume.epoch())?),
+            (false, Some(speaker)) => {
+                let said = &speaker.superblock;
+                Some(Records::try_new(said, members, volume.epoch())?)
+            }
             _ => None,
         };
         let found = (&root, &bases[..], records);
@@ -317,7 +320,7 @@ impl<M: Machine> Mounted<M> {
             journal: None,
             order: Mutex::try_new((), lock_class!("order of commits"))?,
             checkpoints: Mutex::try_new(
-                Checkpoints::new(root.generation, root.journal.next, records),
+                Checkpoints::new(root, records),
                 lock_class!("checkpoint"),
             )?,
             errands: Errands::try_new()?,
@@ -386,8 +389,7 @@ impl<M: Machine> Mounted<M> {
             |epoch| lineage.contains(&epoch),
             |group, record| {
                 change = change.and(Change::of(&record));
-                self.redo(root.generation, group, record)
-                    .or_else(&mut *note)
+                self.redo(root.made, group, record).or_else(&mut *note)
             },
         )?;
         self.space.adopt(change);
@@ -395,7 +397,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     #[inline(never)]
-    fn redo(&self, root: Generation, group: Sequence, record: Record<'_>) -> Result<(), Fault> {
+    fn redo(&self, made: Generation, group: Sequence, record: Record<'_>) -> Result<(), Fault> {
         let changed = |tree: TreeId, changes, ranges| -> Result<&Layered, Fault> {
             let tree = self.tree(tree).ok_or(Fault::JournalRecord(group))?;
             tree.reserve(changes, ranges)?;
@@ -410,15 +412,15 @@ impl<M: Machine> Mounted<M> {
             Record::RangeGone(tree, range) => changed(tree, 0, 1)?.remove_range(range)?,
             Record::Take(extent) => self.redo_take(extent)?,
             Record::Free(extent) => self.redo_free(extent, None)?,
-            // A root that never came about needs no nodes, and gave none up.
-            Record::NodesTaken(generation, extent) if generation <= root => {
+            // A root that never came about needs no nodes, and gave none up; nor did one that names older trees.
+            Record::NodesTaken(generation, extent) if generation <= made => {
                 self.redo_take(extent)?
             }
             // The root before this one does not need them either.
-            Record::NodesFreed(generation, extent) if generation < root => {
+            Record::NodesFreed(generation, extent) if generation < made => {
                 self.space.free_at_once(extent)?;
             }
-            Record::NodesFreed(generation, extent) if generation == root => {
+            Record::NodesFreed(generation, extent) if generation == made => {
                 self.redo_free(extent, Some(generation))?;
             }
             Record::NodesTaken(..) | Record::NodesFreed(..) => {}

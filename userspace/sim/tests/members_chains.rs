@@ -161,6 +161,9 @@ fn nothing_is_written_once_it_stopped() {
             if mounted.checkpoint().is_ok() {
                 continue;
             }
+            if put(&mounted, 91).is_ok() && mounted.sync().is_ok() {
+                continue;
+            }
             stopped += 1;
             let before = fleet.snapshot();
             // As at unmount.
@@ -171,7 +174,10 @@ fn nothing_is_written_once_it_stopped() {
             let snapshot = fleet.snapshot().after(&Survival::All).expect("a state");
             let found = machine::mount(8, &Fleet::start(7, &snapshot), READ_WRITE);
             let found = found.and_then(|mounted| last(&mounted));
-            assert_eq!(found, Ok(90), "{drives} drives, {a}, {b}");
+            assert!(
+                matches!(found, Ok(90 | 91)),
+                "{drives} drives, {a}, {b}: {found:?}"
+            );
         }
     }
     assert!(stopped > 0);

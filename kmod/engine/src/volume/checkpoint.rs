@@ -42,6 +42,7 @@ use crate::volume::mounted::Mounted;
 use crate::volume::mounted::SPACE;
 use embr_rt::time::Duration;
 use embr_rt::Arc;
+use embr_rt::Box;
 use embr_rt::Vec;
 
 const NODE_BLOCKS: Blocks = Blocks((NODE_SIZE / BLOCK_SIZE) as u64);
@@ -65,14 +66,14 @@ pub struct Checkpoints {
     /// Bases that were replaced, by the generation of their successor. Readers may still hold them.
     retired: Vec<(Generation, Arc<Base>)>,
     /// None where nothing is ever written.
-    records: Option<Records>,
+    records: Option<Box<Records>>,
     /// How many copies data had when that was told last.
     copies: Option<usize>,
 }
 
 impl Checkpoints {
     /// Of a volume whose newest root this is.
-    pub(super) fn new(root: &Root, records: Option<Records>) -> Self {
+    pub(super) fn new(root: &Root, records: Option<Box<Records>>) -> Self {
         Checkpoints {
             generation: root.generation,
             made: root.made,
@@ -99,7 +100,7 @@ impl Checkpoints {
     }
 
     pub(super) fn records(&mut self) -> Option<&mut Records> {
-        self.records.as_mut()
+        self.records.as_deref_mut()
     }
 }
 

@@ -98,14 +98,18 @@ pub(super) struct Records {
 
 impl Records {
     /// Of a volume at this epoch, by the superblock that speaks for it; of all its devices the next is newer.
-    pub(super) fn try_new(speaker: &Superblock, all: &[Member], at: &Epoch) -> Result<Self, NoMem> {
+    pub(super) fn try_new(
+        speaker: &Superblock,
+        all: &[Member],
+        at: &Epoch,
+    ) -> Result<Box<Self>, NoMem> {
         let mut superblock = Box::try_new(speaker.try_clone()?)?;
         let written = all.iter().map(|m| m.superblock.sequence);
         superblock.sequence = written.fold(superblock.sequence, u64::max);
         // A later one never began.
         superblock.epochs.retain(|e| e.number <= at.number);
         superblock.epochs.try_reserve(epoch::ENTRIES)?;
-        Ok(Records {
+        Box::try_new(Records {
             superblock,
             buffer: Vec::zeroed(layout::SUPERBLOCK_SIZE)?,
             root: Vec::zeroed(layout::ROOT_SIZE)?,

@@ -301,7 +301,7 @@ impl<M: Machine> Mounted<M> {
         machine: M,
         volume: &Volume,
         parts: Vec<Part>,
-        (root, bases, records): (&Root, &[Base], Option<Records>),
+        (root, bases, records): (&Root, &[Base], Option<Box<Records>>),
         options: Options,
     ) -> Result<Box<Self>, Fault> {
         let present: Members = parts.iter().map(|p| p.slot).collect();

@@ -177,10 +177,8 @@ impl Host {
     /// The place of a member in the device table.
     pub(crate) fn slot_of(&self, member: &Member) -> Option<Slot> {
         let slots = (0..SLOTS).filter_map(Slot::new);
-        let mut same = slots.filter(|slot| {
-            self.member(*slot)
-                .is_some_and(|m| core::ptr::eq(m, member))
-        });
+        let mut same =
+            slots.filter(|slot| self.member(*slot).is_some_and(|m| core::ptr::eq(m, member)));
         same.next()
     }
 

@@ -337,12 +337,7 @@ fn give<'sb>(
 
 /// Says which volume it is, and how it is mounted.
 #[inline(never)]
-fn introduce(
-    volume: &Assembled,
-    name: &DeviceName,
-    as_asked: bool,
-    log: &Log<'_>,
-) {
+fn introduce(volume: &Assembled, name: &DeviceName, as_asked: bool, log: &Log<'_>) {
     let uuid = volume.uuid();
     if volume.missing().any() {
         log.warn(format_args!(

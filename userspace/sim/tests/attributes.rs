@@ -209,6 +209,39 @@ fn attributes_and_the_inode_change_together() {
     sound(&mounted, files);
 }
 
+/// Two access lists and a label, as large as each may be, in the smallest journal there is.
+#[test]
+fn a_new_file_has_all_of_its_attributes_at_once() {
+    let mounted = mounted();
+    let names = Names::try_new(HashWidth::Full).expect("memory");
+    let view = View::first();
+    let files = names.of(&mounted, &view);
+    files.format(&clerk::root()).expect("formatted");
+    let largest = value(5, attribute::MAX_SIZE);
+    let name = |n: u8| vec![n; attribute::MAX_NAME];
+    let attributes = [name(1), name(2), name(3), name(4)];
+    let given = attributes.each_ref().map(|name| Extended {
+        name,
+        value: &largest,
+    });
+    let target = vec![b't'; 4095];
+    let new = New {
+        what: What::Symlink(&target),
+        ..clerk::root()
+    };
+    let called = [b'n'; 255];
+    let made = files.create_with(ROOT, &called, &new, &given[..3]);
+    let number = made.expect("created").what.number;
+    for new in &given[..3] {
+        assert_eq!(get(files, number, new.name), Ok(new.value.to_vec()));
+    }
+    sound(&mounted, files);
+    let more = files.create_with(ROOT, b"more", &new, &given);
+    assert_eq!(more.err(), Some(Error::Fault(Fault::TooLarge)));
+    assert_eq!(files.lookup(ROOT, b"more").err(), Some(Error::NotFound));
+    sound(&mounted, files);
+}
+
 /// A hash as the format has it, and what of it counts here.
 fn narrow_hash(mounted: &Mounted<Simulated>, file: InodeNo, name: &[u8]) -> u64 {
     let parts = [

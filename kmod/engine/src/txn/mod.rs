@@ -86,12 +86,16 @@ impl<'m, M: Machine> Transaction<'m, M> {
         self.records.len()
     }
 
-    /// Bytes of the journal that a transaction may take. What is larger is done in several, under an intent.
+    /// Bytes of the journal that a transaction may take at all.
+    fn most(&self) -> usize {
+        let journal = self.mounted.journal.as_ref();
+        journal.map_or(0, |j| j.max_records())
+    }
+
+    /// Bytes of the journal beyond which nothing more should be added: what is larger is done in several, under an intent. What cannot
+    /// be divided, such as a new file with all its attributes, may take twice that.
     pub fn limit(&self) -> usize {
-        self.mounted
-            .journal
-            .as_ref()
-            .map_or(0, |j| j.max_records() / 2)
+        self.most() / 2
     }
 
     /// It turns out to free space, as if [begun so](Mounted::begin_freeing).
@@ -106,7 +110,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
     }
 
     fn record(&mut self, record: Record<'_>) -> Result<(), Fault> {
-        if self.records.len().saturating_add(record.size()) > self.limit() {
+        if self.records.len().saturating_add(record.size()) > self.most() {
             return Err(Fault::TooLarge);
         }
         let before = self.records.len();

@@ -38,6 +38,17 @@ waiting() {
 
 hash_of() { sha256sum | cut -c1-12; }
 
+# commit_of PATH...: the commit of the checkout, with a + if something under these paths is not as it says.
+commit_of() {
+	local commit
+	commit=$(git -C "$TOP" -c safe.directory="$TOP" rev-parse --short HEAD 2>/dev/null || echo none)
+	[ -z "$(git -C "$TOP" -c safe.directory="$TOP" status --porcelain -- "$@" 2>/dev/null)" ] || commit=$commit+
+	echo "$commit"
+}
+
+# sources_of PATH...: a name for what the Rust sources under these paths are now. What was tested is told by it.
+sources_of() { (cd "$TOP" && find "$@" -name '*.rs' | LC_ALL=C sort | xargs sha256sum | hash_of); }
+
 # The scripts delete what lies in the cache, so it must be ours: a directory that was new or empty when we marked it.
 MARK=$EMBRFS_CACHE/.embrfs-cache
 if [ ! -e "$MARK" ] && [ -n "$(ls -A "$EMBRFS_CACHE" 2>/dev/null)" ]; then

@@ -283,7 +283,9 @@ impl Plan {
     ) -> Result<(), Error> {
         match self.members.get(index) {
             Some(entry) => {
-                super::mend::write_superblock(env.hasher(), device, &self.superblock(entry)?)
+                let mut buffer = Vec::zeroed(layout::SUPERBLOCK_SIZE)?;
+                let superblock = self.superblock(entry)?;
+                super::mend::write_superblock(env.hasher(), device, &superblock, &mut buffer)
             }
             None => Ok(()),
         }

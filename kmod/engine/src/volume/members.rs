@@ -278,7 +278,7 @@ impl<M: Machine> Mounted<M> {
                 slot: part.slot,
                 size: part.size,
             };
-            if mend::write_with(self.hasher(), &device, superblock, buffer).is_err() {
+            if mend::write_superblock(self.hasher(), &device, superblock, buffer).is_err() {
                 failed = failed.with(part.slot);
             }
         }

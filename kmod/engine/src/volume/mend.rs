@@ -14,23 +14,14 @@ use crate::volume::probe::CopyState;
 use crate::volume::probe::Member;
 use embr_rt::Vec;
 
-/// Writes every copy of `superblock`.
+/// Writes every copy of `superblock`, by way of a buffer of its size.
 pub(super) fn write_superblock(
-    hasher: &impl Hasher,
-    device: &impl WritableDevice,
-    superblock: &Superblock,
-) -> Result<(), Error> {
-    write_copies(hasher, device, superblock, |_| true)
-}
-
-/// As [`write_superblock`], by way of a buffer of a superblock's size.
-pub(super) fn write_with(
     hasher: &impl Hasher,
     device: &impl WritableDevice,
     superblock: &Superblock,
     buffer: &mut [u8],
 ) -> Result<(), Error> {
-    write_by(hasher, device, superblock, buffer, |_| true)
+    write_copies(hasher, device, superblock, buffer, |_| true)
 }
 
 /// Writes again, from the newest copy, those that are damaged or old. A copy that may be a newer embrfs's is left alone.
@@ -39,7 +30,8 @@ pub fn mend_copies(
     device: &impl WritableDevice,
     member: &Member,
 ) -> Result<(), Error> {
-    write_copies(hasher, device, &member.superblock, |number| {
+    let mut buffer = Vec::zeroed(layout::SUPERBLOCK_SIZE)?;
+    write_copies(hasher, device, &member.superblock, &mut buffer, |number| {
         let state = member.copies.iter().find(|c| c.number == number);
         match state.map(|c| c.state) {
             Some(CopyState::Good) => false,
@@ -59,16 +51,6 @@ pub fn mendable(error: &Error) -> bool {
 }
 
 fn write_copies(
-    hasher: &impl Hasher,
-    device: &impl WritableDevice,
-    superblock: &Superblock,
-    wanted: impl Fn(usize) -> bool,
-) -> Result<(), Error> {
-    let mut buffer = Vec::zeroed(layout::SUPERBLOCK_SIZE)?;
-    write_by(hasher, device, superblock, &mut buffer, wanted)
-}
-
-fn write_by(
     hasher: &impl Hasher,
     device: &impl WritableDevice,
     superblock: &Superblock,

@@ -25,13 +25,13 @@ use embr_engine::volume::recover::Options;
 use embr_engine::volume::Mounted;
 use embrfs_host::Simd;
 use embrfs_sim::clerk;
+use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use ram::Ram;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Duration;
-use std::time::SystemTime;
 
 type Plain = BTreeMap<[u64; 3], [u8; 32]>;
 
@@ -58,19 +58,6 @@ fn scaled(count: u64) -> u64 {
         Ok(part) => count / part.parse::<u64>().expect("a number"),
         Err(_) => count,
     }
-}
-
-fn seed() -> u64 {
-    let given = std::env::var("EMBRFS_SEED").ok();
-    let seed = match given.filter(|seed| !seed.is_empty()) {
-        Some(seed) => seed.parse().expect("a number"),
-        None => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.expect("a clock").as_nanos() as u64
-        }
-    };
-    println!("EMBRFS_SEED={seed}");
-    seed
 }
 
 /// Files of a thousand items, with a gap behind each item.

@@ -7,6 +7,21 @@ use embr_engine::units::Timestamp;
 use embrfs_host::Simd;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+/// The seed that EMBRFS_SEED says, or another one in each run. It is printed, so that what fails can be repeated.
+pub fn seed() -> u64 {
+    let given = std::env::var("EMBRFS_SEED").ok();
+    let seed = match given.filter(|seed| !seed.is_empty()) {
+        Some(seed) => seed.parse().expect("EMBRFS_SEED is a number"),
+        None => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            now.expect("a clock").as_nanos() as u64
+        }
+    };
+    println!("EMBRFS_SEED={seed}");
+    seed
+}
 
 /// Numbers that follow from a seed (SplitMix64).
 #[derive(Debug)]

@@ -8,7 +8,7 @@
 //! states that a crash may leave are derived, each with a name of one line ([`states`]).
 //!
 //! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]),
-//! again and again ([`campaign`]). Short sequences of operations ([`deed`]) have a model of all they leave ([`estate`]); those of one
+//! again and again ([`campaign`]); simpler ones have numbers ([`numbered`]). Short sequences of operations ([`deed`]) have a model of all they leave ([`estate`]); those of one
 //! and two are gone through completely ([`ace`]), and others are done while drives fail ([`storm`]).
 //!
 //! Names have a model of their own ([`files`]), and somebody who does the same to both ([`clerk`]). What files hold has
@@ -37,6 +37,7 @@ pub mod machine;
 pub mod manuscript;
 pub mod mutant;
 pub mod nodes;
+pub mod numbered;
 pub mod recording;
 pub mod scribe;
 pub mod sectors;

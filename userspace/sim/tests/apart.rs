@@ -19,6 +19,7 @@ use embr_rt::sim::World;
 use embr_rt::time::Duration;
 use embr_rt::work::Worker;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::host::Host;
 use embrfs_sim::machine;
@@ -193,14 +194,7 @@ fn play(seed: u64) -> u64 {
 
 #[test]
 fn who_waits_for_the_thread_is_served() {
-    let base = match std::env::var("EMBRFS_SEED") {
-        Ok(text) => text.parse().expect("EMBRFS_SEED is a number"),
-        Err(_) => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.expect("a clock").as_nanos() as u64
-        }
-    };
-    println!("EMBRFS_SEED={base}");
+    let base = seed();
     let refused: u64 = (0..16).map(|n| play(base.wrapping_add(n))).sum();
     assert_ne!(refused, 0, "no volume was full");
 }

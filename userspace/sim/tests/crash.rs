@@ -12,24 +12,16 @@ use embrfs_sim::campaign;
 use embrfs_sim::campaign::Orders;
 use embrfs_sim::deed;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
 use embrfs_sim::machine;
 use embrfs_sim::states::Kind;
 use embrfs_sim::storm::Woe;
-use std::time::SystemTime;
 
 /// As many as a test run has time for; `make sim` goes on for as long as one likes.
 #[test]
 fn crashes_leave_a_prefix() {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .map(|n| n.parse::<u64>().expect("a number"))
-    };
-    let seed = number("EMBRFS_SEED").unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        now.expect("a clock").as_nanos() as u64
-    });
-    let states = number("EMBRFS_STATES").unwrap_or(20_000);
+    let seed = seed();
+    let states = std::env::var("EMBRFS_STATES").map_or(20_000, |n| n.parse().expect("a number"));
     // Another slice of the short sequences in each run.
     let orders = Orders {
         seed,
@@ -40,11 +32,11 @@ fn crashes_leave_a_prefix() {
     };
     let report = campaign::run(orders, |_| ());
     println!(
-        "EMBRFS_SEED={seed}: {} tales, part {:?}: {}; {}; {}",
+        "{} tales, part {:?}: {}; {}; {}",
         report.tales, report.parts, report.states, report.deeds, report.storms.states
     );
     if let Some(violation) = report.violations.first() {
-        panic!("EMBRFS_SEED={seed}: {violation}");
+        panic!("{violation}");
     }
     for kind in [
         Kind::Reset,

@@ -36,6 +36,7 @@ use embrfs_sim::fault::Fault as DriveFault;
 use embrfs_sim::fault::When;
 use embrfs_sim::fault::WriteFault;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
@@ -46,19 +47,6 @@ use embrfs_sim::scribe::Shape;
 use embrfs_sim::scribe::NOW;
 use embrfs_sim::states::Plan;
 use std::collections::BTreeMap;
-use std::time::SystemTime;
-
-fn seed() -> u64 {
-    let seed = match std::env::var("EMBRFS_SEED") {
-        Ok(seed) => seed.parse().expect("a number"),
-        Err(_) => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.expect("a clock").as_nanos() as u64
-        }
-    };
-    println!("EMBRFS_SEED={seed}");
-    seed
-}
 
 /// Drives, and a volume on them that bears the loss of so many.
 fn drives(chance: &Chance, count: usize, parity: u8) -> Fleet {

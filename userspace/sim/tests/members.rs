@@ -3,14 +3,11 @@
 //! Membership epochs: a drive that fails, or that is not there when the volume is mounted, is no member any more before anything else
 //! is acknowledged; wherever a crash comes, what was acknowledged is there, with that drive and without it.
 
-use embr_engine::format::geometry::Geometry;
 use embr_engine::format::layout;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use embr_engine::hash::Scalar;
-use embr_engine::tree::Key;
 use embr_engine::units::Bytes;
-use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Mounted;
@@ -20,9 +17,14 @@ use embrfs_sim::fault::FlushFault;
 use embrfs_sim::fault::When;
 use embrfs_sim::fault::WriteFault;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::machine::READ_WRITE;
+use embrfs_sim::numbered::last;
+use embrfs_sim::numbered::made;
+use embrfs_sim::numbered::put;
+use embrfs_sim::numbered::SIZE;
 use embrfs_sim::recording;
 use embrfs_sim::recording::Recording;
 use embrfs_sim::recording::Snapshot;
@@ -30,9 +32,7 @@ use embrfs_sim::states::Plan;
 use embrfs_sim::tale::audit_promises;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
-use std::time::SystemTime;
 
-const SIZE: Bytes = Bytes(32 << 20);
 const CAUTIOUS: Options = Options {
     degraded: false,
     ..READ_WRITE
@@ -46,45 +46,8 @@ fn slot(n: usize) -> Slot {
     Slot::new(n).expect("a slot")
 }
 
-fn made(drives: usize, parity: u8) -> Fleet {
-    let fleet = Fleet::new(21, &vec![SIZE; drives]);
-    let geometry = Geometry::new(1, parity).expect("a geometry");
-    machine::make(21, &fleet, geometry).expect("made");
-    fleet
-}
-
 fn mount(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simulated>, String> {
     machine::mount(seed, fleet, options)
-}
-
-/// One transaction; it says which one was the last.
-fn put(mounted: &Mounted<Simulated>, number: u64) -> Result<(), String> {
-    let shown = |why: embr_engine::volume::Fault| format!("{number}: {why}");
-    let mut txn = mounted.begin().map_err(shown)?;
-    let key = Key([1, number % 40, 0]);
-    txn.set(NAMES, key, &[number as u8; 900]).map_err(shown)?;
-    txn.set(NAMES, Key::MIN, &number.to_le_bytes())
-        .map_err(shown)?;
-    txn.commit().map_err(shown)?;
-    Ok(())
-}
-
-/// The number of the last transaction, if the volume is as that left it.
-fn last(mounted: &Mounted<Simulated>) -> Result<u64, String> {
-    let shown = |why: embr_engine::volume::Fault| why.to_string();
-    let number = mounted.get(NAMES, Key::MIN, |v| v.try_into().map(u64::from_le_bytes));
-    let number = match number.map_err(shown)? {
-        None => 0,
-        Some(number) => number.map_err(|_| "no number")?,
-    };
-    for n in number.saturating_sub(39).max(1)..=number {
-        let key = Key([1, n % 40, 0]);
-        let right = mounted.get(NAMES, key, |v| v == [n as u8; 900]);
-        if right.map_err(shown)? != Some(true) {
-            return Err(format!("transaction {n} is not there, but {number} is"));
-        }
-    }
-    Ok(number)
 }
 
 fn epoch_of(fleet: &Fleet, n: usize) -> u64 {
@@ -215,14 +178,8 @@ fn apart(seed: u64, snapshot: &Snapshot, durable: usize, bad: &[usize]) -> Resul
 fn some() -> (usize, usize) {
     const STRIDE: usize = 32;
     static FIRST: OnceLock<Option<usize>> = OnceLock::new();
-    let first = FIRST.get_or_init(|| {
-        let seed = std::env::var("EMBRFS_SEED").ok();
-        let seed = seed.map(|n| n.parse::<u128>().expect("a number"));
-        let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seed = seed.unwrap_or_else(|| now().expect("a clock").as_nanos());
-        println!("EMBRFS_SEED={seed}");
-        (seed != 0).then_some(seed as usize % STRIDE)
-    });
+    let drawn = || Some(seed()).filter(|seed| *seed != 0);
+    let first = FIRST.get_or_init(|| drawn().map(|seed| seed as usize % STRIDE));
     first.map_or((0, 1), |first| (first, STRIDE))
 }
 

@@ -3,29 +3,27 @@
 //! Crashes after crashes while drives fail, go and come: a mount that itself is cut short, without a drive or before one is lost. And
 //! what a loss leaves of what was promised, and of a volume that stops.
 
-use embr_engine::format::geometry::Geometry;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
-use embr_engine::tree::Key;
 use embr_engine::units::Blocks;
-use embr_engine::units::Bytes;
-use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::Mounted;
 use embrfs_sim::cache::Survival;
 use embrfs_sim::fault::Fault;
 use embrfs_sim::fault::When;
 use embrfs_sim::fault::WriteFault;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::machine::READ_WRITE;
+use embrfs_sim::numbered::last;
+use embrfs_sim::numbered::made;
+use embrfs_sim::numbered::put;
 use embrfs_sim::recording;
 use embrfs_sim::recording::Recording;
 use embrfs_sim::states::Plan;
-use std::time::SystemTime;
 
-const SIZE: Bytes = Bytes(32 << 20);
 const EACH: Plan = Plan {
     seed: 3,
     subsets: 0,
@@ -33,44 +31,8 @@ const EACH: Plan = Plan {
     mixed: 0,
 };
 
-fn seed() -> u64 {
-    let given = std::env::var("EMBRFS_SEED").ok();
-    let given = given.map(|n| n.parse::<u64>().expect("a number"));
-    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seed = given.unwrap_or_else(|| now().expect("a clock").as_nanos() as u64);
-    println!("EMBRFS_SEED={seed}");
-    seed
-}
-
 fn slot(n: usize) -> Slot {
     Slot::new(n).expect("a slot")
-}
-
-fn made(drives: usize, parity: u8) -> Fleet {
-    let fleet = Fleet::new(21, &vec![SIZE; drives]);
-    let geometry = Geometry::new(1, parity).expect("a geometry");
-    machine::make(21, &fleet, geometry).expect("made");
-    fleet
-}
-
-fn put(mounted: &Mounted<Simulated>, number: u64) -> Result<(), String> {
-    let shown = |why: embr_engine::volume::Fault| format!("{number}: {why}");
-    let mut txn = mounted.begin().map_err(shown)?;
-    txn.set(NAMES, Key::MIN, &number.to_le_bytes())
-        .map_err(shown)?;
-    txn.set(NAMES, Key([1, number % 40, 0]), &[number as u8; 900])
-        .map_err(shown)?;
-    txn.commit().map_err(shown)?;
-    Ok(())
-}
-
-fn last(mounted: &Mounted<Simulated>) -> Result<u64, String> {
-    let read = |v: &[u8]| v.try_into().map(u64::from_le_bytes);
-    match mounted.get(NAMES, Key::MIN, read) {
-        Err(why) => Err(why.to_string()),
-        Ok(None) => Ok(0),
-        Ok(Some(number)) => number.map_err(|_| "no number".into()),
-    }
 }
 
 /// A volume with nodes in use, that is about to make a checkpoint of more.

@@ -9,6 +9,7 @@ use embr_engine::hash::Scalar;
 use embr_engine::volume;
 use embr_engine::volume::assemble;
 use embr_engine::volume::Member;
+use embrfs_sim::host::seed;
 use embrfs_sim::mutant::mutant;
 use std::collections::BTreeMap;
 
@@ -17,14 +18,7 @@ const COUNT: u64 = 10_000;
 #[test]
 fn every_mutant_is_refused_with_a_reason_or_sound() {
     // Different each run; a failure prints its seed.
-    let base = std::env::var("EMBRFS_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.map_or(0, |d| d.as_nanos() as u64)
-        });
-    println!("EMBRFS_SEED={base}");
+    let base = seed();
     let mut reasons: BTreeMap<String, u32> = BTreeMap::new();
     for n in 0..COUNT {
         let seed = base.wrapping_add(n);

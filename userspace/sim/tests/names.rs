@@ -43,6 +43,7 @@ use embrfs_sim::clerk::Clerk;
 use embrfs_sim::files::Files as Model;
 use embrfs_sim::files::Refused;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::inspector;
 use embrfs_sim::machine;
@@ -53,19 +54,6 @@ use embrfs_sim::recording::State;
 use embrfs_sim::states::Plan;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::time::SystemTime;
-
-fn seed() -> u64 {
-    let seed = match std::env::var("EMBRFS_SEED") {
-        Ok(seed) => seed.parse().expect("a number"),
-        Err(_) => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.expect("a clock").as_nanos() as u64
-        }
-    };
-    println!("EMBRFS_SEED={seed}");
-    seed
-}
 
 fn drives(chance: &Chance, count: usize) -> Fleet {
     let fleet = Fleet::new(chance.next(), &vec![Bytes(32 << 20); count]);

@@ -22,25 +22,13 @@ use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
 use embrfs_sim::clerk;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::tale;
-use std::time::SystemTime;
 
 const MIB: u64 = 1 << 20;
-
-fn seed() -> u64 {
-    let seed = match std::env::var("EMBRFS_SEED") {
-        Ok(seed) => seed.parse().expect("a number"),
-        Err(_) => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.expect("a clock").as_nanos() as u64
-        }
-    };
-    println!("EMBRFS_SEED={seed}");
-    seed
-}
 
 /// A volume that survives the loss of `parity` drives, on drives of these sizes in MiB.
 fn volume(seed: u64, sizes: &[u64], parity: u8) -> Fleet {

@@ -16,6 +16,7 @@ use embr_rt::sim::World;
 use embr_rt::time::Duration;
 use embr_rt::work::Worker;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
@@ -195,14 +196,7 @@ fn look(
 
 #[test]
 fn tasks_share_one_order() {
-    let base = match std::env::var("EMBRFS_SEED") {
-        Ok(text) => text.parse().expect("EMBRFS_SEED is a number"),
-        Err(_) => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.expect("a clock").as_nanos() as u64
-        }
-    };
-    println!("EMBRFS_SEED={base}");
+    let base = seed();
     for seed in (0..25).map(|n| base.wrapping_add(n)) {
         let (recording, events) = play(seed);
         let done = events

@@ -28,6 +28,7 @@ use embr_engine::units::Generation;
 use embr_engine::units::Level;
 use embr_engine::units::TreeId;
 use embr_rt::failpoint;
+use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::nodes::slot;
 use embrfs_sim::nodes::Delta;
@@ -43,18 +44,6 @@ const TREE: TreeId = TreeId(3);
 const ALL: Members = Members(0xff);
 
 type Model = BTreeMap<Key, Vec<u8>>;
-
-fn first_seed() -> u64 {
-    let base = std::env::var("EMBRFS_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.map_or(0, |d| d.as_nanos() as u64)
-        });
-    println!("EMBRFS_SEED={base}");
-    base
-}
 
 /// A tree, the space that it lies in, and what it should hold.
 struct World {
@@ -324,7 +313,7 @@ fn delta(chance: &Chance, world: &World) -> Delta {
 
 #[test]
 fn merges_equal_the_model() {
-    let base = first_seed();
+    let base = seed();
     for n in 0..150 {
         let seed = base.wrapping_add(n);
         println!("EMBRFS_SEED={seed}");
@@ -615,7 +604,7 @@ fn forged(chance: &Chance, bytes: &[u8]) -> Vec<u8> {
 /// A tree in which the root's and one inner node's children are forged, and each parent vouches for what was forged.
 #[test]
 fn forged_trees_end_in_an_answer() {
-    let base = first_seed();
+    let base = seed();
     let origin = grown(1024, 1, 600, true);
     let top = origin.base.top.expect("not empty");
     let mut pointers = Vec::new();

@@ -379,6 +379,14 @@ impl Estate {
         })
     }
 
+    /// The same without the files that have no name.
+    #[must_use]
+    pub fn without_orphans(mut self) -> Self {
+        self.files = self.files.without_orphans();
+        self.bytes.retain(|n, _| self.files.files.contains_key(n));
+        self
+    }
+
     /// In what these differ first, in words.
     pub fn difference(&self, found: &Self) -> Option<String> {
         let numbers = self.files.files.keys().chain(found.files.files.keys());

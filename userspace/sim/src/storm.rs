@@ -253,14 +253,23 @@ pub struct Storm<'s> {
     weathered: Weathered,
 }
 
+/// What is there after a mount, once that has done what was left to it. One that writes nothing leaves it.
 fn found(mounted: &Mounted<Simulated>) -> Result<Estate, String> {
     let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;
     let view = View::first();
     let files = names.of(mounted, &view);
     if !mounted.is_read_only() {
         files.resume().map_err(|why| why.to_string())?;
+        files.forget_orphans().map_err(|why| why.to_string())?;
+        return Estate::found(files);
     }
-    Estate::found(files)
+    Ok(Estate::found(files)?.without_orphans())
+}
+
+/// Whether both are the same. A file that lost its last name while something failed may be left to the next mount.
+fn agrees(actor: &Actor<'_>) -> Result<(), String> {
+    let found = Estate::found(actor.files())?.without_orphans();
+    actor.estate.difference(&found).map_or(Ok(()), Err)
 }
 
 impl<'s> Storm<'s> {
@@ -402,7 +411,7 @@ impl<'s> Storm<'s> {
 
     /// While too many drives are bad, nothing can be said of what is read.
     fn compare(&self, actor: &Actor<'_>) -> Result<(), String> {
-        match actor.compare() {
+        match agrees(actor) {
             Err(why) if self.safe => Err(format!("after {}: {why}", self.done)),
             _ => Ok(()),
         }
@@ -425,9 +434,7 @@ impl<'s> Storm<'s> {
             Ok(durable) => Ok(Ok(durable)),
             Err(Failed::Engine(Error::Fault(Fault::NoMemory))) if failed != 0 => {
                 // Nothing was done, and it can be done now.
-                actor
-                    .compare()
-                    .map_err(|why| format!("without memory: {why}"))?;
+                agrees(actor).map_err(|why| format!("without memory: {why}"))?;
                 actor.act(deed).map(Ok)
             }
             Err(Failed::Engine(why)) => Ok(Err(why)),

@@ -95,10 +95,12 @@ fn write(
     blocks: &[engine::Dirty<'_>],
     way: Way,
     noted: &engine::Written,
-    room: Option<Promise>,
+    mut room: Option<Promise>,
 ) -> Result {
     let volume = file.volume();
     let mut rest = Rest::new(blocks);
+    // Some of it may be lost with a device.
+    volume.top_up(&mut room, rest.blocks());
     let mut room = room.filter(|room| room.blocks() >= rest.blocks());
     let mut patience = None;
     loop {
@@ -150,6 +152,10 @@ fn apart<R>(
 impl FileData for Embrfs {
     fn may_use(file: &Inode<Self>) -> Result {
         file.volume().check()
+    }
+
+    fn may_change(file: &Inode<Self>) -> Result {
+        file.volume().check_writable()
     }
 
     fn memory(volume: &Self::Volume) -> Option<&GatherMemory> {

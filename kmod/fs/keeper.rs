@@ -86,6 +86,9 @@ fn keep(mounted: &Mounted<Host>, stop: &Atomic<bool>) {
             continue;
         }
         last = Instant::now();
+        if mounted.is_resting() {
+            continue;
+        }
         if mounted.checkpoint_due() {
             // If it fails now it is tried again, and who needs what it brings hears of it.
             let _ = mounted.checkpoint();
@@ -107,7 +110,7 @@ fn keep(mounted: &Mounted<Host>, stop: &Atomic<bool>) {
 }
 
 fn close(mounted: &Mounted<Host>) {
-    if mounted.machine().is_shut_down() {
+    if mounted.machine().is_shut_down() || mounted.is_resting() {
         return;
     }
     let uuid = Shown(mounted.volume());

@@ -23,7 +23,10 @@ use crate::{
     volume::Volume, //
 };
 use embr_engine::{
-    format::inode::MAX_LINKS,
+    format::inode::{
+        MAX_LINKS,
+        MAX_SIZE, //
+    },
     units::{
         Bytes,
         InodeNo,
@@ -330,6 +333,7 @@ fn give<'sb>(
         uuid: &uuid.0,
         id: name.as_bytes(),
         links_max: MAX_LINKS,
+        file_size_max: MAX_SIZE.0 as i64,
         read_only,
     };
     sb.fill(&attributes, volume)
@@ -458,9 +462,11 @@ pub(crate) fn reconfigure(
             return Err(EINVAL);
         }
     }
-    if read_only {
-        // The VFS has written back what was dirty; from here on nothing new comes.
-        volume.sync()?;
+    match read_only {
+        true => volume.rest(),
+        false => {
+            volume.wake();
+            Ok(())
+        }
     }
-    Ok(())
 }

@@ -176,6 +176,34 @@ impl Volume {
         self.mounted.sync().map_err(|why| self.explain(why.into()))
     }
 
+    /// From now on nothing is written: it is read-only, and its last root has everything.
+    pub(crate) fn rest(&self) -> Result {
+        if self.keeper.is_some() && !self.mounted.is_resting() {
+            self.sync()?;
+            let _scope = NoFs::new();
+            self.mounted
+                .checkpoint_apart()
+                .map_err(|why| self.explain(why.into()))?;
+            self.mounted.rest(true);
+        }
+        Ok(())
+    }
+
+    /// It may be written to again.
+    pub(crate) fn wake(&self) {
+        self.mounted.rest(false);
+        self.begin_sync();
+    }
+
+    /// Whoever is about to change something asks this first.
+    pub(crate) fn check_writable(&self) -> Result {
+        self.check()?;
+        match self.mounted.has_stopped() {
+            true => Err(EIO),
+            false => Ok(()),
+        }
+    }
+
     /// Lets the keeper make durable what happened, without waiting for it.
     pub(crate) fn begin_sync(&self) {
         if let Some(keeper) = &self.keeper {

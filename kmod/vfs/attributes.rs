@@ -71,6 +71,10 @@ pub(crate) unsafe extern "C" fn set_attributes<T: Names + FileData>(
                 put_back(inode, &before);
                 return Err(error);
             }
+            if bindings::embr_inode_is_dirty(inode.as_ptr()) {
+                // Whoever writes it back just now may write the times that it had before.
+                bindings::embr_mark_times_dirty(inode.as_ptr());
+            }
             if (*wanted).ia_valid & kb::ATTR_MODE != 0 {
                 follow_mode(idmap, dentry, inode)?;
             }

@@ -25,7 +25,8 @@ use kernel::{
     bindings as kb,
     error::{
         from_err_ptr,
-        from_result, //
+        from_result,
+        to_result, //
     },
     prelude::*, //
 };
@@ -191,6 +192,13 @@ impl<T: FileSystem> ContextTable<T> {
                         &log,
                     )
                     .map(|live| live.activate())
+                } else if ((*fc).sb_flags as usize ^ (*sb).s_flags) & bindings::EMBR_CONST_SB_RDONLY
+                    != 0
+                {
+                    log.error(format_args!(
+                        "the volume is mounted already, and not as this asks for: read-only or writable"
+                    ));
+                    Err(EBUSY)
                 } else {
                     T::share(
                         SuperBlock::<'_, T, Live>::from_raw(sb).volume(),
@@ -224,7 +232,12 @@ impl<T: FileSystem> ContextTable<T> {
                     (*(*(*fc).root).d_sb).s_flags
                 };
                 let read_only = flags & read_only != 0;
-                let sb = SuperBlock::<'_, T, Live>::from_raw((*(*fc).root).d_sb);
+                let raw = (*(*fc).root).d_sb;
+                if read_only && (*raw).s_flags & bindings::EMBR_CONST_SB_RDONLY == 0 {
+                    // Nobody can write any more, and of what is dirty afterwards nothing would ever be written.
+                    to_result(bindings::sync_filesystem(raw))?;
+                }
+                let sb = SuperBlock::<'_, T, Live>::from_raw(raw);
                 T::reconfigure(
                     sb.volume(),
                     Self::options(fc),

@@ -143,6 +143,9 @@ pub trait FileData: FileSystem {
     /// Whether the file may be used at all.
     fn may_use(file: &Inode<Self>) -> Result;
 
+    /// Whether what it holds may be changed at all.
+    fn may_change(file: &Inode<Self>) -> Result;
+
     /// Memory for writeback; a volume that is never written has none.
     fn memory(volume: &Self::Volume) -> Option<&GatherMemory>;
 

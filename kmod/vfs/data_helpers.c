@@ -75,7 +75,18 @@ void embr_inode_unlock_shared(struct inode *inode)
 
 bool embr_inode_is_dirty(struct inode *inode)
 {
-	return inode_state_read_once(inode) & I_DIRTY_ALL;
+	/* What is being synced was dirty a moment ago, and may not be done yet. */
+	return inode_state_read_once(inode) & (I_DIRTY_ALL | I_SYNC);
+}
+
+void embr_mark_pages_dirty(struct inode *inode)
+{
+	__mark_inode_dirty(inode, I_DIRTY_PAGES);
+}
+
+void embr_mark_times_dirty(struct inode *inode)
+{
+	mark_inode_dirty_sync(inode);
 }
 
 void embr_inode_touch(struct inode *inode)

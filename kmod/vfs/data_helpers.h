@@ -30,6 +30,8 @@ void embr_inode_unlock(struct inode *inode);
 void embr_inode_lock_shared(struct inode *inode);
 void embr_inode_unlock_shared(struct inode *inode);
 bool embr_inode_is_dirty(struct inode *inode);
+void embr_mark_pages_dirty(struct inode *inode);
+void embr_mark_times_dirty(struct inode *inode);
 void embr_inode_touch(struct inode *inode);
 void embr_data_times(const struct inode *inode, struct timespec64 *change, struct timespec64 *modification);
 

@@ -104,6 +104,8 @@ pub struct Attributes<'a> {
     pub id: &'a [u8],
     /// Most names that a file can have.
     pub links_max: u32,
+    /// Most bytes of a file: whole blocks.
+    pub file_size_max: i64,
     /// It cannot be written to.
     pub read_only: bool,
 }
@@ -167,7 +169,7 @@ impl<'sb, T: ExtendedAttributes> SuperBlock<'sb, T, New> {
             (*sb).s_magic = attributes.magic as c_ulong;
             (*sb).s_blocksize_bits = attributes.block_shift;
             (*sb).s_blocksize = 1 << attributes.block_shift;
-            (*sb).s_maxbytes = bindings::EMBR_CONST_MAX_LFS_FILESIZE;
+            (*sb).s_maxbytes = attributes.file_size_max;
             (*sb).s_time_gran = 1;
             (*sb).s_max_links = attributes.links_max;
             if attributes.read_only {

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Files that are worked on in every way, at random and several at once, hold what they should: at every step, and after a remount.
+# One that is written to and stored to at the same time has no hole where it was stored to.
 #: disks: 512M
 #: memory: 1G
 #: timeout: 300
@@ -20,3 +21,7 @@ for _ in $(seq "$ROUNDS"); do
 	must umount "$MNT"
 	seed=$((seed + 100))
 done
+must mount -i -t embrfs "$DISK1" "$MNT"
+must embrfs-exercise stores "$MNT" "$seed" "$ROUNDS"
+must umount "$MNT"
+must fsck.embrfs --data "$DISK1"

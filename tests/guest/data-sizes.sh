@@ -55,6 +55,25 @@ for at in 0 5 100 1023; do
 	expect_eq "$(dd if=sparse bs=4096 iflag=skip_bytes skip=${at}G count=1 status=none | sha256sum)" "$(head -c 4096 /tmp/a | sha256sum)" "what is at $at GiB"
 	expect_eq "$(dd if=sparse bs=4096 iflag=skip_bytes skip=$(((at << 30) + 4096)) count=1 status=none | sha256sum)" "$(zeros 4096)" "what is behind $at GiB"
 done
+# The largest size that there is, to its last byte.
+most=$(((1 << 62) - 4096 + (1 << 62)))
+mustfail truncate -s $((most + 1)) most
+expect_in "$OUT" 'File too large'
+must truncate -s $most most
+expect_eq "$(dd if=most bs=1 iflag=skip_bytes skip=$((most - 1)) count=1 status=none | sha256sum)" "$(zeros 1)" "the last byte"
+must dd if=/tmp/a of=most bs=4096 oflag=seek_bytes seek=$((most - 4096)) count=1 conv=notrunc status=none
+mustfail dd if=/tmp/a of=most bs=4096 oflag=seek_bytes seek=$((most - 100)) count=1 conv=notrunc status=none
+must truncate -s $((most - 101)) most
+must truncate -s $most most
+mustfail fallocate -o $((most - 4096)) -l 8192 most
+expect_eq "$(dd if=most bs=4096 iflag=skip_bytes skip=$((most - 4096)) count=1 status=none | tail -c 101 | sha256sum)" "$(zeros 101)" "the last bytes after a cut"
+must sync most
+cd /
+again
+cd "$MNT" || exit
+expect_eq "$(stat -c %s most)" $most "the size of the largest file"
+expect_eq "$(dd if=most bs=4096 iflag=skip_bytes skip=$((most - 4096)) count=1 status=none | head -c 3995 | sha256sum)" "$(head -c 3995 /tmp/a | sha256sum)" "its last block after a remount"
+must rm most
 # cp looks for holes; so does filefrag, if it is there.
 must cp --sparse=never --reflink=never /tmp/a dense
 must truncate -s 50M holes

@@ -56,8 +56,8 @@ impl Bits {
     }
 }
 
-/// What was added last, to be taken back if it did not become dirty.
-struct Fresh {
+/// What was added last by who writes to the file, to be taken back if it did not become dirty.
+pub(super) struct Fresh {
     chunk: u64,
     bits: Bits,
 }
@@ -95,11 +95,25 @@ impl Awaiting {
         self.chunks.get(&chunk).copied().unwrap_or_default()
     }
 
-    /// Adds blocks of one folio. `reserve` sets aside room for so many that were not in the set; they are not added if it fails.
-    pub(super) fn add(&mut self, range: Range<u64>, reserve: impl FnOnce(u64) -> Result) -> Result {
+    /// As [`Self::add`], until it is settled which of them did become dirty. One at a time, while others add theirs.
+    pub(super) fn try_add(
+        &mut self,
+        range: Range<u64>,
+        reserve: impl FnOnce(u64) -> Result,
+    ) -> Result {
         self.fresh = None;
+        self.fresh = self.add(range, reserve)?;
+        Ok(())
+    }
+
+    /// Adds blocks of one folio. `reserve` sets aside room for so many that were not in the set; they are not added if it fails.
+    pub(super) fn add(
+        &mut self,
+        range: Range<u64>,
+        reserve: impl FnOnce(u64) -> Result,
+    ) -> Result<Option<Fresh>> {
         let Some((chunk, wanted)) = pieces(range.clone()).next() else {
-            return Ok(());
+            return Ok(None);
         };
         if (range.end - 1) / CHUNK != chunk {
             return Err(EINVAL);
@@ -108,7 +122,7 @@ impl Awaiting {
         let bits = wanted.with(old, |a, b| a & !b);
         let new = bits.count();
         if new == 0 {
-            return Ok(());
+            return Ok(None);
         }
         if self.chunks.get(&chunk).is_none() {
             self.chunks
@@ -122,11 +136,10 @@ impl Awaiting {
             *there = old.with(bits, |a, b| a | b);
             self.total += new;
         }
-        self.fresh = Some(Fresh { chunk, bits });
-        Ok(())
+        Ok(Some(Fresh { chunk, bits }))
     }
 
-    /// Of what was added last, only these blocks became dirty. How many were taken back.
+    /// Of what was [added](Self::try_add) last, only these blocks became dirty. How many were taken back.
     pub(super) fn settle(&mut self, dirtied: Range<u64>) -> u64 {
         let Some(fresh) = self.fresh.take() else {
             return 0;

@@ -73,7 +73,13 @@ impl<T: FileData> IoMap<T> {
         _source: *mut bindings::iomap,
     ) -> c_int {
         // SAFETY: Valid for the call.
-        unsafe { put(map, bindings::IOMAP_MAPPED, at as u64..(at + len) as u64) };
+        unsafe {
+            put(
+                map,
+                bindings::IOMAP_MAPPED,
+                at as u64..at as u64 + len as u64,
+            )
+        };
         0
     }
 
@@ -92,7 +98,7 @@ impl<T: FileData> IoMap<T> {
             // SAFETY: Both are valid for the call.
             unsafe {
                 let file = DataFile::<T>::from_raw(inode);
-                let (holds, range) = find(file, at as u64..(at + len) as u64)?;
+                let (holds, range) = find(file, at as u64..at as u64 + len as u64)?;
                 let kind = match holds {
                     Holds::Nothing => bindings::IOMAP_HOLE,
                     // Zeros are written over what is there, whatever that is.
@@ -125,7 +131,7 @@ impl<T: FileData> IoMap<T> {
                 kb::folio_wait_writeback((*iteration).private.cast());
                 let file = DataFile::<T>::from_raw((*iteration).inode);
                 let range = (*iteration).pos as u64..(*iteration).pos as u64 + (*iteration).len;
-                file.reserve(blocks(range.clone()))?;
+                file.reserve_for_good(blocks(range.clone()))?;
                 put(map, bindings::IOMAP_MAPPED, range);
             }
             Ok(1)

@@ -70,7 +70,7 @@ impl<T: FileData> RangeTable<T> {
         let Some((mode, keep)) = Mode::of(flags as u32) else {
             return EOPNOTSUPP.to_errno() as c_long;
         };
-        let range = offset as u64..(offset + len) as u64;
+        let range = offset as u64..offset as u64 + len as u64;
         // SAFETY: As the caller says; the lock is given back.
         let result = unsafe {
             let file = DataFile::<T>::from_raw((*opened).f_inode);
@@ -92,7 +92,7 @@ impl<T: FileData> RangeTable<T> {
         keep: bool,
         range: Range<u64>,
     ) -> Result {
-        T::may_use(file.0)?;
+        T::may_change(file.0)?;
         let _alone = Alone::new(&file);
         // SAFETY: As the caller says.
         unsafe {

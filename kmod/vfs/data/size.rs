@@ -99,7 +99,7 @@ pub(super) unsafe fn forget_behind<T: FileData>(file: DataFile<'_, T>, size: u64
     }
     let mut at = size.next_multiple_of(BLOCK);
     loop {
-        let most = (i64::MAX as u64 - at) / BLOCK;
+        let most = (i64::MAX as u64).saturating_sub(at) / BLOCK;
         let (holds, blocks) = {
             let _scope = NoFs::new();
             T::holds(file.0, at, most)?

@@ -4,6 +4,7 @@
 
 use super::{
     awaiting::Awaiting,
+    writeback::publish,
     FileData, //
 };
 use crate::{
@@ -59,6 +60,8 @@ pub(super) struct State {
     short: Atomic<bool>,
     /// Gives back the room of so many blocks.
     give_back: unsafe fn(*mut kb::inode, u64),
+    /// Lets the volume know the size of a file of which nothing is dirty.
+    publish: unsafe fn(*mut kb::inode) -> Result,
 }
 
 /// A regular file of `T`.
@@ -86,6 +89,7 @@ pub(super) unsafe fn attach<T: FileData>(inode: *mut kb::inode) -> Result {
             awaiting <- new_mutex!(Awaiting::new(), "blocks that await writeback"),
             short: Atomic::new(false),
             give_back: give_back::<T>,
+            publish: publish_size::<T>,
         }),
         GFP_KERNEL,
     )?;
@@ -102,7 +106,15 @@ unsafe fn give_back<T: FileData>(inode: *mut kb::inode, blocks: u64) {
     T::give_back(unsafe { Inode::from_raw(inode) }, blocks);
 }
 
-/// Takes away what is kept with an inode, if it has that.
+/// # Safety
+///
+/// The inode is a regular file of `T` and valid.
+unsafe fn publish_size<T: FileData>(inode: *mut kb::inode) -> Result {
+    // SAFETY: As the caller says.
+    publish(unsafe { DataFile::<T>::from_raw(inode) })
+}
+
+/// Takes away what is kept with an inode, if it has that. The file is there still unless it has no name any more.
 ///
 /// # Safety
 ///
@@ -113,6 +125,10 @@ pub(crate) unsafe fn detach(inode: *mut kb::inode) {
         let state: *mut State = (*inode).i_private.cast();
         if state.is_null() {
             return;
+        }
+        if bindings::embr_inode_links(inode) != 0 {
+            // As a rule it is known since the last byte was written back. Who could hear of an error is gone; the log has it.
+            let _ = ((*state).publish)(inode);
         }
         let left = (*state).awaiting.lock().take_all();
         if left > 0 {
@@ -169,12 +185,26 @@ impl<'a, T: FileData> DataFile<'a, T> {
         self.state().awaiting.lock()
     }
 
-    /// Sets aside room for blocks that are to become dirty. Their folio is locked, and not under writeback.
+    /// Sets aside room for blocks that are to become dirty, if nothing goes wrong: [`Self::settle`] follows. Their folio is locked,
+    /// and not under writeback; the inode is locked.
     pub(super) fn reserve(&self, blocks: Range<u64>) -> Result {
         let _scope = NoFs::new();
         let reserved = self
             .awaiting()
+            .try_add(blocks, |count| T::reserve(self.0, count));
+        self.note_shortage(reserved)
+    }
+
+    /// Sets aside room for blocks that become dirty now. Their folio is locked, and not under writeback.
+    pub(super) fn reserve_for_good(&self, blocks: Range<u64>) -> Result {
+        let _scope = NoFs::new();
+        let reserved = self
+            .awaiting()
             .add(blocks, |count| T::reserve(self.0, count));
+        self.note_shortage(reserved.map(drop))
+    }
+
+    fn note_shortage(&self, reserved: Result) -> Result {
         if reserved == Err(ENOSPC) {
             self.state().short.store(true, Relaxed);
         }
@@ -192,6 +222,9 @@ impl<'a, T: FileData> DataFile<'a, T> {
         let left = awaiting.settle(dirtied);
         if left > 0 {
             T::give_back(self.0, left);
+            // The size may have waited for them: somebody has to look at it again.
+            // SAFETY: The inode is valid.
+            unsafe { bindings::embr_mark_pages_dirty(self.inode()) };
         }
     }
 

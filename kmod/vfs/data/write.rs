@@ -81,7 +81,10 @@ impl<T: FileData> WriteTable<T> {
         unsafe {
             let file = DataFile::<T>::from_raw(inode);
             let at = at as u64;
-            file.settle(blocks(at..at + u64::from(copied)));
+            file.settle(match copied {
+                0 => 0..0,
+                _ => blocks(at..at + u64::from(copied)),
+            });
             bindings::embr_folio_put_locked(folio);
         }
     }
@@ -121,7 +124,7 @@ impl<T: FileData> WriteTable<T> {
         iocb: *mut kb::kiocb,
         from: *mut kb::iov_iter,
     ) -> Result<isize> {
-        T::may_use(file.0)?;
+        T::may_change(file.0)?;
         let inode = file.inode();
         // SAFETY: Both are valid, says the caller; the lock is given back below.
         let written = unsafe {
@@ -181,7 +184,7 @@ impl<T: FileData> WriteTable<T> {
         unsafe {
             let opened = bindings::embr_fault_file(fault);
             let file = DataFile::<T>::from_raw((*opened).f_inode);
-            if T::may_use(file.0).is_err() {
+            if T::may_change(file.0).is_err() {
                 return kb::vm_fault_reason_VM_FAULT_SIGBUS;
             }
             let sb = (*file.inode()).i_sb;

@@ -59,6 +59,8 @@ struct Gather<'a, T: FileData> {
     ranges: [Range<u64>; RANGES],
     count: usize,
     filled: usize,
+    /// Room was set aside for all of it. What became dirty without must not use up what others were promised.
+    promised: bool,
     /// Somebody waits for it to be durable.
     urgent: bool,
     /// Something was handed on before.
@@ -95,7 +97,12 @@ impl<T: FileData> WritebackTable<T> {
         };
         let result = Self::write_back(file, control, &mut taken, urgent);
         // Not from within: both go deep.
-        let result = result.and(publish(file));
+        let published = publish(file);
+        if let Err(error) = published {
+            // SAFETY: The mapping is valid.
+            unsafe { bindings::embr_mapping_set_error(mapping, error.to_errno()) };
+        }
+        let result = result.and(published);
         result.err().map_or(0, |error| error.to_errno())
     }
 
@@ -120,6 +127,7 @@ impl<T: FileData> WritebackTable<T> {
             ranges: [const { 0..0 }; RANGES],
             count: 0,
             filled: 0,
+            promised: false,
             urgent,
             more: false,
             error: Ok(()),
@@ -172,15 +180,18 @@ impl<T: FileData> Gather<'_, T> {
     /// Takes what there is room for of a range. How much that was.
     fn add(&mut self, folio: *mut kb::folio, at: u64, bytes: &[u8]) -> usize {
         let joins = self.joins(at);
+        let (promised, alike) = promised(self.file, at);
         if self.filled == self.bytes.len()
             || self.parts.len() == FOLIOS
             || (!joins && self.count == RANGES)
+            || promised != self.promised
         {
             self.hand_on(false);
         }
+        self.promised = promised;
         let joins = self.joins(at);
         let room = self.bytes.get_mut(self.filled..).unwrap_or(&mut []);
-        let len = room.len().min(bytes.len());
+        let len = room.len().min(bytes.len()).min(alike);
         if let (Some(to), Some(from)) = (room.get_mut(..len), bytes.get(..len)) {
             to.copy_from_slice(from);
         }
@@ -298,6 +309,17 @@ impl<T: FileData> Gather<'_, T> {
             begin += len;
         }
     }
+}
+
+/// Whether room was set aside for the block at `at`, and for how many bytes from there on it is the same.
+fn promised<T: FileData>(file: DataFile<'_, T>, at: u64) -> (bool, usize) {
+    let awaiting = file.awaiting();
+    let block = at / BLOCK;
+    let (promised, end) = match awaiting.first(block) {
+        Some(first) if first == block => (true, awaiting.run_end(block)),
+        first => (false, first.unwrap_or(u64::MAX)),
+    };
+    (promised, (end - block).saturating_mul(BLOCK) as usize)
 }
 
 /// How large the file may be on the volume once these ranges are written: no byte beyond its size there awaits its first

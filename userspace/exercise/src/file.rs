@@ -3,6 +3,7 @@
 //! A file that is exercised, and beside it the bytes that it should hold.
 
 use crate::chance::Chance;
+use crate::map::Map;
 use crate::step::Kind;
 use crate::step::Step;
 use crate::step::BLOCK;
@@ -14,12 +15,6 @@ use rustix::fs::Advice;
 use rustix::fs::FallocateFlags;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
-use rustix::mm::mmap;
-use rustix::mm::msync;
-use rustix::mm::munmap;
-use rustix::mm::MapFlags;
-use rustix::mm::MsyncFlags;
-use rustix::mm::ProtFlags;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
@@ -27,8 +22,6 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::ptr;
-use std::slice;
 
 const O_SYNC: i32 = 0o4010000;
 
@@ -63,54 +56,6 @@ fn compare(what: &str, at: u64, found: &[u8], wanted: &[u8]) -> Result<(), Strin
         wanted[wrong],
         found.len()
     ))
-}
-
-/// A range of a file in memory.
-struct Map {
-    start: *mut u8,
-    len: usize,
-}
-
-impl Map {
-    /// Whole pages of a file, from the one in which `at` lies.
-    fn new(file: &File, at: u64, len: u64) -> io::Result<Self> {
-        let from = at / BLOCK * BLOCK;
-        let len = (at + len - from) as usize;
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: A new mapping at a place of the kernel's choice; nobody makes the file shorter while it is there.
-        let start = unsafe {
-            mmap(
-                ptr::null_mut(),
-                len,
-                protection,
-                MapFlags::SHARED,
-                file,
-                from,
-            )?
-        };
-        Ok(Map {
-            start: start.cast(),
-            len,
-        })
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: The mapping is ours alone; the file is at least so long.
-        unsafe { slice::from_raw_parts_mut(self.start, self.len) }
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        // SAFETY: The mapping is there.
-        unsafe { msync(self.start.cast(), self.len, MsyncFlags::SYNC)? };
-        Ok(())
-    }
-}
-
-impl Drop for Map {
-    fn drop(&mut self) {
-        // SAFETY: Made by `new`; nobody uses it any more.
-        let _ = unsafe { munmap(self.start.cast(), self.len) };
-    }
 }
 
 impl Exercised {

@@ -10,6 +10,7 @@
 //!     embrfs-exercise storm DIRECTORY SEED STEPS                  names and files in one order, until the machine is killed
 //!     embrfs-exercise stormed DIRECTORY SEED STEPS DURABLE        what `storm` left is a prefix of that order
 //!
+//!     embrfs-exercise stores DIRECTORY SEED ROUNDS                writing and storing to one file at once
 //!     embrfs-exercise make DIRECTORY SEED BYTES                   files of so many bytes
 //!     embrfs-exercise damaged DIRECTORY SEED BYTES                what `make` left is right wherever it can be read
 //!
@@ -18,7 +19,9 @@
 mod chance;
 mod file;
 mod grow;
+mod map;
 mod step;
+mod stores;
 mod storm;
 mod world;
 
@@ -37,7 +40,7 @@ const FILES: u64 = 4;
 fn usage() -> String {
     let names: Vec<&str> = Kind::NAMES.iter().map(|(name, _)| *name).collect();
     format!(
-        "usage: embrfs-exercise run|check DIRECTORY SEED STEPS [WITHOUT,...]\n   or: embrfs-exercise grow|grown DIRECTORY SEED LOG\n   or: embrfs-exercise make|damaged DIRECTORY SEED BYTES\n   or: embrfs-exercise storm DIRECTORY SEED STEPS\n   or: embrfs-exercise stormed DIRECTORY SEED STEPS DURABLE\nkinds of steps: {}",
+        "usage: embrfs-exercise run|check DIRECTORY SEED STEPS [WITHOUT,...]\n   or: embrfs-exercise grow|grown DIRECTORY SEED LOG\n   or: embrfs-exercise make|damaged DIRECTORY SEED BYTES\n   or: embrfs-exercise stores DIRECTORY SEED ROUNDS\n   or: embrfs-exercise storm DIRECTORY SEED STEPS\n   or: embrfs-exercise stormed DIRECTORY SEED STEPS DURABLE\nkinds of steps: {}",
         names.join(" ")
     )
 }
@@ -89,6 +92,7 @@ fn work() -> Result<(), String> {
     }
     let steps: u64 = steps.parse().map_err(|_| usage())?;
     match what.as_str() {
+        "stores" => return stores::stores(directory, seed, steps),
         "make" => return together(grow::FILES, |n| grow::make(directory, steps, seed + n)),
         "damaged" => {
             return together(grow::FILES, |n| {

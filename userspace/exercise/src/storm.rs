@@ -130,7 +130,8 @@ pub fn stormed(directory: &Path, seed: u64, steps: u64, durable: u64) -> Result<
     found(directory, "", &mut names).map_err(|why| format!("seed {seed}: {why}"))?;
     let mut world = World::new();
     let mut chance = Chance::new(seed);
-    let mut fits = None;
+    // As far as names tell. Which of them it was, files may tell: cutting one off does not show in names.
+    let mut fits = Vec::new();
     let mut last = String::new();
     for number in 0..=steps {
         if number > 0 {
@@ -140,30 +141,45 @@ pub fn stormed(directory: &Path, seed: u64, steps: u64, durable: u64) -> Result<
                 world.make_durable(&op);
             }
         }
-        if number < durable || fits.is_some() {
+        if number < durable {
             continue;
         }
         match world.differs(&names) {
-            None => fits = Some((number, world.clone())),
+            None => fits.push((number, world.clone())),
             Some(why) if number == durable => last = why,
             Some(_) => {}
         }
     }
-    let Some((number, at)) = fits else {
+    if fits.is_empty() {
         return Err(format!(
             "seed {seed}: no prefix of at least {durable} steps fits what is there; after {durable}: {last}"
         ));
-    };
-    // What was written later may be there already: `world` knows all that ever was.
-    for (name, id) in at.files() {
-        check_file(directory, name, id, &at, &world).map_err(|why| {
-            format!("seed {seed}, durable {durable}, names of step {number}: {name}: {why}")
-        })?;
     }
-    Ok(format!(
-        "{} names, those of step {number}; {durable} was durable",
-        names.len()
+    let mut wrong = Vec::new();
+    for (number, at) in &fits {
+        match check_files(directory, at, &world) {
+            Ok(()) => {
+                return Ok(format!(
+                    "{} names, those of step {number}; {durable} was durable",
+                    names.len()
+                ));
+            }
+            Err(why) => wrong.push(format!("names of step {number}: {why}")),
+        }
+    }
+    Err(format!(
+        "seed {seed}, durable {durable}: {}",
+        wrong.join("; ")
     ))
+}
+
+/// Whether files hold what they may after the steps up to `at`. What was written later may be there already: `all` knows all that
+/// ever was.
+fn check_files(directory: &Path, at: &World, all: &World) -> Result<(), String> {
+    for (name, id) in at.files() {
+        check_file(directory, name, id, at, all).map_err(|why| format!("{name}: {why}"))?;
+    }
+    Ok(())
 }
 
 fn check_file(

@@ -117,12 +117,10 @@ impl<M: Machine> Files<'_, M> {
         change.commit_alone(()).map(|_| ())
     }
 
-    /// As [`Self::settle`], for what is seen to be done already: if it cannot go on now, it does later.
-    pub(super) fn settle_or_later(&self, file: InodeNo) -> Result<(), Error> {
-        match self.settle(file) {
-            Ok(_) | Err(Error::NoSpace | Error::Fault(Fault::NoMemory)) => Ok(()),
-            Err(why) => Err(why),
-        }
+    /// As [`Self::settle`], for what is seen to be done already: if it cannot go on now, it does later. Whoever changes the file next
+    /// hears why it cannot.
+    pub(super) fn settle_or_later(&self, file: InodeNo) {
+        let _later = self.settle(file);
     }
 
     /// Carries out what a crash left half done. A mount that writes does this before it serves. Says how much it was.

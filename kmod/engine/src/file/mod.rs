@@ -22,6 +22,7 @@ mod truncate;
 mod window;
 mod write;
 
+pub use crate::format::inode::MAX_SIZE;
 pub use pieces::Holds;
 pub use pieces::Piece;
 pub use write::Rest;
@@ -39,9 +40,6 @@ use crate::units::InodeNo;
 use crate::units::Timestamp;
 use crate::units::BLOCK_SHIFT;
 use crate::units::BLOCK_SIZE;
-
-/// The largest size of a file.
-pub const MAX_SIZE: Bytes = Bytes(i64::MAX as u64);
 
 /// Blocks of a window.
 const WINDOW_BLOCKS: u64 = extent::WINDOW as u64;

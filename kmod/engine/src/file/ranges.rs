@@ -47,7 +47,7 @@ impl<M: Machine> Files<'_, M> {
             done => done?,
         };
         // What did not fit into one transaction.
-        self.settle_or_later(file)?;
+        self.settle_or_later(file);
         Ok(done)
     }
 
@@ -240,7 +240,7 @@ impl<M: Machine> Files<'_, M> {
     ) -> Result<Done<()>, Error> {
         change.intend(&intent)?;
         let done = change.resize(intent.inode, size)?;
-        self.settle_or_later(intent.inode)?;
+        self.settle_or_later(intent.inode);
         Ok(done)
     }
 }

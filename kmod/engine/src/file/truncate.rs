@@ -32,7 +32,7 @@ impl<M: Machine> Files<'_, M> {
             done => done?,
         };
         // What did not fit into one transaction.
-        self.settle_or_later(file)?;
+        self.settle_or_later(file);
         Ok(done)
     }
 

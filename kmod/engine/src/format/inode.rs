@@ -28,6 +28,8 @@ pub const INODE_SIZE: usize = 96;
 pub const MAX_TARGET: usize = 4095;
 /// The highest link count.
 pub const MAX_LINKS: u32 = 1 << 31;
+/// Most bytes of a file: whole blocks, of which every end is a signed number of 64 bits.
+pub const MAX_SIZE: Bytes = Bytes((1 << 63) - BLOCK_SIZE as u64);
 /// The bits of a mode that are not the type.
 pub const PERMISSIONS: u16 = 0o7777;
 
@@ -279,7 +281,7 @@ impl Inode {
             return Err(BadInode::Rdev(self.rdev.0));
         }
         let sound = match self.kind {
-            FileType::Regular => self.target.is_empty() && self.size.0 <= i64::MAX as u64,
+            FileType::Regular => self.target.is_empty() && self.size <= MAX_SIZE,
             FileType::Symlink => {
                 is_target(&self.target) && self.size == Bytes(self.target.len() as u64)
             }

@@ -413,6 +413,11 @@ impl Journal {
         self.state.lock().stopped = true;
     }
 
+    /// Whether nothing can be written any more.
+    pub fn has_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
+
     /// Forgets the groups before `first`: their room can be used again.
     pub fn release(&self, first: Sequence) {
         let mut state = self.state.lock();

@@ -46,6 +46,8 @@ struct Now {
     present: Members,
     /// Devices that did not let themselves be repaired. Nobody waits for that, so nobody heard of it yet.
     suspects: Members,
+    /// Nothing is written for now.
+    resting: bool,
 }
 
 impl Roll {
@@ -54,6 +56,7 @@ impl Roll {
             epoch,
             present,
             suspects: Members::default(),
+            resting: false,
         };
         Ok(Roll(Mutex::try_new(now, lock_class!("members"))?))
     }
@@ -66,6 +69,14 @@ impl Roll {
     /// Members that are here and up to date.
     pub(super) fn present(&self) -> Members {
         self.0.lock().present
+    }
+
+    pub(super) fn rest(&self, resting: bool) {
+        self.0.lock().resting = resting;
+    }
+
+    pub(super) fn is_resting(&self) -> bool {
+        self.0.lock().resting
     }
 
     /// This device did not take what was to repair it.

@@ -241,7 +241,7 @@ impl<M: Machine> nodes::Host for Inside<M> {
     }
 
     fn may_repair(&self) -> bool {
-        !self.read_only
+        !self.read_only && !self.roll.is_resting()
     }
 
     fn failed(&self, device: Slot) {
@@ -316,6 +316,21 @@ impl<M: Machine> Mounted<M> {
     /// Whether nothing is ever written.
     pub fn is_read_only(&self) -> bool {
         self.journal.is_none()
+    }
+
+    /// From now on nothing is written that nobody asked for: no repair, and no checkpoint by whoever serves. Or no longer so.
+    pub fn rest(&self, resting: bool) {
+        self.roll().rest(resting);
+    }
+
+    /// Whether it [rests](Self::rest).
+    pub fn is_resting(&self) -> bool {
+        self.roll().is_resting()
+    }
+
+    /// Whether nothing can be changed any more, because no device takes it.
+    pub fn has_stopped(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::has_stopped)
     }
 
     /// The tree with this number.

@@ -217,6 +217,15 @@ impl Journal {
         })
     }
 
+    /// Whether the rings have room for the open group with so many bytes more in it, and so many bytes behind.
+    pub fn has_room(&self, bytes: usize, behind: u64) -> bool {
+        let state = self.state.lock();
+        let behind = behind.div_ceil(BLOCK_SIZE as u64);
+        let more = state.open_blocks(bytes).saturating_add(behind);
+        let has_room = |copy: &Copy| copy.ring.taken().saturating_add(more) <= copy.ring.blocks();
+        state.copies.iter().all(has_room)
+    }
+
     /// Adds the records of one transaction to the open group, which must [fit](Self::fits); says which group that is. The
     /// group is not written before `named` are flushed.
     pub fn append(&self, records: &[u8], count: u32, named: Members) -> Result<Sequence, NoMem> {

@@ -297,6 +297,7 @@ impl Space {
         state.claims.there = nodes;
         let (_, overdrawn) = core::mem::take(&mut state.claims.built);
         state.claims.overdrawn = state.claims.overdrawn.max(overdrawn);
+        state.claims.items.1 = 0;
         let rest = core::mem::take(&mut state.claims.frozen);
         state.release(rest);
     }
@@ -331,11 +332,14 @@ impl Space {
     pub fn granted(&self) -> u64 {
         let state = self.state.lock();
         let claims = &state.claims;
-        let floor = claims.reserve.floor;
-        claims
-            .active
-            .saturating_add(claims.frozen)
-            .saturating_add(floor)
+        let granted = claims.active.saturating_add(claims.frozen);
+        let (items, frozen) = claims.items;
+        let there = claims.there.saturating_add(granted).saturating_mul(2);
+        let own = claims
+            .reserve
+            .own(items.saturating_add(frozen), there)
+            .saturating_mul(2);
+        granted.saturating_add(own)
     }
 
     /// How many copies of a node there are.

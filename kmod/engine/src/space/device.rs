@@ -67,6 +67,11 @@ impl Group {
         })
     }
 
+    /// Its item is to be written. Says whether it was not before, as a number.
+    pub(super) fn touch(&mut self) -> u64 {
+        u64::from(!core::mem::replace(&mut self.dirty, true))
+    }
+
     /// Changes busy bits by `change`, which says how many; the counts follow.
     fn change(&mut self, at: u64, n: u64, change: impl FnOnce(&mut Self) -> u64) -> Changed {
         let before = self.busy.slots_at(at, n);

@@ -135,6 +135,8 @@ struct Claims {
     changed: (Change, u64),
     /// The same of those before it, whose checkpoint has not come about.
     frozen: u64,
+    /// Items of free space that the next checkpoint writes, and that the one before it does if it has not come about.
+    items: (u64, u64),
     /// Nodes that the checkpoint has taken so far: of those, and of the reserve.
     built: (u64, u64),
     /// The most that a checkpoint ever took of the reserve.
@@ -229,13 +231,15 @@ impl State {
 
     /// Says how many of the blocks were not busy.
     fn take(&mut self, e: Extent) -> Option<u64> {
+        let mut items = 0u64;
         let device = self.device(e.device)?;
         let used = device.each(e.start.0, e.blocks.0, |g, at, n| {
-            g.dirty = true;
+            items = items.saturating_add(g.touch());
             g.used.set(at, n)
         })?;
         let fresh = device.occupy(e.start.0, e.blocks.0)?;
         device.unused = device.unused.saturating_sub(used);
+        self.claims.items.0 = self.claims.items.0.saturating_add(items);
         (used == e.blocks.0).then_some(fresh)
     }
 
@@ -268,12 +272,14 @@ impl State {
     }
 
     fn clear(&mut self, e: Extent) -> Option<()> {
+        let mut items = 0u64;
         let device = self.device(e.device)?;
         let freed = device.each(e.start.0, e.blocks.0, |g, at, n| {
-            g.dirty = true;
+            items = items.saturating_add(g.touch());
             g.used.clear(at, n)
         })?;
         device.unused = device.unused.saturating_add(freed);
+        self.claims.items.0 = self.claims.items.0.saturating_add(items);
         (freed == e.blocks.0).then_some(())
     }
 
@@ -474,6 +480,7 @@ impl Space {
             active: 0,
             changed: (Change::default(), 0),
             frozen: 0,
+            items: (0, 0),
             built: (0, 0),
             overdrawn: 0,
             blocks: 0,
@@ -624,6 +631,8 @@ impl Space {
         let claims = &mut state.claims;
         claims.frozen = claims.frozen.saturating_add(claims.active);
         claims.active = 0;
+        let (items, frozen) = claims.items;
+        claims.items = (0, frozen.saturating_add(items));
         claims.changed = (Change::default(), 0);
         Ok(delta)
     }

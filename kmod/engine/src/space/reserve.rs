@@ -9,6 +9,7 @@ use crate::format::node::INNER_ENTRY;
 use crate::format::node::LEAF_ENTRY;
 use crate::format::node::NODE_SIZE;
 use crate::units::Blocks;
+use crate::units::BLOCK_SIZE;
 
 /// Bytes of entries in a node.
 const ROOM: u64 = node::room(NODE_SIZE) as u64;
@@ -125,6 +126,8 @@ pub struct Reserve {
     pub full: u64,
     /// Nodes that one of these may need.
     pub largest: u64,
+    /// What it was made for: room for nodes, items of free space, and other trees.
+    volume: (u64, u64, u64),
 }
 
 /// The levels of a tree that has at most so many leaves.
@@ -154,7 +157,22 @@ impl Reserve {
                 .saturating_sub(per_checkpoint)
                 .saturating_sub(32)
                 .max(largest),
+            volume: (nodes, groups, trees),
         }
+    }
+
+    /// Nodes that a checkpoint may write beyond those of the transactions if it writes so many items of free space and there are at
+    /// most so many nodes. As a rule it is far less than what is kept back for it.
+    pub fn own(&self, items: u64, there: u64) -> u64 {
+        let (nodes, groups, trees) = self.volume;
+        let item = Change::set(BLOCK_SIZE);
+        let items = items.min(groups);
+        let change = Change {
+            keys: items,
+            bytes: items.saturating_mul(item.bytes),
+        };
+        let space = Self::space(groups).min(change.nodes());
+        space.saturating_add(Self::high(nodes.min(there), trees))
     }
 
     /// The tree of free space, written anew as a whole.

@@ -124,12 +124,12 @@ impl<M: Machine> Mounted<M> {
         let Some(journal) = &self.journal else {
             return false;
         };
-        journal.is_filled(bytes, 3, 4) || self.are_records_many(journal)
+        journal.is_filled(bytes, 3, 4) || !journal.has_room(bytes, self.records_to_come())
     }
 
-    /// Whether the checkpoint to come may have more to note of its nodes than that last part holds, with a quarter of it to spare for
-    /// what is lost at the ends of groups and of the ring.
-    fn are_records_many(&self, journal: &Journal) -> bool {
+    /// Bytes that the checkpoint to come may have to note of its nodes, with a third more for what is lost at the ends of groups and
+    /// of the ring.
+    fn records_to_come(&self) -> u64 {
         let copies = self.space.node_copies();
         // Each node that is written, and as many that are not needed any more.
         let records = self
@@ -137,8 +137,7 @@ impl<M: Machine> Mounted<M> {
             .granted()
             .saturating_mul(copies)
             .saturating_mul(2);
-        let bytes = records.saturating_mul(NODE_RECORD);
-        bytes > (journal.ring_bytes() / 16).saturating_mul(3)
+        (records.saturating_mul(NODE_RECORD) / 3).saturating_mul(4)
     }
 
     /// Sees to it that a transaction with so many bytes of records finds room. Called with no lock held.

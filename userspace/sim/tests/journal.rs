@@ -15,6 +15,7 @@ use embr_engine::journal::scan::Scan;
 use embr_engine::journal::scan::ScanError;
 use embr_engine::journal::scan::Source;
 use embr_engine::journal::Copy;
+use embr_engine::journal::Halt;
 use embr_engine::journal::Journal;
 use embr_engine::journal::Writer;
 use embr_engine::tree::Key;
@@ -26,10 +27,21 @@ use embr_engine::units::Sequence;
 use embr_engine::units::SessionId;
 use embr_engine::units::TreeId;
 use embr_engine::units::Uuid;
+use embr_rt::lock_class;
+use embr_rt::sim::World;
+use embr_rt::time::Duration;
+use embr_rt::work::Worker;
+use embrfs_sim::cache::Survival;
+use embrfs_sim::fault::Fault;
+use embrfs_sim::fault::FlushFault;
+use embrfs_sim::fault::When;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
+use std::sync::Arc;
 
 const VOLUME: Uuid = Uuid([7; 16]);
 const EPOCH: EpochId = EpochId([8; 16]);
+const NEXT_EPOCH: EpochId = EpochId([9; 16]);
 const START: Blocks = Blocks(256);
 const BLOCKS: Blocks = Blocks(1024);
 const BEGIN: End = End {
@@ -72,12 +84,17 @@ fn journal(session: u8, end: End, kept: u64) -> Journal {
     journal
 }
 
-/// One durable group that sets this key.
-fn write(journal: &Journal, fleet: &Fleet, key: u64) -> End {
+/// Sets this key, in the open group, which then names these.
+fn append(journal: &Journal, key: u64, named: Members) -> Sequence {
     let mut bytes = embr_rt::Vec::new();
     let record = Record::Set(TreeId(2), Key([key, 0, 0]), b"x");
     record.encode(&mut bytes).expect("memory");
-    let group = journal.append(&bytes, 1, Members::default()).expect("room");
+    journal.append(&bytes, 1, named).expect("room")
+}
+
+/// One durable group that sets this key.
+fn write(journal: &Journal, fleet: &Fleet, key: u64) -> End {
+    let group = append(journal, key, Members::default());
     journal.sync(fleet, &Scalar, group).expect("healthy drives");
     journal.end().expect("nothing is open")
 }
@@ -102,7 +119,8 @@ fn read(fleet: &Fleet) -> Result<(Vec<u64>, End), ScanError> {
         }
         Ok::<(), ScanError>(())
     };
-    let (end, _) = scan.follow(fleet, &Scalar, BEGIN, 1, |epoch| epoch == EPOCH, apply)?;
+    let known = |epoch| epoch == EPOCH || epoch == NEXT_EPOCH;
+    let (end, _) = scan.follow(fleet, &Scalar, BEGIN, 1, known, apply)?;
     Ok((keys, end))
 }
 
@@ -151,4 +169,119 @@ fn any_copy_serves_and_a_lost_group_is_missed() {
     wipe(&fleet, other, 1);
     assert_eq!(read(&fleet), Err(ScanError::Lost(Sequence(1))));
     assert_eq!(fleet.flush(Members::default()), Members::default());
+}
+
+/// A flush that fails, and leaves nothing of what was not flushed.
+fn failed_flush() -> Fault {
+    Fault::Flush(When::After(0), FlushFault::Fail(Some(Survival::None)))
+}
+
+#[test]
+fn a_group_is_not_sent_while_it_names_what_a_member_lost() {
+    let fleet = fleet();
+    let journal = journal(1, BEGIN, 0);
+    let end = write(&journal, &fleet, 1);
+    let [one, other] = slots();
+    let bad = Members::default().with(other);
+    fleet.expect(other, failed_flush());
+    let second = append(&journal, 2, bad.with(one));
+    assert_eq!(journal.sync(&fleet, &Scalar, second), Err(Halt::Failed));
+    // What follows has to wait for it, also where groups go out although a device failed.
+    let third = append(&journal, 3, Members::default());
+    assert!(third > second);
+    for _ in 0..2 {
+        assert_eq!(journal.sync(&fleet, &Scalar, third), Err(Halt::Failed));
+        assert_eq!(journal.write(&fleet, &Scalar, third), Err(Halt::Failed));
+        assert_eq!((journal.newest(), journal.end()), (third, None));
+        assert_eq!(journal.failing(), Ok(bad));
+        assert_eq!(read(&fleet), Ok((vec![1], end)));
+    }
+    journal.go_on(NEXT_EPOCH, bad);
+    assert_eq!(journal.sync(&fleet, &Scalar, third), Ok(()));
+    let end = journal.end().expect("nothing is open");
+    assert_eq!(read(&fleet), Ok((vec![1, 2, 3], end)));
+}
+
+#[test]
+fn a_group_that_names_nothing_lost_is_sent_and_not_acknowledged() {
+    let fleet = fleet();
+    let journal = journal(1, BEGIN, 0);
+    let [one, other] = slots();
+    let bad = Members::default().with(other);
+    fleet.expect(other, failed_flush());
+    assert_eq!(journal.flush(&fleet, bad), bad);
+    let group = append(&journal, 1, Members::default().with(one));
+    assert_eq!(journal.sync(&fleet, &Scalar, group), Err(Halt::Failed));
+    assert_eq!(journal.write(&fleet, &Scalar, group), Ok(()));
+    assert_eq!(journal.sync(&fleet, &Scalar, group), Err(Halt::Failed));
+    let end = journal.end().expect("nothing is open");
+    assert_eq!(read(&fleet), Ok((vec![1], end)));
+    journal.go_on(NEXT_EPOCH, bad);
+    assert_eq!(journal.sync(&fleet, &Scalar, group), Ok(()));
+}
+
+/// A group that is held up takes its room in the rings all the while.
+#[test]
+fn a_group_that_is_held_up_fills_the_journal() {
+    let fleet = fleet();
+    let journal = journal(1, BEGIN, 0);
+    let [_, other] = slots();
+    let bad = Members::default().with(other);
+    journal.fail(bad, |_| true);
+    let mut key = 0;
+    while journal.fits(100) {
+        append(&journal, key, bad);
+        key += 1;
+    }
+    let sixteenth = || journal.is_filled(0, 1, 20);
+    assert!(sixteenth());
+    let all = journal.newest();
+    assert_eq!(journal.write(&fleet, &Scalar, all), Err(Halt::Failed));
+    assert!(sixteenth());
+    journal.go_on(NEXT_EPOCH, bad);
+    assert_eq!(journal.write(&fleet, &Scalar, all), Ok(()));
+    assert!(sixteenth());
+    assert_eq!(read(&fleet).map(|(keys, _)| keys.len() as u64), Ok(key));
+}
+
+/// While somebody flushes, no group goes out because another flush of the same device, which lost what it had by then, went well.
+#[test]
+fn a_failed_flush_is_known_before_another_one_counts() {
+    let base = seed();
+    let mut failed = 0;
+    for seed in (0..200).map(|n| base.wrapping_add(n)) {
+        let fleet = Fleet::new(seed, &[Bytes(8 << 20), Bytes(8 << 20)]);
+        let [one, other] = slots();
+        let outcome = World::new(seed).run(move || {
+            let journal = Arc::new(journal(1, BEGIN, 0));
+            let drive = fleet.drive(other).expect("a drive");
+            drive.write(Bytes(7 << 20), &[7; 4096]).expect("healthy");
+            fleet.expect(other, failed_flush());
+            let flusher = {
+                let (journal, fleet) = (journal.clone(), fleet.clone());
+                let both = Members::default().with(one).with(other);
+                let flush = move || {
+                    journal.flush(&fleet, both);
+                };
+                Worker::try_spawn(lock_class!("flusher"), flush).expect("a task")
+            };
+            embr_rt::time::sleep(Duration::from_micros(seed % 7 * 300));
+            let group = append(&journal, 1, Members::default().with(other));
+            let synced = journal.sync(&fleet, &Scalar, group);
+            drop(flusher);
+            let mut found = [0; 4096];
+            let after = fleet.snapshot().after(&Survival::None).expect("a state");
+            let read = Fleet::start(1, &after).read(other, Bytes(7 << 20), &mut found);
+            read.expect("a healthy drive");
+            (synced, found == [7; 4096])
+        });
+        let outcome = outcome.unwrap_or_else(|why| panic!("EMBRFS_SEED={seed}: {why}"));
+        let (synced, there) = outcome.value;
+        assert!(
+            synced == Err(Halt::Failed) || there,
+            "EMBRFS_SEED={seed}: {synced:?}, but what the group names is lost"
+        );
+        failed += u32::from(synced.is_err());
+    }
+    assert!(failed > 100, "{failed}");
 }

@@ -89,7 +89,9 @@ struct State {
     records: u32,
     /// Devices that hold data which the open group names.
     named: Members,
-    /// What the next writer needs, while no group is being written.
+    /// The group before the open one, while it is not sent.
+    closed: Option<Closed>,
+    /// What the next writer needs, while no group is being written and nothing flushed.
     idle: Option<Workspace>,
     durable: Sequence,
     /// The newest group that is on those devices which did not fail, but is not acknowledged while one that did is a member.
@@ -103,9 +105,19 @@ struct State {
     stopped: bool,
 }
 
+/// A group that nothing is added to any more. Its records are in the workspace until it is sent.
+#[derive(Clone, Copy)]
+struct Closed {
+    records: u32,
+    /// Devices that hold data which it names.
+    named: Members,
+    /// How many blocks it takes.
+    blocks: u64,
+}
+
 /// The memory that writing a group takes: it is there from the beginning, because writing must not fail for lack of it.
 struct Workspace {
-    /// The buffer of the next open group.
+    /// The buffer of the next open group, or the closed group.
     spare: Vec<u8>,
     /// The first block of each copy.
     heads: Vec<Vec<u8>>,
@@ -116,14 +128,42 @@ impl State {
         self.records == 0
     }
 
-    /// Blocks that the open group takes.
-    fn open_blocks(&self, more: usize) -> u64 {
+    /// Whether there is nothing that was not sent.
+    fn is_all_sent(&self) -> bool {
+        self.is_open_empty() && self.closed.is_none()
+    }
+
+    /// Whether the closed group names what lies on a device that failed: it is not sent while that is a member.
+    fn is_held_up(&self) -> bool {
+        self.closed
+            .is_some_and(|c| c.named.0 & self.failing.0 & !self.lost.0 != 0)
+    }
+
+    /// Blocks that the groups take which are not sent.
+    fn unsent_blocks(&self, more: usize) -> u64 {
         let used = self
             .open
             .len()
             .saturating_sub(HEADER_SIZE)
             .saturating_add(more);
-        (group_size(used) / BLOCK_SIZE) as u64
+        let closed = self.closed.map_or(0, |c| c.blocks);
+        closed.saturating_add((group_size(used) / BLOCK_SIZE) as u64)
+    }
+
+    /// Closes the open group, whose buffer is then in the workspace.
+    fn close(&mut self, work: &mut Workspace) -> Closed {
+        if let Some(closed) = self.closed {
+            return closed;
+        }
+        let blocks = self.unsent_blocks(0);
+        core::mem::swap(&mut self.open, &mut work.spare);
+        let closed = Closed {
+            records: core::mem::take(&mut self.records),
+            named: core::mem::take(&mut self.named),
+            blocks,
+        };
+        self.end.next = Sequence(self.end.next.0.saturating_add(1));
+        *self.closed.insert(closed)
     }
 }
 
@@ -179,6 +219,7 @@ impl Journal {
                     open: buffer()?,
                     records: 0,
                     named: Members::default(),
+                    closed: None,
                     idle: Some(idle),
                     failing: Members::default(),
                     lost: Members::default(),
@@ -210,7 +251,7 @@ impl Journal {
     /// Whether `of` parts of the rings, out of `parts`, would be taken with the open group and so many bytes more in them.
     pub fn is_filled(&self, bytes: usize, of: u64, parts: u64) -> bool {
         let state = self.state.lock();
-        let more = state.open_blocks(bytes);
+        let more = state.unsent_blocks(bytes);
         state.copies.iter().any(|copy| {
             let taken = copy.ring.taken().saturating_add(more);
             taken.saturating_mul(parts) > copy.ring.blocks().saturating_mul(of)
@@ -250,7 +291,7 @@ impl Journal {
     /// Where the journal ends, if no group is open or being written.
     pub fn end(&self) -> Option<End> {
         let state = self.state.lock();
-        (state.is_open_empty() && state.idle.is_some()).then_some(state.end)
+        (state.is_all_sent() && state.idle.is_some()).then_some(state.end)
     }
 
     /// These devices failed to take what they were given: nothing more is acknowledged while they are members. Not so if that, with
@@ -273,6 +314,25 @@ impl Journal {
             true => Err(Halt::Stopped),
             false => Ok(state.failing),
         }
+    }
+
+    /// Makes durable what these devices were given before, and says which of them failed to: they count as [failing](Self::failing). Nothing
+    /// else is flushed meanwhile: another flush of such a device could go well, although what it was given before is lost.
+    pub fn flush(&self, host: &impl Devices, devices: Members) -> Members {
+        let mut state = self.state.lock();
+        let work = loop {
+            match state.idle.take() {
+                Some(work) => break work,
+                None => self.written.wait(&mut state),
+            }
+        };
+        drop(state);
+        let refused = host.flush(devices);
+        let mut state = self.state.lock();
+        state.idle = Some(work);
+        state.failing = Members((state.failing.0 | refused.0) & !state.lost.0);
+        self.written.notify_all();
+        refused
     }
 
     /// Goes on without these devices, in an epoch that does not have them and of which a root is durable.
@@ -319,7 +379,7 @@ impl Journal {
     }
 
     /// Returns once every group up to `wanted` is on the devices that did not fail. Nothing of that is acknowledged while those that
-    /// did are members.
+    /// did are members. Fails if one of the groups names what lies on those.
     pub fn write(
         &self,
         host: &impl Devices,
@@ -344,10 +404,11 @@ impl Journal {
             if state.durable >= wanted || despite_failed && state.held >= wanted {
                 return Ok(());
             }
-            if state.failing.count() != 0 && state.idle.is_some() && !despite_failed {
+            let stays = !despite_failed || state.is_held_up();
+            if state.failing.count() != 0 && state.idle.is_some() && stays {
                 return Err(Halt::Failed);
             }
-            if state.is_open_empty() && state.idle.is_some() {
+            if state.is_all_sent() && state.idle.is_some() {
                 return Ok(());
             }
             if state.idle.is_some() {
@@ -358,7 +419,8 @@ impl Journal {
         }
     }
 
-    /// Writes the open group, without the lock.
+    /// Writes the closed group, or else the open one, without the lock. It is not sent while it names what lies on a device that failed:
+    /// after a crash nobody would know that this lacks it.
     fn write_open<'a>(
         &'a self,
         host: &impl Devices,
@@ -368,11 +430,21 @@ impl Journal {
         let Some(mut work) = state.idle.take() else {
             return state;
         };
-        core::mem::swap(&mut state.open, &mut work.spare);
-        let records = core::mem::take(&mut state.records);
-        let named = core::mem::take(&mut state.named);
-        let named = Members(named.0 & !state.lost.0);
-        let sequence = state.end.next;
+        let named = Members(state.close(&mut work).named.0 & !state.lost.0);
+        let failing = state.failing;
+        drop(state);
+
+        let unflushed = host.flush(Members(named.0 & !failing.0));
+
+        let mut state = self.state.lock();
+        state.failing = Members((state.failing.0 | unflushed.0) & !state.lost.0);
+        if state.is_held_up() {
+            state.idle = Some(work);
+            self.written.notify_all();
+            return state;
+        }
+        let records = state.closed.take().map_or(0, |closed| closed.records);
+        let sequence = Sequence(state.end.next.0.saturating_sub(1));
         let mut header = Header {
             volume: state.writer.volume,
             epoch: state.writer.epoch,
@@ -390,14 +462,11 @@ impl Journal {
         header.encode(hasher, &mut work.spare);
         let places = places(&mut state, sequence, header.size());
         let failing = state.failing;
-        state.end = End {
-            next: Sequence(sequence.0.saturating_add(1)),
-            identity: header.identity,
-        };
+        state.end.identity = header.identity;
         drop(state);
 
         let outcome = if padded {
-            write_copies(host, hasher, &mut work, &places, (named, failing))
+            write_copies(host, hasher, &mut work, &places, failing)
         } else {
             Outcome::default()
         };
@@ -469,12 +538,10 @@ fn write_copies(
     hasher: &impl Hasher,
     work: &mut Workspace,
     places: &[Option<Place>; COPIES],
-    (named, failing): (Members, Members),
+    failing: Members,
 ) -> Outcome {
-    // What a device holds that does not flush may be lost: the group that names it does not count before the device is given up.
-    let unflushed = host.flush(Members(named.0 & !failing.0));
     let mut outcome = Outcome {
-        failed: Members(failing.0 | unflushed.0),
+        failed: failing,
         ..Outcome::default()
     };
     send(host, hasher, work, places, &mut outcome);

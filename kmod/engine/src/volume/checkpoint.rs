@@ -5,7 +5,6 @@
 //! this one is durable.
 
 use crate::env::write_patiently;
-use crate::env::Devices as _;
 use crate::env::Environment as _;
 use crate::env::Write;
 use crate::error::NoMem;
@@ -252,10 +251,17 @@ impl<M: Machine> Mounted<M> {
         let nodes = self.space.nodes_after(building.replaced);
         let records = self.node_records(journal, generation, &building)?;
         let mut buffer = Vec::zeroed(layout::ROOT_SIZE)?;
+        // Nothing names the nodes while somebody is a member who does not have them.
+        if journal.flush(self.devices(), building.written).count() != 0 {
+            return Err(Fault::Members);
+        }
+        let order = self.order.lock();
+        self.finish_groups(journal)?;
         self.space.announce(building.freed.len())?;
-        // A device that fails from here on is given up afterwards: the journal speaks of this root.
-        let published = self
-            .append_records(journal, &records, building.written)
+        // A device that fails from here on is given up afterwards: the journal speaks of this root, and what both name is durable.
+        let appended = self.append_records(journal, &records);
+        drop(order);
+        let published = appended
             .and_then(|()| self.apply_nodes(generation, &mut building))
             .and_then(|()| {
                 let made = generation;
@@ -420,18 +426,28 @@ impl<M: Machine> Mounted<M> {
         Ok(pieces)
     }
 
-    /// Makes the records durable, after the devices that hold the nodes.
+    /// With the order of commits held: all that committed is in groups that are durable, and no device failed. So the groups that follow
+    /// name nothing that is yet to be flushed, and need not wait until a device is given up.
     #[inline(never)]
-    fn append_records(
-        &self,
-        journal: &Journal,
-        pieces: &[(Vec<u8>, u32)],
-        written: Members,
-    ) -> Result<(), Fault> {
-        for (records, count) in pieces {
-            self.append_alone(journal, records, *count, written)?;
+    fn finish_groups(&self, journal: &Journal) -> Result<(), Fault> {
+        journal.sync(self.devices(), self.hasher(), journal.newest())?;
+        match journal.failing()?.count() {
+            0 => Ok(()),
+            _ => Err(Fault::Members),
         }
-        Ok(journal.write(self.devices(), self.hasher(), journal.newest())?)
+    }
+
+    /// With the order of commits held: writes the records of nodes, which are durable, in groups of their own.
+    #[inline(never)]
+    fn append_records(&self, journal: &Journal, pieces: &[(Vec<u8>, u32)]) -> Result<(), Fault> {
+        let write = || journal.write(self.devices(), self.hasher(), journal.newest());
+        for (records, count) in pieces {
+            if !journal.fits(records.len()) {
+                write()?;
+            }
+            journal.append(records, *count, Members::default())?;
+        }
+        Ok(write()?)
     }
 
     #[inline(never)]
@@ -449,24 +465,6 @@ impl<M: Machine> Mounted<M> {
         Ok(())
     }
 
-    fn append_alone(
-        &self,
-        journal: &Journal,
-        records: &[u8],
-        count: u32,
-        named: Members,
-    ) -> Result<(), Fault> {
-        loop {
-            let order = self.order.lock();
-            if journal.fits(records.len()) {
-                journal.append(records, count, named)?;
-                return Ok(());
-            }
-            drop(order);
-            journal.write(self.devices(), self.hasher(), journal.newest())?;
-        }
-    }
-
     /// The commit point: the root of this generation, on all members. Says which of them did not take it.
     fn write_roots(
         &self,
@@ -477,11 +475,13 @@ impl<M: Machine> Mounted<M> {
     ) -> Result<Members, Fault> {
         let slot = layout::ring_slot(generation);
         let (epoch, present) = (self.epoch(), self.present());
-        let failing = match &self.journal {
-            Some(journal) => journal.failing()?,
-            None => return Err(Fault::ReadOnly),
+        let Some(journal) = &self.journal else {
+            return Err(Fault::ReadOnly);
         };
-        let mut failed = Members(failing.0 & present.0);
+        let mut failed = Members(journal.failing()?.0 & present.0);
+        if !self.can_do_with(Members(present.0 & !failed.0)) {
+            return Err(Fault::Stopped);
+        }
         for part in self.parts.iter().filter(|p| present.has(p.slot)) {
             let mut journal = part.journal;
             journal.next = end;
@@ -509,7 +509,7 @@ impl<M: Machine> Mounted<M> {
                 }
             }
         }
-        let refused = self.devices().flush(Members(present.0 & !failed.0));
+        let refused = journal.flush(self.devices(), Members(present.0 & !failed.0));
         failed = Members(failed.0 | refused.0);
         let good = Members(present.0 & !failed.0);
         // What a device holds that did not flush is in doubt, not this root alone.

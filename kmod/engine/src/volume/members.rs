@@ -145,6 +145,7 @@ impl Records {
 /// One of the devices.
 struct One<'d, D> {
     devices: &'d D,
+    journal: &'d Journal,
     slot: Slot,
     size: Bytes,
 }
@@ -168,7 +169,8 @@ impl<D: Devices> WritableDevice for One<'_, D> {
     }
 
     fn flush(&self) -> Result<(), DeviceError> {
-        let refused = self.devices.flush(Members::default().with(self.slot));
+        let only = Members::default().with(self.slot);
+        let refused = self.journal.flush(self.devices, only);
         match refused.count() {
             0 => Ok(()),
             _ => Err(DeviceError::Io),
@@ -239,7 +241,7 @@ impl<M: Machine> Mounted<M> {
                 present: left,
                 absent: Members(self.all.0 & !left.0),
             };
-            match self.record(checkpoints, epoch)? {
+            match self.record(checkpoints, journal, epoch)? {
                 // It is not to begin: the next one takes its place.
                 failed if failed.count() != 0 => journal.fail(failed, |_| true),
                 _ => break epoch,
@@ -272,7 +274,12 @@ impl<M: Machine> Mounted<M> {
 
     /// Makes the epoch known to all that it has. Says which of them did not take it.
     #[inline(never)]
-    fn record(&self, checkpoints: &mut Checkpoints, epoch: Epoch) -> Result<Members, Fault> {
+    fn record(
+        &self,
+        checkpoints: &mut Checkpoints,
+        journal: &Journal,
+        epoch: Epoch,
+    ) -> Result<Members, Fault> {
         let mut failed = Members::default();
         let Some(records) = checkpoints.records() else {
             return Err(Fault::ReadOnly);
@@ -286,6 +293,7 @@ impl<M: Machine> Mounted<M> {
             superblock.device = part.id;
             let device = One {
                 devices: self.devices(),
+                journal,
                 slot: part.slot,
                 size: part.size,
             };

@@ -16,6 +16,10 @@ use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Mounted;
+use embr_rt::lock_class;
+use embr_rt::sim::World;
+use embr_rt::time::Duration;
+use embr_rt::work::Worker;
 use embrfs_sim::cache::Survival;
 use embrfs_sim::fault::Fault;
 use embrfs_sim::fault::FlushFault;
@@ -23,6 +27,7 @@ use embrfs_sim::fault::Injected;
 use embrfs_sim::fault::When;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::seed;
+use embrfs_sim::host::Chance;
 use embrfs_sim::inspector;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
@@ -30,8 +35,10 @@ use embrfs_sim::machine::READ_WRITE;
 use embrfs_sim::numbered::last;
 use embrfs_sim::numbered::put;
 use embrfs_sim::recording;
+use embrfs_sim::recording::Recording;
 use embrfs_sim::recording::Snapshot;
 use embrfs_sim::states::Plan;
+use std::sync::Arc;
 use std::sync::OnceLock;
 
 const READ_ONLY: Options = Options {
@@ -70,7 +77,20 @@ fn data(mounted: &Mounted<Simulated>) -> Result<(u64, Vec<Extent>), String> {
 
 /// Overwrites the data, in as many copies as there are to be and on other drives each time; then one of the numbered transactions.
 fn write(mounted: &Mounted<Simulated>, fleet: &Fleet, number: u64) -> Result<(), String> {
-    let shown = |why: embr_engine::volume::Fault| format!("data of {number}: {why}");
+    loop {
+        let present = mounted.present();
+        match overwrite(mounted, fleet, number) {
+            Ok(()) => break,
+            // The drives that it wanted are not there any more.
+            Err(_) if mounted.present() != present => {}
+            Err(why) => return Err(format!("data of {number}: {why}")),
+        }
+    }
+    put(mounted, number)
+}
+
+fn overwrite(mounted: &Mounted<Simulated>, fleet: &Fleet, number: u64) -> Result<(), String> {
+    let shown = |why: embr_engine::volume::Fault| why.to_string();
     let (_, old) = data(mounted)?;
     let mut txn = mounted.begin().map_err(shown)?;
     let parts = mounted.parts().iter().map(|part| part.slot);
@@ -92,8 +112,7 @@ fn write(mounted: &Mounted<Simulated>, fleet: &Fleet, number: u64) -> Result<(),
         txn.free(extent).map_err(shown)?;
     }
     txn.set(NAMES, DATA, &value).map_err(shown)?;
-    txn.commit().map_err(shown)?;
-    put(mounted, number)
+    txn.commit().map(|_| ()).map_err(shown)
 }
 
 /// What the last transaction was, if everything is there; also every copy on every member.
@@ -136,6 +155,12 @@ fn busy(sizes: &[u64], parity: u8) -> (Fleet, Mounted<Simulated>) {
     }
     mounted.sync().expect("healthy drives");
     (fleet, mounted)
+}
+
+/// The flush after so many more fails, and nothing is left of what was not flushed.
+fn failed_flush(after: u64) -> Fault {
+    let fault = FlushFault::Fail(Some(Survival::None));
+    Fault::Flush(When::After(after), fault)
 }
 
 /// Writes on until that fails, and notes how far it came.
@@ -204,32 +229,37 @@ fn crashes(
     each: usize,
 ) -> (usize, Result<(), String>) {
     let (fleet, mounted) = busy(sizes, parity);
-    let fault = FlushFault::Fail(Some(Survival::None));
-    fleet.expect(slot(drive), Fault::Flush(When::After(after), fault));
+    fleet.expect(slot(drive), failed_flush(after));
     fleet.record();
     let ended = go_on(&mounted, &fleet);
     drop(mounted);
     if fleet.injected().of(Injected::FlushFailed) == 0 {
         return (0, ended);
     }
-    let recorded = fleet.recorded();
-    let plan = Plan {
-        seed: after,
+    let count = look_at_some(&fleet.recorded(), parity, each).unwrap_or_else(|why| {
+        panic!("{sizes:?}, {parity} may fail; flush {after} of drive {drive} failed; {why}")
+    });
+    (count, ended)
+}
+
+/// Looks at one in so many of the states of a recording: others in each run.
+fn look_at_some(recorded: &Recording, parity: u8, each: usize) -> Result<usize, String> {
+    const PLAN: Plan = Plan {
+        seed: 3,
         subsets: 0,
         tears: 0,
         mixed: 0,
     };
-    let mut count = 0;
     static FIRST: OnceLock<u64> = OnceLock::new();
     let first = *FIRST.get_or_init(seed) as usize % each;
-    for state in recorded.states(plan).skip(first).step_by(each) {
-        let snapshot = recorded.at(&state).expect("a state");
-        look(&snapshot, recorded.bounds(state.cut), parity).unwrap_or_else(|why| {
-            panic!("{sizes:?}, {parity} may fail; flush {after} of drive {drive} failed; {state}: {why}")
-        });
+    let mut count = 0;
+    for state in recorded.states(PLAN).skip(first).step_by(each) {
+        let snapshot = recorded.at(&state).ok_or("no such state")?;
+        let bounds = recorded.bounds(state.cut);
+        look(&snapshot, bounds, parity).map_err(|why| format!("{state}: {why}"))?;
         count += 1;
     }
-    (count, ended)
+    Ok(count)
 }
 
 #[test]
@@ -238,7 +268,7 @@ fn a_drive_that_fails_a_flush_is_left_out_first() {
     for (sizes, parity) in [(&[32, 32, 32][..], 1), (&[32, 32], 1), (&[32, 32, 32], 2)] {
         for drive in 0..sizes.len() {
             for after in 0..12 {
-                let (states, ended) = crashes(sizes, parity, (drive, after), 12);
+                let (states, ended) = crashes(sizes, parity, (drive, after), 40);
                 ended.unwrap_or_else(|why| panic!("flush {after} of drive {drive} failed: {why}"));
                 count += states;
             }
@@ -270,8 +300,7 @@ fn what_was_durable_is_there_after_it_stopped() {
     for sizes in [[32, 256], [256, 256]] {
         for drive in 0..2 {
             let (fleet, mounted) = busy(&sizes, 0);
-            let fault = FlushFault::Fail(Some(Survival::None));
-            fleet.expect(slot(drive), Fault::Flush(When::After(0), fault));
+            fleet.expect(slot(drive), failed_flush(0));
             assert!(mounted.checkpoint().is_err() && mounted.has_stopped());
             let before = fleet.snapshot();
             assert!(mounted.checkpoint().is_err() && mounted.sync_serving().is_err());
@@ -285,4 +314,85 @@ fn what_was_durable_is_there_after_it_stopped() {
             }
         }
     }
+}
+
+/// What tasks work on at once.
+struct Stage {
+    mounted: Mounted<Simulated>,
+    fleet: Fleet,
+}
+
+impl Stage {
+    fn write(&self, chance: &Chance) -> Result<(), String> {
+        for number in BEFORE + 1..BEFORE + 30 {
+            self.fleet.note(recording::begun(number as usize));
+            write(&self.mounted, &self.fleet, number)?;
+            if chance.below(4) == 0 {
+                self.mounted.sync().map_err(|why| why.to_string())?;
+                self.fleet.note(recording::durable(number as usize));
+            }
+        }
+        Ok(())
+    }
+
+    fn make_roots(&self, chance: &Chance) -> Result<(), String> {
+        for _ in 0..6 {
+            embr_rt::time::sleep(Duration::from_micros(chance.below(3000) as u64));
+            self.mounted.checkpoint().map_err(|why| why.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// One writes while another one makes checkpoints, and a flush of a drive fails, whoever's it is. Says whether one did, and how it ended.
+fn at_once(seed: u64, parity: u8) -> (bool, Recording, Result<(), String>) {
+    let (fleet, mounted) = busy(&[32, 32, 32], parity);
+    drop(mounted);
+    let outcome = World::new(seed).run(move || {
+        let chance = Chance::new(seed);
+        let mounted = machine::mount(1, &fleet, READ_WRITE).expect("mounts");
+        let after = chance.below(24) as u64;
+        fleet.expect(slot(chance.below(3)), failed_flush(after));
+        fleet.record();
+        fleet.note(recording::begun(BEFORE as usize));
+        fleet.note(recording::durable(BEFORE as usize));
+        let stage = Arc::new(Stage { mounted, fleet });
+        let ended = Arc::new(std::sync::Mutex::new(Ok(())));
+        let spawn = |task: fn(&Stage, &Chance) -> Result<(), String>| {
+            let (stage, ended) = (stage.clone(), ended.clone());
+            let work = move || {
+                let done = task(&stage, &Chance::new(seed));
+                let mut ended = ended.lock().expect("no task panicked");
+                *ended = std::mem::replace(&mut *ended, Ok(())).and(done);
+            };
+            Worker::try_spawn(lock_class!("stage"), work).expect("a task")
+        };
+        let workers = [spawn(Stage::write), spawn(Stage::make_roots)];
+        drop(workers);
+        let failed = stage.fleet.injected().of(Injected::FlushFailed) != 0;
+        let ended = ended.lock().expect("no task panicked").clone();
+        (failed, stage.fleet.recorded(), ended)
+    });
+    outcome.unwrap_or_else(|why| panic!("{why}")).value
+}
+
+#[test]
+fn a_failed_flush_concerns_whoever_works_at_once() {
+    let base = seed();
+    let (mut count, mut failures) = (0, 0);
+    for n in 0..120 {
+        let (seed, parity) = (base.wrapping_add(n), (n % 3) as u8);
+        let (failed, recorded, ended) = at_once(seed, parity);
+        let why = || format!("EMBRFS_SEED={seed}, {parity} may fail");
+        if parity > 0 || !failed {
+            ended.unwrap_or_else(|error| panic!("{}: {error}", why()));
+        } else {
+            assert!(ended.is_err(), "{}", why());
+        }
+        let looked = look_at_some(&recorded, parity, 300);
+        count += looked.unwrap_or_else(|error| panic!("{}; {error}", why()));
+        failures += usize::from(failed);
+    }
+    println!("{failures} failures, {count} states");
+    assert!(failures > 60 && count > 200);
 }

@@ -438,7 +438,7 @@ impl Journal {
 
         let mut state = self.state.lock();
         state.failing = Members((state.failing.0 | unflushed.0) & !state.lost.0);
-        if state.is_held_up() {
+        if state.stopped || state.is_held_up() {
             state.idle = Some(work);
             self.written.notify_all();
             return state;

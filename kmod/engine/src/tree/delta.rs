@@ -78,10 +78,6 @@ fn first_of_branch(branch: &Branch) -> Key {
     branch.first().map_or(Key::MAX, first_of_leaf)
 }
 
-fn last_of_branch(branch: &Branch) -> Key {
-    branch.last().map_or(Key::MIN, last_of_leaf)
-}
-
 impl Delta {
     /// No changes.
     pub const fn new() -> Self {
@@ -255,35 +251,59 @@ impl Delta {
 
     /// Removes every key of the range. Room must be reserved.
     pub fn remove_range(&mut self, range: Range) -> Result<(), NoMem> {
+        self.gone.try_reserve(1)?;
         self.drop_entries(range);
-        // Join it with every range that it overlaps or touches.
-        let mut joined = range;
-        let touches = |r: &Range, j: &Range| {
-            r.overlaps(j) || r.last.next() == Some(j.first) || j.last.next() == Some(r.first)
+        self.join_gone(range)
+    }
+
+    /// The ranges that are gone which overlap this one or touch it: from one to before the other.
+    fn gone_beside(&self, range: Range) -> (usize, usize) {
+        let low = range.first.previous().unwrap_or(range.first);
+        let high = range.last.next().unwrap_or(range.last);
+        let from = self.gone.partition_point(|r| r.last < low);
+        let rest = self.gone.get(from..).unwrap_or_default();
+        let count = rest.partition_point(|r| r.first <= high);
+        (from, from.saturating_add(count))
+    }
+
+    /// Puts the range into the list of those that are gone, as one with all that it overlaps or touches.
+    fn join_gone(&mut self, range: Range) -> Result<(), NoMem> {
+        let (from, to) = self.gone_beside(range);
+        let beside = self.gone.get(from..to).unwrap_or_default();
+        let joined = Range {
+            first: beside
+                .first()
+                .map_or(range.first, |r| r.first.min(range.first)),
+            last: beside.last().map_or(range.last, |r| r.last.max(range.last)),
         };
-        self.gone.retain(|r| {
-            let touched = touches(r, &joined);
-            if touched {
-                joined = Range {
-                    first: joined.first.min(r.first),
-                    last: joined.last.max(r.last),
-                };
-            }
-            !touched
-        });
-        let at = self.gone.partition_point(|r| r.first < joined.first);
-        self.gone.insert(at, joined)
+        let Some(place) = self.gone.get_mut(from).filter(|_| from < to) else {
+            return self.gone.insert(from, joined);
+        };
+        *place = joined;
+        let kept = from.saturating_add(1);
+        let surplus = to.saturating_sub(kept);
+        if surplus != 0 {
+            let left = self.gone.len().saturating_sub(surplus);
+            self.gone.copy_within(to.., kept);
+            self.gone.truncate(left);
+        }
+        Ok(())
     }
 
     fn drop_entries(&mut self, range: Range) {
         let (mut entries, mut bytes) = (0usize, 0usize);
-        let hit = |first: Key, last: Key| range.overlaps(&Range { first, last });
-        for branch in self.branches.iter_mut() {
-            if !hit(first_of_branch(branch), last_of_branch(branch)) {
-                continue;
+        let mut empty = false;
+        let (first, _) = self.leaf_of(range.first);
+        for branch in self.branches.iter_mut().skip(first) {
+            if first_of_branch(branch) > range.last {
+                break;
             }
             for leaf in branch.iter_mut() {
-                if !hit(first_of_leaf(leaf), last_of_leaf(leaf)) {
+                let held = Range {
+                    first: first_of_leaf(leaf),
+                    last: last_of_leaf(leaf),
+                };
+                if !range.overlaps(&held) {
                     continue;
                 }
                 leaf.retain(|e| {
@@ -296,8 +316,11 @@ impl Delta {
                 });
             }
             branch.retain(|leaf| !leaf.is_empty());
+            empty |= branch.is_empty();
         }
-        self.branches.retain(|branch| !branch.is_empty());
+        if empty {
+            self.branches.retain(|branch| !branch.is_empty());
+        }
         self.entries = self.entries.saturating_sub(entries);
         self.bytes = self.bytes.saturating_sub(bytes);
     }

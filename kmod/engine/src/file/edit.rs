@@ -112,6 +112,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
 
     /// The same, of so much.
     pub(crate) fn sized(self, batch: Batch) -> Self {
+        self.change.txn().set_divisible(batch == Batch::Large);
         Edit { batch, ..self }
     }
 

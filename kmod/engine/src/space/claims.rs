@@ -320,6 +320,12 @@ impl Space {
         }
     }
 
+    /// Whether readers of old nodes hold space that would be free otherwise, if `newest` is the newest root.
+    pub fn is_held(&self, newest: Generation) -> bool {
+        let state = self.state.lock();
+        state.pending.iter().any(|p| p.generation < newest)
+    }
+
     /// Whether what transactions were granted is more than what is left: a checkpoint gives most of it back.
     pub fn is_tight(&self) -> bool {
         let state = self.state.lock();

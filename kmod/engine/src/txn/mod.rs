@@ -21,6 +21,7 @@ use crate::units::TreeId;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
+use crate::volume::relief::Patience;
 use embr_rt::Vec;
 
 enum Change {
@@ -51,6 +52,8 @@ pub struct Transaction<'m, M: Machine> {
     /// Devices that hold data which this names.
     named: Members,
     purpose: Purpose,
+    /// A smaller one is tried if this finds no room.
+    is_divisible: bool,
     /// What it makes a checkpoint write.
     change: reserve::Change,
 }
@@ -60,6 +63,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
         Transaction {
             mounted,
             purpose,
+            is_divisible: false,
             change: reserve::Change::default(),
             changes: Vec::new(),
             taken: Vec::new(),
@@ -101,6 +105,19 @@ impl<'m, M: Machine> Transaction<'m, M> {
     /// It turns out to free space, as if [begun so](Mounted::begin_freeing).
     pub fn frees(&mut self) {
         self.purpose = Purpose::Freeing;
+    }
+
+    /// Says whether a smaller one is tried if this finds no room: then it does not wait for readers for long.
+    pub(crate) fn set_divisible(&mut self, is_divisible: bool) {
+        self.is_divisible = is_divisible;
+    }
+
+    /// How long it waits for space that readers hold. What frees space, and what was accepted, is not refused because of them.
+    fn patience(&self, is_promised: bool) -> Patience {
+        match self.purpose {
+            Purpose::Freeing if is_promised || !self.is_divisible => Patience::endless(),
+            _ => Patience::short(),
+        }
     }
 
     /// Whether it is so large that nothing more should be added: beyond this, one that frees space or takes what was promised may not
@@ -267,9 +284,13 @@ impl<'m, M: Machine> Transaction<'m, M> {
         if self.is_empty() {
             return Ok(journal.newest());
         }
-        let mut waited = 0;
+        let mut patience = self.patience(promise.is_some());
         loop {
-            mounted.make_room(self.records.len())?;
+            match mounted.make_room(self.records.len()) {
+                // The checkpoint for it found none.
+                Err(Fault::NoSpace) if mounted.relieve(&mut patience)? => continue,
+                done => done?,
+            }
             let order = mounted.order.lock();
             if !journal.fits(self.records.len()) {
                 drop(order);
@@ -283,7 +304,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
             let Some(granted) = space.grant(self.change, self.purpose, promise.as_deref_mut())
             else {
                 drop(order);
-                if mounted.relieve(&mut waited)? {
+                if mounted.relieve(&mut patience)? {
                     continue;
                 }
                 return Err(Fault::NoSpace);

@@ -39,7 +39,6 @@ use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::SPACE;
-use embr_rt::time::Duration;
 use embr_rt::Arc;
 use embr_rt::Box;
 use embr_rt::Vec;
@@ -48,8 +47,6 @@ const NODE_BLOCKS: Blocks = Blocks((NODE_SIZE / BLOCK_SIZE) as u64);
 
 /// Bytes of a record of a node.
 const NODE_RECORD: u64 = 28;
-/// How many times to wait a moment for readers of old nodes before the volume counts as full.
-const PATIENCE: u32 = 100;
 
 /// What checkpoints know from one to the next.
 #[derive(Debug)]
@@ -157,27 +154,11 @@ impl<M: Machine> Mounted<M> {
         if let Some(mut checkpoints) = self.checkpoints.try_lock() {
             match self.checkpoint_with(&mut checkpoints) {
                 // It is tried again later; who needs the room hears of it.
-                Err(Fault::NoMemory) | Ok(()) => {}
+                Err(Fault::NoMemory | Fault::NoSpace) | Ok(()) => {}
                 Err(why) => return Err(why),
             }
         }
         Ok(())
-    }
-
-    /// Gets space back that is free and cannot be given out yet. Says whether asking for some again may help; `waited` counts how
-    /// often it was not up to us. Called with no lock held.
-    pub(crate) fn relieve(&self, waited: &mut u32) -> Result<bool, Fault> {
-        let before = self.generation();
-        let remedy = self.space.remedy(before);
-        if remedy == Remedy::Nothing || *waited > PATIENCE {
-            return Ok(false);
-        }
-        if remedy == Remedy::Wait {
-            *waited = waited.saturating_add(1);
-            embr_rt::time::sleep(Duration::from_millis(1));
-        }
-        self.ask(Errand::Space(remedy, before))?;
-        Ok(true)
     }
 
     /// Does what is wanted of a checkpoint.

@@ -15,6 +15,7 @@ pub mod mend;
 pub mod mounted;
 pub mod probe;
 pub mod recover;
+pub(crate) mod relief;
 
 pub use assemble::assemble;
 pub use assemble::Volume;

@@ -46,6 +46,7 @@ use crate::volume::checkpoint::Checkpoints;
 use crate::volume::errand::Errand;
 use crate::volume::errand::Errands;
 use crate::volume::members::Roll;
+use crate::volume::relief::Patience;
 use core::fmt;
 use embr_rt::Arc;
 use embr_rt::Mutex;
@@ -354,7 +355,8 @@ impl<M: Machine> Mounted<M> {
         }
     }
 
-    /// Goes through the keys of a range, upwards; none where there is no such tree.
+    /// Goes through the keys of a range, upwards; none where there is no such tree. Who holds it commits nothing meanwhile: that may
+    /// wait until it is let go.
     pub fn scan(&self, tree: TreeId, range: Range) -> Option<Scan<'_, Inside<M>>> {
         self.tree(tree).map(|t| t.scan(&self.nodes, range))
     }
@@ -437,12 +439,12 @@ impl<M: Machine> Mounted<M> {
 
     /// Asks until something is found, or nothing brings space back any more.
     fn until_found<T>(&self, ask: impl Fn() -> Option<T>) -> Result<T, Fault> {
-        let mut waited = 0;
+        let mut patience = Patience::short();
         loop {
             if let Some(found) = ask() {
                 return Ok(found);
             }
-            if !self.relieve(&mut waited)? {
+            if !self.relieve(&mut patience)? {
                 return Err(Fault::NoSpace);
             }
         }
@@ -483,7 +485,8 @@ impl<M: Machine> Mounted<M> {
         usize::from(self.block_hash.size())
     }
 
-    /// Keeps what is freed from now on from being used again while the result is held.
+    /// Keeps what is freed from now on from being used again while the result is held. Who holds it commits nothing meanwhile:
+    /// that may wait until it is let go.
     pub(crate) fn pin(&self) -> Option<Arc<Base>> {
         self.tree(ENGRAMS).map(|tree| tree.frozen().1)
     }

@@ -56,7 +56,8 @@ pub(crate) fn fault_errno(why: &Fault) -> Error {
         Fault::ReadOnly => EROFS,
         Fault::Members | Fault::Stopped => EIO,
         Fault::TooLarge => EFBIG,
-        Fault::Degraded => EROFS,
+        // To this mount(8) answers by mounting read-only.
+        Fault::Degraded | Fault::Features(_) | Fault::UnknownTree(_) => EROFS,
         Fault::JournalUnread(_) | Fault::RootUnread => EIO,
         Fault::Tree(TreeError::Io(..) | TreeError::Write(..)) => EIO,
         Fault::NoRoot

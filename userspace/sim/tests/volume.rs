@@ -260,7 +260,7 @@ fn of_members_with_the_same_root_the_last_written_superblock_speaks() {
         let members = order.map(|i: usize| probe(&disks[i], &Scalar).expect("sound"));
         let volume = assemble(&members).expect("whole");
         assert_eq!(volume.label(), "renamed", "{order:?}");
-        assert_eq!(volume.unknown_read_only(), 1 << 9, "{order:?}");
+        assert_eq!(volume.unknown_read_only().bits, 1 << 9, "{order:?}");
     }
 }
 

@@ -153,6 +153,33 @@ fn superblock_copies_that_are_not_understood_are_left_alone() {
 }
 
 #[test]
+fn features_that_allow_no_writing_are_told_and_nothing_is_repaired() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+1", 32);
+    rot(&devices[0], COPIES[1] + 100);
+    rot(&devices[1], COPIES[1] + 100);
+    // One device says so.
+    forge(&devices[1], COPIES[0], 16384, |bytes| bytes[113] = 2);
+    let read = || -> Vec<Vec<u8>> {
+        let all = devices.iter();
+        all.map(|d| std::fs::read(d).unwrap()).collect()
+    };
+    let before = read();
+    for how in ["-n", "-p", "-y"] {
+        let done = fsck(&[how, "--json"], &devices).expect(12).json();
+        assert!(done.to_string().contains("bit 9"), "{done}");
+        assert_eq!(done["findings"].as_array().unwrap().len(), 3, "{done}");
+        assert!(done["checked"]["nodes"].as_u64() > Some(0), "{done}");
+        assert!(read() == before, "{how}: changed");
+    }
+    forge(&devices[1], COPIES[0], 16384, |bytes| bytes[113] = 0);
+    fsck(&["-y"], &devices).expect(1);
+    forge(&devices[1], COPIES[0], 16384, |bytes| bytes[113] = 2);
+    forge(&devices[1], COPIES[1], 16384, |bytes| bytes[113] = 2);
+    assert!(fsck(&["-n"], &devices).expect(8).out.contains("bit 9"));
+}
+
+#[test]
 fn two_copies_of_three_may_go() {
     let dir = Dir::new();
     let devices = volume(&dir, "1+0", 1100);

@@ -5,6 +5,7 @@
 
 use crate::error::Kind;
 use crate::format::epoch::Epoch;
+use crate::format::features::Unknown;
 use crate::format::geometry::Geometry;
 use crate::format::layout;
 use crate::format::member::Entry;
@@ -52,7 +53,7 @@ pub struct Volume {
     created: Timestamp,
     epoch: Epoch,
     generation: Generation,
-    unknown_read_only: u64,
+    unknown_read_only: Unknown,
     seats: Vec<Seat>,
     is_doubtful: bool,
     speaker: usize,
@@ -277,6 +278,16 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
         };
     }
 
+    // Whoever set a bit had to tell all members before making use of it: what one says counts.
+    let mut unknown_read_only = superblock.features.unknown_read_only();
+    for seat in seats.iter() {
+        if let Standing::Current(index) = seat.standing {
+            let features = members.get(index).map(|m| m.superblock.features);
+            let unknown = features.unwrap_or_default().unknown_read_only();
+            unknown_read_only.bits |= unknown.bits;
+        }
+    }
+
     let is_current = |m: &&Member| standing(m).is_some_and(|e| e.id == epoch.id);
     let lineage = superblock.epochs.iter();
     let lineage = lineage.filter(|e| e.number <= epoch.number);
@@ -298,7 +309,7 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
         created: superblock.created,
         epoch,
         generation: chief.root.generation,
-        unknown_read_only: superblock.features.unknown_read_only().bits,
+        unknown_read_only,
         seats,
         speaker,
         lineage,
@@ -381,7 +392,7 @@ impl Volume {
     }
 
     /// Feature bits that allow this code to read the volume but not to write it.
-    pub fn unknown_read_only(&self) -> u64 {
+    pub fn unknown_read_only(&self) -> Unknown {
         self.unknown_read_only
     }
 

@@ -9,6 +9,7 @@ use crate::env::Devices;
 use crate::env::Environment;
 use crate::error::NoMem;
 use crate::format::epoch::Epoch;
+use crate::format::features::Unknown;
 use crate::format::journal::Extent;
 use crate::format::layout;
 use crate::format::member::Members;
@@ -113,6 +114,10 @@ pub enum Fault {
     JournalUnread(Sequence),
     /// Devices cannot be read where a newer root would lie, so that it is not known whether there is one.
     RootUnread,
+    /// The volume has features that forbid to write it without knowing them.
+    Features(Unknown),
+    /// The newest root has a tree that is not known here, and would be lost with the next one.
+    UnknownTree(TreeId),
 }
 
 impl From<NoMem> for Fault {
@@ -185,6 +190,14 @@ impl fmt::Display for Fault {
             ),
             Fault::RootUnread => f.write_str(
                 "too many devices cannot be read where a newer root would lie: what was acknowledged last may be there; repair them, or mount read-only",
+            ),
+            Fault::Features(unknown) => write!(
+                f,
+                "the volume uses features that this embrfs does not know ({unknown}) and that forbid it to write: mount read-only, or use a newer embrfs"
+            ),
+            Fault::UnknownTree(tree) => write!(
+                f,
+                "the volume has a tree {tree}, which this embrfs does not know and would lose by writing: mount read-only, or use a newer embrfs"
             ),
         }
     }

@@ -108,6 +108,18 @@ fn parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
     Ok(parts)
 }
 
+/// Whether all is known that has to be known by who writes.
+#[inline(never)]
+fn may_be_written(volume: &Volume) -> Result<(), Fault> {
+    if volume.unknown_read_only().any() {
+        return Err(Fault::Features(volume.unknown_read_only()));
+    }
+    if volume.is_doubtful() {
+        return Err(Fault::RootUnread);
+    }
+    Ok(())
+}
+
 /// What is at this place, if it is the newest root.
 #[inline(never)]
 fn wanted_root(
@@ -267,10 +279,8 @@ impl<M: Machine> Mounted<M> {
     ) -> Result<AtRoot<M>, Fault> {
         let mut parts = parts(volume, members)?;
         let present: Members = parts.iter().map(|p| p.slot).collect();
-        if !options.read_only && volume.is_doubtful() {
-            return Err(Fault::RootUnread);
-        }
         if !options.read_only {
+            may_be_written(volume)?;
             // What was read may be in volatile caches still: nothing may be built on it before it is durable.
             let refused = machine.devices().flush(present);
             parts.retain(|p| !refused.has(p.slot));
@@ -283,6 +293,10 @@ impl<M: Machine> Mounted<M> {
             }
         }
         let (root, bases) = newest_root(&machine, machine.environment().hasher(), volume, &parts)?;
+        let unknown = bases.iter().find(|b| !TREES.contains(&b.tree));
+        if let Some(unknown) = unknown.filter(|_| !options.read_only) {
+            return Err(Fault::UnknownTree(unknown.tree));
+        }
         let random = machine.environment().random();
         let records = match (options.read_only, members.get(volume.speaker())) {
             (false, Some(speaker)) => {

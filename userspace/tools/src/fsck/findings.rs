@@ -36,6 +36,8 @@ pub(crate) enum Mend {
     Forbidden,
     /// Nothing is known to be wrong with the volume, but the check could not be made.
     Operational,
+    /// Nothing is known to be wrong, but there is more than is known here, and only who knows it may write.
+    Unknown,
 }
 
 /// One thing that is wrong.
@@ -108,10 +110,9 @@ impl Report {
             .iter()
             .filter(|f| !f.mended)
             .fold(0, |code, finding| {
-                code | if finding.mend == Mend::Operational {
-                    OPERATIONAL
-                } else {
-                    UNCORRECTED
+                code | match finding.mend {
+                    Mend::Operational | Mend::Unknown => OPERATIONAL,
+                    _ => UNCORRECTED,
                 }
             })
     }
@@ -119,11 +120,27 @@ impl Report {
 
 /// Takes every repair from a device that holds what is not understood: what looks damaged may be part of that.
 pub(crate) fn leave_what_is_not_understood(findings: &mut [Finding]) {
-    if findings.iter().any(|f| f.mend == Mend::Forbidden) {
+    let forbids = |f: &Finding| matches!(f.mend, Mend::Forbidden | Mend::Unknown);
+    if findings.iter().any(forbids) {
         for finding in findings.iter_mut().filter(|f| f.can_be_mended()) {
             finding.mend = Mend::None;
         }
     }
+}
+
+/// What this device has that is not known here, although it may be read. Then nothing of it is written either.
+pub(crate) fn unknown_features(device: usize, member: &Member) -> Option<Finding> {
+    let unknown = member.superblock.features.unknown_read_only();
+    unknown.any().then(|| Finding {
+        device: Some(device),
+        text: format!(
+            "the volume uses features that this fsck.embrfs does not know ({unknown}): there is more in it than is checked here, \
+             what seems wrong may belong to them, and nothing is repaired; use a newer one"
+        ),
+        mend: Mend::Unknown,
+        mended: false,
+        at: None,
+    })
 }
 
 /// How the superblock copies of one device are.

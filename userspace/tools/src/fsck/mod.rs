@@ -108,6 +108,7 @@ pub(crate) fn check(paths: &[PathBuf], host: &Host) -> Result<Report, Failure> {
         match volume::probe(&device, host.hasher()) {
             Ok(member) => {
                 let mut found = findings::superblocks(index, &member);
+                found.extend(findings::unknown_features(index, &member));
                 found.extend(roots::check(
                     index,
                     &device,
@@ -121,6 +122,10 @@ pub(crate) fn check(paths: &[PathBuf], host: &Host) -> Result<Report, Failure> {
             }
             Err(error) => report.findings.push(unreadable(index, &device, error)),
         }
+    }
+    // Of features, one device speaks for all: they are one volume.
+    if report.findings.iter().any(|f| f.mend == Mend::Unknown) {
+        findings::leave_what_is_not_understood(&mut report.findings);
     }
     together(&mut report, &sound, &names);
     Ok(report)

@@ -146,7 +146,7 @@ fn mend_device(
             }
             Mend::CopyRoot { from, to } => copy_root(host, device, from, to),
             Mend::ClearRoot(at) => write_root(device, at, &[0; layout::ROOT_SIZE]),
-            Mend::None | Mend::Forbidden | Mend::Operational => Ok(()),
+            Mend::None | Mend::Forbidden | Mend::Operational | Mend::Unknown => Ok(()),
         };
         if let Err(error) = done {
             failed.push(device.reading().explain(&error));

@@ -64,6 +64,7 @@ pub(crate) fn fault_errno(why: &Fault) -> Error {
         | Fault::Tree(_)
         | Fault::Space(_)
         | Fault::SpaceItem(_)
+        | Fault::Shrunk(_)
         | Fault::JournalLost(_)
         | Fault::JournalRecord(_) => EUCLEAN,
     }

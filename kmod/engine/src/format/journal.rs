@@ -43,6 +43,8 @@ pub const VERSION: u32 = 1;
 pub const HEADER_SIZE: usize = 256;
 /// Size of a group, at most: header, records, padding.
 pub const MAX_GROUP: usize = 1 << 20;
+/// Blocks that a record takes or frees, at most.
+pub const MAX_EXTENT: u64 = 32768;
 
 const CONTEXT: &[u8; 16] = b"embrfs group v1\0";
 /// What the identity covers: everything in the header that is the same in all copies.
@@ -412,7 +414,8 @@ fn decode<'a>(head: &RecordHead, body: &'a [u8]) -> Option<Record<'a>> {
     let extent = |bytes: &[u8]| {
         let raw = RawExtent::ref_from_bytes(bytes).ok()?;
         let (start, blocks) = (raw.start.get(), raw.blocks.get());
-        let sound = blocks != 0 && start.checked_add(blocks).is_some_and(|end| end < 1 << 52);
+        let sound = (1..=MAX_EXTENT).contains(&blocks)
+            && start.checked_add(blocks).is_some_and(|end| end < 1 << 52);
         sound.then_some(Extent {
             device: Slot::new(usize::from(head.of))?,
             start: Blocks(start),

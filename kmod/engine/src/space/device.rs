@@ -5,12 +5,14 @@
 //! while there are more of them than nodes were promised. It knows nothing of who was promised what.
 
 use crate::error::NoMem;
+use crate::format::journal::Extent;
 use crate::format::member::Slot;
 use crate::space::bits::Bits;
 use crate::space::bits::Search;
 use crate::space::bits::SLOT;
 use crate::space::SpaceError;
 use crate::space::GROUP;
+use crate::units::Blocks;
 use embr_rt::Vec;
 
 /// So many blocks that one item of the tree describes.
@@ -33,8 +35,10 @@ pub(super) struct Device {
     pub(super) slot: Slot,
     /// Whether it takes part: of one that does not, it is only remembered what is used.
     pub(super) present: bool,
+    /// Whether it never took part in this mount: what is used of it is [elsewhere](super::away::Away).
+    pub(super) away: bool,
     pub(super) groups: Vec<Group>,
-    blocks: u64,
+    pub(super) blocks: u64,
     /// Blocks that are not fixed.
     pub(super) managed: u64,
     /// Where the last allocation ended.
@@ -94,21 +98,68 @@ struct Changed {
 }
 
 impl Device {
-    pub(super) fn try_new(slot: Slot, blocks: u64) -> Result<Self, SpaceError> {
-        let mut device = Device {
+    /// One of which nothing is given out.
+    fn without_groups(slot: Slot, blocks: u64) -> Self {
+        Device {
             slot,
             present: true,
+            away: false,
             groups: Vec::new(),
             blocks,
-            managed: blocks,
+            managed: 0,
             cursor: 0,
-            free: blocks,
+            free: 0,
             whole: 0,
             unused: blocks,
             slots: 0,
             promised: 0,
             share: 0,
             before: (0, 0),
+        }
+    }
+
+    /// One that does not take part.
+    pub(super) fn away(slot: Slot, blocks: u64) -> Self {
+        Device {
+            present: false,
+            away: true,
+            ..Self::without_groups(slot, blocks)
+        }
+    }
+
+    /// One of which it is not known what is used, besides what is never free, in the counts as if nothing were.
+    pub(super) fn uncharted(
+        slot: Slot,
+        blocks: u64,
+        fixed: &[(Blocks, Blocks)],
+    ) -> Result<Self, SpaceError> {
+        let mut device = Self::without_groups(slot, blocks);
+        (device.free, device.whole) = (blocks, blocks / SLOT);
+        for (start, count) in fixed {
+            let end = start.0.checked_add(count.0).filter(|end| *end <= blocks);
+            let end = end.ok_or(SpaceError::Extent(Extent {
+                device: slot,
+                start: *start,
+                blocks: *count,
+            }))?;
+            let slots = end.div_ceil(SLOT).saturating_sub(start.0 / SLOT);
+            device.free = device.free.saturating_sub(count.0);
+            device.whole = device.whole.saturating_sub(slots);
+        }
+        device.managed = device.free;
+        Ok(device)
+    }
+
+    /// Nothing of it is given out, for it is not known what is free.
+    pub(super) fn close(&mut self) {
+        (self.free, self.whole, self.unused) = (0, 0, 0);
+    }
+
+    pub(super) fn try_new(slot: Slot, blocks: u64) -> Result<Self, SpaceError> {
+        let mut device = Device {
+            managed: blocks,
+            free: blocks,
+            ..Self::without_groups(slot, blocks)
         };
         for start in (0..blocks).step_by(GROUP as usize) {
             let group = Group::try_new(blocks.saturating_sub(start).min(GROUP))?;

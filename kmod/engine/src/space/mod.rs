@@ -5,9 +5,13 @@
 //! has not committed, and those freed so lately that a root which may still be mounted needs them.
 //!
 //! Nobody is given what another was promised. It never forces a root to get space back: its callers do.
+//!
+//! There is a bit for every block of a device that takes part, so it must really have them; memory for others goes with what is
+//! said of them. A mount that never writes does not know what is free, and needs no memory for it.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod away;
 pub mod bits;
 mod claims;
 mod device;
@@ -24,6 +28,7 @@ use crate::tree::delta::Delta;
 use crate::tree::Key;
 use crate::units::Blocks;
 use crate::units::Generation;
+use away::Away;
 use bits::Bits;
 use bits::SLOT;
 pub use claims::Granted;
@@ -107,6 +112,7 @@ impl Pending {
 #[derive(Debug)]
 struct State {
     devices: Vec<Device>,
+    away: Away,
     pending: Vec<Pending>,
     /// Frees that were announced: there is room in `pending` for them.
     announced: usize,
@@ -218,6 +224,8 @@ pub struct Ledger {
 /// The free space of a mounted volume.
 pub struct Space {
     state: Mutex<State>,
+    /// Whether it is known what is free.
+    is_charted: bool,
 }
 
 impl State {
@@ -230,17 +238,24 @@ impl State {
     }
 
     /// Says how many of the blocks were not busy.
-    fn take(&mut self, e: Extent) -> Option<u64> {
-        let mut items = 0u64;
-        let device = self.device(e.device)?;
-        let used = device.each(e.start.0, e.blocks.0, |g, at, n| {
-            items = items.saturating_add(g.touch());
-            g.used.set(at, n)
-        })?;
-        let fresh = device.occupy(e.start.0, e.blocks.0)?;
+    fn take(&mut self, e: Extent) -> Result<u64, SpaceError> {
+        let bad = SpaceError::Extent(e);
+        let State { devices, away, .. } = self;
+        let device = devices.iter_mut().find(|d| d.slot == e.device);
+        let device = device.ok_or(bad)?;
+        let (used, fresh) = match device.away {
+            true => (away.take(device.blocks, e)?, e.blocks.0),
+            false => {
+                let used = device.each(e.start.0, e.blocks.0, |g, at, n| {
+                    g.dirty = true;
+                    g.used.set(at, n)
+                });
+                let used = used.ok_or(bad)?;
+                (used, device.occupy(e.start.0, e.blocks.0).ok_or(bad)?)
+            }
+        };
         device.unused = device.unused.saturating_sub(used);
-        self.claims.items.0 = self.claims.items.0.saturating_add(items);
-        (used == e.blocks.0).then_some(fresh)
+        (used == e.blocks.0).then_some(fresh).ok_or(bad)
     }
 
     /// These blocks are used again: they do not become free with what else was freed when they were.
@@ -271,23 +286,34 @@ impl State {
         Ok(())
     }
 
-    fn clear(&mut self, e: Extent) -> Option<()> {
-        let mut items = 0u64;
-        let device = self.device(e.device)?;
-        let freed = device.each(e.start.0, e.blocks.0, |g, at, n| {
-            items = items.saturating_add(g.touch());
-            g.used.clear(at, n)
-        })?;
+    /// Says whether the device takes part, or did.
+    fn clear(&mut self, e: Extent) -> Result<bool, SpaceError> {
+        let bad = SpaceError::Extent(e);
+        let State { devices, away, .. } = self;
+        let device = devices.iter_mut().find(|d| d.slot == e.device);
+        let device = device.ok_or(bad)?;
+        let freed = match device.away {
+            true => away.clear(device.blocks, e)?,
+            false => {
+                let freed = device.each(e.start.0, e.blocks.0, |g, at, n| {
+                    g.dirty = true;
+                    g.used.clear(at, n)
+                });
+                freed.ok_or(bad)?
+            }
+        };
         device.unused = device.unused.saturating_add(freed);
-        self.claims.items.0 = self.claims.items.0.saturating_add(items);
-        (freed == e.blocks.0).then_some(())
+        (freed == e.blocks.0).then_some(!device.away).ok_or(bad)
     }
 
-    fn free(&mut self, e: Extent, generation: Generation) -> Option<()> {
-        self.clear(e)?;
-        self.announced = self.announced.saturating_sub(1);
-        let extent = e;
-        self.pending.push(Pending { generation, extent }).ok()
+    /// There must be room to remember it.
+    fn free(&mut self, e: Extent, generation: Generation) -> Result<(), SpaceError> {
+        // What is never given out need not be kept back.
+        if self.clear(e)? {
+            let extent = e;
+            self.pending.push(Pending { generation, extent })?;
+        }
+        Ok(())
     }
 
     fn give_back(&mut self, e: Extent) {
@@ -446,27 +472,47 @@ impl Space {
         parity: u8,
         trees: usize,
     ) -> Result<Self, SpaceError> {
+        let mut away = Away::new();
         let mut all = Vec::new();
-        let mut groups = 0usize;
         for managed in devices {
-            let mut device = Device::try_new(managed.slot, managed.blocks.0)?;
+            all.push(match managed.present {
+                true => charted(managed)?,
+                false => absent(managed, &mut away)?,
+            })?;
+        }
+        Self::of((all, away, true), next, parity, trees)
+    }
+
+    /// The same for a mount that never writes: nothing is free, for it is not known what is. Its size is known.
+    pub fn uncharted(
+        devices: &[Managed<'_>],
+        next: Generation,
+        parity: u8,
+        trees: usize,
+    ) -> Result<Self, SpaceError> {
+        let mut all = Vec::new();
+        for managed in devices {
+            let mut device = Device::uncharted(managed.slot, managed.blocks.0, managed.fixed)?;
             device.present = managed.present;
-            for (start, blocks) in managed.fixed {
-                let fixed = device.each(start.0, blocks.0, |g, at, n| g.used.set(at, n));
-                let fixed = fixed.and_then(|fixed| {
-                    device.unused = device.unused.saturating_sub(fixed);
-                    device.occupy(start.0, blocks.0)
-                });
-                fixed.ok_or(SpaceError::Extent(Extent {
-                    device: managed.slot,
-                    start: *start,
-                    blocks: *blocks,
-                }))?;
-            }
-            device.managed = device.free;
-            groups = groups.saturating_add(device.groups.len());
             all.push(device)?;
         }
+        let space = Self::of((all, Away::new(), false), next, parity, trees)?;
+        let mut state = space.state.lock();
+        state.devices.iter_mut().for_each(Device::close);
+        drop(state);
+        Ok(space)
+    }
+
+    fn of(
+        (all, away, is_charted): (Vec<Device>, Away, bool),
+        next: Generation,
+        parity: u8,
+        trees: usize,
+    ) -> Result<Self, SpaceError> {
+        let groups = all
+            .iter()
+            .fold(0u64, |n, d| n.saturating_add(d.blocks.div_ceil(GROUP)));
+        let devices = &all;
         let present = devices.iter().filter(|d| d.present).count();
         let (nodes, data) = copies(parity, present);
         let most = share::claimable_nodes(&all, nodes, u64::MAX / 8);
@@ -474,7 +520,7 @@ impl Space {
             nodes,
             data,
             wanted: (nodes, data),
-            reserve: Reserve::new(most, groups as u64, trees as u64),
+            reserve: Reserve::new(most, groups, trees as u64),
             kept: 0,
             there: 0,
             active: 0,
@@ -490,6 +536,7 @@ impl Space {
             state: Mutex::try_new(
                 State {
                     devices: all,
+                    away,
                     pending: Vec::new(),
                     announced: 0,
                     next,
@@ -497,7 +544,13 @@ impl Space {
                 },
                 lock_class!("free space"),
             )?,
+            is_charted,
         })
+    }
+
+    /// Whether it is known what is free.
+    pub fn is_charted(&self) -> bool {
+        self.is_charted
     }
 
     /// Learns a group from its item, while mounting. Items of devices that are not managed are left alone.
@@ -506,9 +559,15 @@ impl Space {
         let [slot, index, zero] = key.0;
         let mut state = self.state.lock();
         let slot = usize::try_from(slot).ok().and_then(Slot::new).ok_or(bad)?;
-        let Some(device) = state.device(slot) else {
+        let State { devices, away, .. } = &mut *state;
+        let Some(device) = devices.iter_mut().find(|d| d.slot == slot) else {
             return Ok(());
         };
+        if device.away {
+            let more = away.load(key, device.blocks, value)?;
+            device.unused = device.unused.saturating_sub(more);
+            return Ok(());
+        }
         let index = usize::try_from(index).map_err(|_| bad)?;
         let group = device.groups.get_mut(index).ok_or(bad)?;
         if zero != 0 {
@@ -544,10 +603,17 @@ impl Space {
         self.state.lock().give_back(extent);
     }
 
-    /// Makes room to remember so many frees more: they will not fail.
-    pub fn announce(&self, frees: usize) -> Result<(), NoMem> {
+    /// Makes room to free these blocks: that will not fail.
+    pub fn announce(&self, frees: &[Extent]) -> Result<(), NoMem> {
         let mut state = self.state.lock();
-        let announced = state.announced.saturating_add(frees);
+        let State { devices, away, .. } = &mut *state;
+        for free in frees {
+            let is_it = |d: &&Device| d.slot == free.device && d.away;
+            if let Some(device) = devices.iter().find(is_it) {
+                away.open(device.blocks, *free)?;
+            }
+        }
+        let announced = state.announced.saturating_add(frees.len());
         state.pending.try_reserve(announced)?;
         state.announced = announced;
         Ok(())
@@ -561,17 +627,13 @@ impl Space {
 
     /// A transaction that takes these blocks commits.
     pub fn take(&self, extent: Extent) -> Result<(), SpaceError> {
-        self.state
-            .lock()
-            .take(extent)
-            .map(|_| ())
-            .ok_or(SpaceError::Extent(extent))
+        self.state.lock().take(extent).map(|_| ())
     }
 
     /// As [`Self::take`], while mounting: the blocks may have been freed after the root that is mounted, and given out again.
     pub fn take_again(&self, extent: Extent) -> Result<(), SpaceError> {
         let mut state = self.state.lock();
-        let fresh = state.take(extent).ok_or(SpaceError::Extent(extent))?;
+        let fresh = state.take(extent)?;
         if fresh != extent.blocks.0 {
             state.forget_pending(extent)?;
         }
@@ -582,46 +644,50 @@ impl Space {
     pub fn free(&self, extent: Extent) -> Result<(), SpaceError> {
         let mut state = self.state.lock();
         let generation = state.next;
-        state
-            .free(extent, generation)
-            .ok_or(SpaceError::Extent(extent))
+        state.free(extent, generation)?;
+        state.announced = state.announced.saturating_sub(1);
+        Ok(())
+    }
+
+    /// As [`Self::free`] or [`Self::free_as_of`], while mounting: it was not announced.
+    pub fn free_again(&self, extent: Extent, as_of: Option<Generation>) -> Result<(), SpaceError> {
+        let mut state = self.state.lock();
+        let announced = state.announced.saturating_add(1);
+        state.pending.try_reserve(announced)?;
+        let generation = as_of.unwrap_or(state.next);
+        state.free(extent, generation)
     }
 
     /// Blocks that no root which may be mounted needs are not used any more.
     pub fn free_at_once(&self, extent: Extent) -> Result<(), SpaceError> {
         let mut state = self.state.lock();
-        let freed = state.clear(extent).ok_or(SpaceError::Extent(extent));
+        let freed = state.clear(extent);
         state.give_back(extent);
-        freed
+        freed.map(|_| ())
     }
 
     /// As [`Self::free`], for what the root of `generation` is the first not to need.
     pub fn free_as_of(&self, extent: Extent, generation: Generation) -> Result<(), SpaceError> {
-        self.state
-            .lock()
-            .free(extent, generation)
-            .ok_or(SpaceError::Extent(extent))
+        let mut state = self.state.lock();
+        state.free(extent, generation)?;
+        state.announced = state.announced.saturating_sub(1);
+        Ok(())
     }
 
     /// The changes of the tree since the last call, as of now. What is freed from now on belongs to the root after `next`.
     pub fn freeze(&self, next: Generation) -> Result<Delta, NoMem> {
         let mut state = self.state.lock();
         let mut delta = Delta::new();
-        let dirty = state
-            .devices
-            .iter()
-            .flat_map(|d| d.groups.iter())
-            .filter(|g| g.dirty)
-            .count();
-        delta.reserve(dirty, 0)?;
         for device in state.devices.iter() {
             for (index, group) in device.groups.iter().enumerate() {
                 if group.dirty {
-                    let key = Key([device.slot.index() as u64, index as u64, 0]);
-                    delta.set(key, encode(&group.used)?)?;
+                    delta.reserve(1, 0)?;
+                    delta.set(away::key(device.slot, index as u64), encode(&group.used)?)?;
                 }
             }
         }
+        state.away.give(&mut delta)?;
+        state.away.clean();
         for device in state.devices.iter_mut() {
             for group in device.groups.iter_mut() {
                 group.dirty = false;
@@ -702,13 +768,11 @@ impl Space {
     /// Whether the tree has to be given anything.
     pub fn is_dirty(&self) -> bool {
         let state = self.state.lock();
-        state
-            .devices
-            .iter()
-            .any(|d| d.groups.iter().any(|g| g.dirty))
+        let is_dirty = |d: &Device| d.groups.iter().any(|g| g.dirty);
+        state.devices.iter().any(is_dirty) || state.away.any_dirty()
     }
 
-    /// Which blocks of a group are used; none where there is no such group.
+    /// Which blocks of a group are used; none where that is not known bit by bit.
     pub fn used_of(&self, device: Slot, group: u64) -> Result<Option<Bits>, NoMem> {
         let mut state = self.state.lock();
         let groups = state.device(device).map(|d| &d.groups);
@@ -723,11 +787,50 @@ impl Space {
     /// Whether a block is used.
     pub fn is_used(&self, device: Slot, block: Blocks) -> bool {
         let mut state = self.state.lock();
-        let group = state
-            .device(device)
-            .and_then(|d| d.groups.get((block.0 / GROUP) as usize));
+        let State { devices, away, .. } = &mut *state;
+        let Some(device) = devices.iter().find(|d| d.slot == device) else {
+            return true;
+        };
+        if device.away {
+            return away.is_used(device.slot, device.blocks, block.0);
+        }
+        let group = device.groups.get((block.0 / GROUP) as usize);
         group.is_none_or(|g| g.used.is_set(block.0 % GROUP))
     }
+}
+
+/// A device that takes part, free but for what is fixed.
+fn charted(managed: &Managed<'_>) -> Result<Device, SpaceError> {
+    let mut device = Device::try_new(managed.slot, managed.blocks.0)?;
+    for (start, blocks) in managed.fixed {
+        let fixed = device.each(start.0, blocks.0, |g, at, n| g.used.set(at, n));
+        let fixed = fixed.and_then(|fixed| {
+            device.unused = device.unused.saturating_sub(fixed);
+            device.occupy(start.0, blocks.0)
+        });
+        fixed.ok_or(SpaceError::Extent(Extent {
+            device: managed.slot,
+            start: *start,
+            blocks: *blocks,
+        }))?;
+    }
+    device.managed = device.free;
+    Ok(device)
+}
+
+/// A device that does not, unused but for what is fixed.
+fn absent(managed: &Managed<'_>, away: &mut Away) -> Result<Device, SpaceError> {
+    let mut device = Device::away(managed.slot, managed.blocks.0);
+    for (start, blocks) in managed.fixed {
+        let extent = Extent {
+            device: managed.slot,
+            start: *start,
+            blocks: *blocks,
+        };
+        let fixed = away.fix(device.blocks, extent)?;
+        device.unused = device.unused.saturating_sub(fixed);
+    }
+    Ok(device)
 }
 
 /// Which blocks of a group of so many are used, as its item says; none where that makes no sense.

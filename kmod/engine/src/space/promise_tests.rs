@@ -178,7 +178,7 @@ proptest! {
                 }
                 Step::Free(n) if !held.extents.is_empty() => {
                     let e = held.extents.swap_remove(n % held.extents.len());
-                    space.announce(1).unwrap();
+                    space.announce(&[e]).unwrap();
                     space.free(e).unwrap();
                     held.needed.push((next, e));
                 }

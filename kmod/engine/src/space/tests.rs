@@ -78,7 +78,7 @@ proptest! {
                 Step::Free(n) => {
                     if held.is_empty() { continue }
                     let e = held.swap_remove(n % held.len());
-                    space.announce(1).unwrap();
+                    space.announce(&[e]).unwrap();
                     space.free(e).unwrap();
                     needed.push((next, e));
                     prop_assert!(space.free(e).is_err(), "freed twice");
@@ -169,4 +169,174 @@ fn freeze_without_memory() {
     };
     assert!(failures > 2);
     assert_eq!(items(&frozen).len(), 2);
+}
+
+/// One device that takes part, and one of which this is said.
+fn with_second(present: bool) -> Space {
+    let [first, second] = managed();
+    let second = Managed { present, ..second };
+    Space::try_new(&[first, second], Generation(2), 1, 1).unwrap()
+}
+
+proptest! {
+    /// Of a device that is not here just as much is known as if it were.
+    #[test]
+    fn away_as_here(
+        loaded in proptest::collection::vec((0u64..2, proptest::collection::vec((0u16..6000, 0u16..50), 0..4)), 0..2),
+        steps in proptest::collection::vec((0u8..5, 0u64..6000, any::<bool>(), 1u64..300), 1..60),
+    ) {
+        let both = [with_second(true), with_second(false)];
+        let key = |group| Key([1, group, 0]);
+        let value = |runs: &StdVec<(u16, u16)>| -> StdVec<u8> {
+            let pairs = runs.iter().flat_map(|(begin, more)| [*begin % 4900, *more]);
+            core::iter::once(RUNS).chain(pairs.flat_map(u16::to_le_bytes)).collect()
+        };
+        let loaded: StdVec<(u64, StdVec<u8>)> = loaded.iter().map(|(g, runs)| (*g, value(runs))).collect();
+        for (group, value) in &loaded {
+            let [here, away] = both.each_ref().map(|s| s.load(key(*group), value));
+            prop_assert_eq!(here, away);
+        }
+        let mut trees: [std::collections::BTreeMap<Key, StdVec<u8>>; 2] = Default::default();
+        let e = |at: u64, second: bool, n| Extent {
+            device: slot(1),
+            start: Blocks(if second { GROUP - 1000 + at } else { at }),
+            blocks: Blocks(n),
+        };
+        for (n, (step, at, second, blocks)) in (3u64..).zip(steps) {
+            let e = e(at, second, blocks);
+            let mut trees = trees.iter_mut();
+            let [here, away] = both.each_ref().map(|s| match step {
+                0 => s.take(e),
+                1 => s.take_again(e),
+                2 => s.announce(&[e]).map_err(SpaceError::from).and_then(|()| s.free(e)),
+                3 => s.free_again(e, Some(Generation(2))),
+                _ => {
+                    let was_dirty = s.is_dirty();
+                    let frozen = items(&s.freeze(Generation(n)).unwrap());
+                    assert_eq!(was_dirty, !frozen.is_empty());
+                    assert!(!s.is_dirty());
+                    trees.next().unwrap().extend(frozen);
+                    Ok(())
+                }
+            });
+            prop_assert_eq!(here, away);
+            let [here, away] = both.each_ref().map(|s| (s.room(slot(1)).unused, s.is_used(slot(1), e.start)));
+            prop_assert_eq!(here, away);
+        }
+        for block in [0, 300, 2100, BLOCKS - 1, BLOCKS, u64::MAX] {
+            let [here, away] = both.each_ref().map(|s| s.is_used(slot(1), Blocks(block)));
+            prop_assert_eq!(here, away);
+        }
+        // What the tree was given says the same, for one that is mounted with both.
+        let mut again = StdVec::new();
+        for (space, mut tree) in both.iter().zip(trees) {
+            tree.extend(items(&space.freeze(Generation(100)).unwrap()));
+            let fresh = with_second(true);
+            for (group, value) in &loaded {
+                if !tree.contains_key(&key(*group)) {
+                    fresh.load(key(*group), value).unwrap();
+                }
+            }
+            for (key, value) in &tree {
+                fresh.load(*key, value).unwrap();
+            }
+            for group in 0..2 {
+                let used = fresh.used_of(slot(1), group).unwrap().unwrap();
+                again.push((group, used.bytes().collect::<StdVec<u8>>()));
+            }
+        }
+        prop_assert_eq!(&again[..2], &again[2..]);
+    }
+}
+
+/// What was announced is freed without memory, whether the device is here or not.
+#[test]
+fn frees_that_were_announced_need_no_memory() {
+    for present in [true, false] {
+        let space = with_second(present);
+        let e = |n: u64| Extent {
+            device: slot(1),
+            start: Blocks(GROUP - 40 + n * 16),
+            blocks: Blocks(16),
+        };
+        for n in 0..6 {
+            space.take(e(n)).unwrap();
+        }
+        let all = [0, 1, 2, 3, 4, 5].map(e);
+        let mut failures = 0;
+        loop {
+            embr_rt::failpoint::fail_nth(failures + 1);
+            let announced = space.announce(&all);
+            if embr_rt::failpoint::off().failed == 0 {
+                announced.unwrap();
+                break;
+            }
+            assert_eq!(announced, Err(NoMem));
+            failures += 1;
+        }
+        // A root between makes no difference.
+        let first = items(&space.freeze(Generation(2)).unwrap());
+        for e in all {
+            embr_rt::failpoint::fail_nth(1);
+            let freed = space.free(e);
+            embr_rt::failpoint::off();
+            freed.unwrap();
+        }
+        let second = items(&space.freeze(Generation(3)).unwrap());
+        assert_eq!((first.len(), second.len()), (2, 2), "{present}");
+        assert!(first
+            .iter()
+            .zip(&second)
+            .all(|(a, b)| a.0 == b.0 && a.1 != b.1));
+        assert!(!space.is_used(slot(1), Blocks(GROUP)));
+    }
+}
+
+/// What is said of a device that is not here costs as much as is said, however large it is said to be.
+#[test]
+fn a_size_costs_nothing() {
+    let [first, second] = managed();
+    let blocks = 1u64 << 50;
+    let second = Managed {
+        present: false,
+        blocks: Blocks(blocks),
+        ..second
+    };
+    // Whoever asks for memory this often is not given it.
+    embr_rt::failpoint::fail_nth(1000);
+    let space = Space::try_new(&[first, second], Generation(2), 1, 1).unwrap();
+    let e = |start, n| Extent {
+        device: slot(1),
+        start: Blocks(start),
+        blocks: Blocks(n),
+    };
+    space.take_again(e(blocks - 5, 5)).unwrap();
+    assert!(space.take_again(e(blocks - 5, 6)).is_err());
+    assert!(space.take_again(e(4096, GROUP + 1)).is_err());
+    space
+        .load(Key([1, (1 << 35) - 1, 0]), &[RUNS, 0, 0, 9, 0])
+        .unwrap();
+    assert!(space.load(Key([1, 1 << 35, 0]), &[RUNS]).is_err());
+    assert_eq!(space.room(slot(1)).unused, Blocks(blocks - 512 - 15));
+    let frozen = items(&space.freeze(Generation(2)).unwrap());
+    embr_rt::failpoint::off();
+    let runs = [RUNS, 0, 0, 9, 0, 0xfb, 0x7f, 4, 0];
+    assert_eq!(frozen, [(Key([1, (1 << 35) - 1, 0]), runs.to_vec())]);
+}
+
+/// A volume that is only read is as large as one that is written.
+#[test]
+fn uncharted_is_as_large() {
+    for present in [true, false] {
+        let [first, second] = managed();
+        let devices = [first, Managed { present, ..second }];
+        let [known, unknown] = [Space::try_new, Space::uncharted].map(|f| {
+            let space = f(&devices, Generation(2), 1, 1).unwrap();
+            space.settle(1);
+            space.usage()
+        });
+        assert_eq!(known.total, unknown.total);
+        assert_eq!((unknown.free, unknown.available), (Blocks(0), Blocks(0)));
+        assert!(known.free > Blocks(0));
+    }
 }

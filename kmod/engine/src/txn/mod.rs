@@ -338,7 +338,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
                 tree.reserve(changes, ranges)?;
             }
         }
-        mounted.space.announce(self.freed.len())?;
+        mounted.space.announce(&self.freed)?;
         let appended = journal.append(&self.records, self.count, self.named);
         if appended.is_err() {
             mounted.space.renounce(self.freed.len());

@@ -118,6 +118,8 @@ pub enum Fault {
     Features(Unknown),
     /// The newest root has a tree that is not known here, and would be lost with the next one.
     UnknownTree(TreeId),
+    /// A device has fewer bytes than the volume says that it uses of it.
+    Shrunk(Slot),
 }
 
 impl From<NoMem> for Fault {
@@ -198,6 +200,11 @@ impl fmt::Display for Fault {
             Fault::UnknownTree(tree) => write!(
                 f,
                 "the volume has a tree {tree}, which this embrfs does not know and would lose by writing: mount read-only, or use a newer embrfs"
+            ),
+            Fault::Shrunk(slot) => write!(
+                f,
+                "the device in slot {} is smaller than the volume says: mount read-only, and run fsck.embrfs",
+                slot.index()
             ),
         }
     }

@@ -100,7 +100,8 @@ fn parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
             parts.push(Part {
                 slot: seat.entry.slot,
                 id: seat.entry.id,
-                size: seat.entry.bytes(),
+                // Another device may have said that there is more of it.
+                size: seat.entry.bytes().min(member.size),
                 journal: member.root.journal,
             })?;
         }
@@ -110,12 +111,18 @@ fn parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
 
 /// Whether all is known that has to be known by who writes.
 #[inline(never)]
-fn may_be_written(volume: &Volume) -> Result<(), Fault> {
+fn may_be_written(volume: &Volume, parts: &[Part]) -> Result<(), Fault> {
     if volume.unknown_read_only().any() {
         return Err(Fault::Features(volume.unknown_read_only()));
     }
     if volume.is_doubtful() {
         return Err(Fault::RootUnread);
+    }
+    for part in parts {
+        let mut seats = volume.seats().iter();
+        if seats.any(|s| s.entry.slot == part.slot && s.entry.bytes() > part.size) {
+            return Err(Fault::Shrunk(part.slot));
+        }
     }
     Ok(())
 }
@@ -280,7 +287,7 @@ impl<M: Machine> Mounted<M> {
         let mut parts = parts(volume, members)?;
         let present: Members = parts.iter().map(|p| p.slot).collect();
         if !options.read_only {
-            may_be_written(volume)?;
+            may_be_written(volume, &parts)?;
             // What was read may be in volatile caches still: nothing may be built on it before it is durable.
             let refused = machine.devices().flush(present);
             parts.retain(|p| !refused.has(p.slot));
@@ -449,12 +456,7 @@ impl<M: Machine> Mounted<M> {
 
     #[inline(never)]
     fn redo_free(&self, extent: Extent, as_of: Option<Generation>) -> Result<(), Fault> {
-        self.space.announce(1)?;
-        match as_of {
-            Some(generation) => self.space.free_as_of(extent, generation)?,
-            None => self.space.free(extent)?,
-        }
-        Ok(())
+        Ok(self.space.free_again(extent, as_of)?)
     }
 
     /// The devices that the journal goes to from now on, and what of it they hold.

@@ -135,3 +135,24 @@ proptest! {
         while let Ok(Some(_)) = records.next() {}
     }
 }
+
+#[test]
+fn as_many_blocks_as_a_record_may_have() {
+    let kinds: [fn(Extent) -> Record<'static>; 4] = [
+        Record::Take,
+        Record::Free,
+        |e| Record::NodesTaken(Generation(1), e),
+        |e| Record::NodesFreed(Generation(1), e),
+    ];
+    for kind in kinds {
+        for (blocks, sound) in [
+            (0, false),
+            (1, true),
+            (MAX_EXTENT, true),
+            (MAX_EXTENT + 1, false),
+        ] {
+            let (_, bytes) = group(&[kind(extent(1, 4096, blocks))]);
+            assert_eq!(read(&bytes).is_ok(), sound, "{blocks}");
+        }
+    }
+}

@@ -60,10 +60,12 @@ pub(crate) fn fault_errno(why: &Fault) -> Error {
         Fault::Degraded | Fault::Features(_) | Fault::UnknownTree(_) => EROFS,
         Fault::JournalUnread(_) | Fault::RootUnread => EIO,
         Fault::Tree(TreeError::Io(..) | TreeError::Write(..)) => EIO,
+        Fault::SpaceLost(TreeError::Io(..)) => EIO,
         Fault::NoRoot
         | Fault::Tree(_)
         | Fault::Space(_)
         | Fault::SpaceItem(_)
+        | Fault::SpaceLost(_)
         | Fault::Shrunk(_)
         | Fault::JournalLost(_)
         | Fault::JournalRecord(_) => EUCLEAN,

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a mount that writes refuses, and one that never does goes on with: features that it does not know.
+//! What a mount that never writes can do without, and one that writes refuses: features that it does not know, and damaged free space.
 
 use embr_engine::env::Device as _;
 use embr_engine::env::WritableDevice as _;
+use embr_engine::format::journal::Header;
 use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
 use embr_engine::format::superblock::Superblock;
 use embr_engine::hash::Scalar;
+use embr_engine::tree::Key;
+use embr_engine::units::Bytes;
+use embr_engine::units::Sequence;
 use embr_engine::units::TreeId;
+use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
 use embrfs_sim::fleet::DriveHandle;
@@ -120,4 +126,137 @@ fn trees_that_are_not_known() {
     })
     .expect("forged");
     only_to_be_read(&fleet, &["tree 9", "newer embrfs"], 50);
+}
+
+#[test]
+fn free_space_that_is_lost() {
+    for (count, parity) in [(1, 0), (3, 1)] {
+        let fleet = filled(count, parity, 50);
+        let total = |options| {
+            let mounted = machine::mount(6, &fleet, options).expect("mounted");
+            mounted.statfs()
+        };
+        let known = total(READ_ONLY);
+        assert_eq!(known.total, total(READ_WRITE).total);
+        assert_eq!((known.free.0, known.available.0), (0, 0));
+        let mounted = machine::mount(6, &fleet, READ_ONLY).expect("mounted");
+        let base = mounted.bases().find(|b| b.tree == SPACE);
+        let top = base.and_then(|b| b.top).expect("an item");
+        drop(mounted);
+        for place in top.pointer.places.iter() {
+            let at = place.block.bytes().expect("a place");
+            fleet.rot(place.device, Bytes(at.0 + 300), 4);
+        }
+        only_to_be_read(&fleet, &["tree 1", "fsck.embrfs"], 50);
+        assert_eq!(total(READ_ONLY), known);
+    }
+}
+
+#[test]
+fn free_space_that_makes_no_sense() {
+    for (bad, value) in [
+        (Key([0, 0, 0]), vec![7]),
+        (Key([0, 99, 0]), vec![1]),
+        (Key([99, 0, 0]), vec![1]),
+    ] {
+        let fleet = filled(1, 0, 50);
+        let volume = probe(&fleet.drive(slot(0)).expect("a drive"), &Scalar);
+        let volume = volume.expect("sound").superblock.volume;
+        let mut change = |spot: forge::Spot, bytes: &mut Vec<u8>| {
+            if spot.tree == SPACE && spot.level.is_leaf() {
+                forge::entries(bytes, volume, |all| {
+                    all.retain(|(key, _)| *key != bad);
+                    all.push((bad, value.clone()));
+                    all.sort();
+                });
+            }
+        };
+        forge::forge(&drives(&fleet), &mut change, &mut |_, _, _| {}).expect("forged");
+        only_to_be_read(&fleet, &["free space", "fsck.embrfs"], 50);
+    }
+}
+
+/// Where the group with this number lies on a volume of one drive, and its header.
+fn group(fleet: &Fleet, number: Sequence) -> Option<(Bytes, Header)> {
+    let drive = fleet.drive(slot(0))?;
+    let member = probe(&drive, &Scalar).ok()?;
+    let journal = member.root.journal;
+    let mut block = vec![0; BLOCK_SIZE];
+    (0..journal.blocks.0).find_map(|n| {
+        let at = Bytes((journal.start.0 + n) * BLOCK_SIZE as u64);
+        drive.read(at, &mut block).ok()?;
+        let (volume, id) = (member.superblock.volume, member.superblock.device);
+        let header = Header::parse(&Scalar, &block, at, volume, id).ok()?;
+        (header.sequence == number).then_some((at, header))
+    })
+}
+
+/// The journal holds transactions that nothing is wrong with, and then one that frees what is free or speaks of a tree that there is not.
+/// That one was committed wholly, so it is not seen in part.
+#[test]
+fn a_journal_that_makes_no_sense() {
+    for of_space in [true, false] {
+        let fleet = filled(1, 0, 50);
+        let mounted = machine::mount(6, &fleet, READ_WRITE).expect("mounted");
+        for n in 51..=55 {
+            put(&mounted, n).expect("made");
+            mounted.sync().expect("durable");
+        }
+        let drive = fleet.drive(slot(0)).expect("a drive");
+        let next = probe(&drive, &Scalar)
+            .expect("sound")
+            .root
+            .journal
+            .next
+            .next;
+        drop(mounted);
+        let groups = (next.0..).map_while(|n| group(&fleet, Sequence(n)));
+        let (at, mut header) = groups.last().expect("a group");
+        let mut bytes = vec![0; header.size()];
+        drive.read(at, &mut bytes).expect("read");
+        // Its last record: as another one of the same length.
+        let head = last_record(&bytes, &header);
+        match of_space {
+            true => {
+                let record = [5, 0, 16, 0];
+                bytes.truncate(head);
+                bytes.extend_from_slice(&record);
+                bytes.extend_from_slice(&7000u64.to_le_bytes());
+                bytes.extend_from_slice(&5u64.to_le_bytes());
+                header.used = (bytes.len() - 256) as u32;
+                bytes.resize(header.size(), 0);
+            }
+            false => bytes[head + 1] = 99,
+        }
+        header.encode(&Scalar, &mut bytes);
+        Header::seal_copy(&Scalar, &mut bytes[..BLOCK_SIZE], header.device, at);
+        drive.write(at, &bytes).expect("written");
+        drive.flush().expect("durable");
+        match of_space {
+            // What it says of keys is known all the same, but for the last key.
+            true => {
+                let refused = machine::mount(7, &fleet, READ_WRITE)
+                    .err()
+                    .expect("refused");
+                assert!(refused.contains("fsck.embrfs"), "{refused}");
+                let mounted = machine::mount(8, &fleet, READ_ONLY).expect("mounted");
+                assert_eq!(mounted.cut(), None);
+            }
+            false => {
+                only_to_be_read(&fleet, &["makes no sense"], 54);
+                let mounted = machine::mount(8, &fleet, READ_ONLY).expect("mounted");
+                assert!(mounted.cut().is_some());
+            }
+        }
+    }
+}
+
+/// Where the last record of a group begins.
+fn last_record(bytes: &[u8], header: &Header) -> usize {
+    let mut at = 256;
+    for _ in 1..header.records {
+        let length = u16::from_le_bytes([bytes[at + 2], bytes[at + 3]]);
+        at += 4 + usize::from(length);
+    }
+    at
 }

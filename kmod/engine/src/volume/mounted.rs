@@ -114,12 +114,24 @@ pub enum Fault {
     JournalUnread(Sequence),
     /// Devices cannot be read where a newer root would lie, so that it is not known whether there is one.
     RootUnread,
+    /// What is free is not known, for a node that says so is lost.
+    SpaceLost(TreeError),
     /// The volume has features that forbid to write it without knowing them.
     Features(Unknown),
     /// The newest root has a tree that is not known here, and would be lost with the next one.
     UnknownTree(TreeId),
     /// A device has fewer bytes than the volume says that it uses of it.
     Shrunk(Slot),
+}
+
+impl Fault {
+    /// A node of the tree of free space cannot be had.
+    pub(super) fn of_space(why: TreeError) -> Self {
+        match why {
+            TreeError::NoMemory => Fault::NoMemory,
+            why => Fault::SpaceLost(why),
+        }
+    }
 }
 
 impl From<NoMem> for Fault {
@@ -175,23 +187,33 @@ impl fmt::Display for Fault {
             Fault::Tree(why) => why.fmt(f),
             Fault::Space(e) => write!(
                 f,
-                "blocks {} to {} of the device in slot {} were taken or freed twice; run fsck.embrfs",
+                "blocks {} to {} of the device in slot {} were taken or freed twice: mount read-only, and run fsck.embrfs",
                 e.start,
                 e.start.0.saturating_add(e.blocks.0).saturating_sub(1),
                 e.device.index()
             ),
-            Fault::SpaceItem(key) => write!(f, "the item {key} of the tree of free space makes no sense; run fsck.embrfs"),
+            Fault::SpaceItem(key) => write!(
+                f,
+                "the item {key} of the tree of free space makes no sense: mount read-only, and run fsck.embrfs"
+            ),
             Fault::JournalLost(n) => write!(
                 f,
-                "group {n} of the journal was durable once, and no copy of it is left: what was acknowledged since then is lost"
+                "group {n} of the journal was durable once, and no copy of it is left: what was acknowledged since then is lost; mount read-only for what was before"
             ),
-            Fault::JournalRecord(n) => write!(f, "group {n} of the journal holds a record that makes no sense"),
+            Fault::JournalRecord(n) => write!(
+                f,
+                "group {n} of the journal holds a record that makes no sense: mount read-only for what was before, and run fsck.embrfs"
+            ),
             Fault::JournalUnread(n) => write!(
                 f,
                 "the journal cannot be read where its group {n} would lie: what was acknowledged last may be there; repair the device, or mount read-only"
             ),
             Fault::RootUnread => f.write_str(
                 "too many devices cannot be read where a newer root would lie: what was acknowledged last may be there; repair them, or mount read-only",
+            ),
+            Fault::SpaceLost(why) => write!(
+                f,
+                "{why}; it is not known what is free, and nothing can be written: mount read-only, and run fsck.embrfs"
             ),
             Fault::Features(unknown) => write!(
                 f,
@@ -442,7 +464,8 @@ impl<M: Machine> Mounted<M> {
         self.space.give_back(extent);
     }
 
-    /// How much room there is for data, what is kept back not counted.
+    /// How much room there is for data, what is kept back not counted. A mount that never writes knows only how much there is in all:
+    /// nothing of it is free.
     pub fn statfs(&self) -> Usage {
         self.space.usage()
     }

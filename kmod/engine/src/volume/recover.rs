@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Mounting: from the newest root and the journal behind it to what was last committed. A read-only mount keeps the result in
-//! memory and writes nothing; any other makes it durable, as a new root, before it serves.
+//! memory and writes nothing; any other makes it durable, as a new root, before it serves. What is free only a mount needs that
+//! writes, and fsck.
 
 use crate::env::Devices as _;
 use crate::env::Environment as _;
@@ -187,34 +188,51 @@ impl<M: Machine> Mounted<M> {
         members: &[Member],
         options: Options,
     ) -> Result<Box<Self>, Fault> {
-        let mut mounted = Self::at_root(machine, volume, members, options)?;
-        mounted.0.load_space()?;
-        Self::continue_journal(&mut mounted, volume, options)?;
+        let charted = !options.read_only;
+        let mut mounted = Self::at_root(machine, volume, members, (options, charted))?;
+        if options.read_only {
+            let AtRoot(mounted, root, _) = &mut mounted;
+            mounted.continue_read_only(volume, root)?;
+        } else {
+            mounted.0.load_space()?;
+            Self::continue_journal(&mut mounted, volume)?;
+        }
         if !options.read_only && !M::CHECKPOINTS_APART {
             mounted.0.checkpoint()?;
         }
         Ok(mounted.0)
     }
 
+    /// Makes every change of keys again that was committed after the root, as far as they can be known.
+    #[inline(never)]
+    fn continue_read_only(&mut self, volume: &Volume, root: &Root) -> Result<(), Fault> {
+        let mut replayed = self.replay(volume, root, None, &mut Err);
+        let senseless = match replayed {
+            Err(Fault::JournalRecord(group)) => Some(group),
+            _ => None,
+        };
+        if senseless.is_some() {
+            // A part of that group was made again, which must not be seen alone.
+            self.trees = layers(&Vec::try_from_iter(self.bases())?)?;
+            replayed = self.replay(volume, root, senseless, &mut Err);
+        }
+        match replayed {
+            Err(
+                why @ (Fault::JournalLost(_) | Fault::JournalUnread(_) | Fault::JournalRecord(_)),
+            ) => {
+                // What was made again up to there is as good as a root.
+                self.cut = Some(why);
+                Ok(())
+            }
+            replayed => replayed.map(|_| ()),
+        }
+    }
+
     /// Makes every change again that was committed after the root, and goes on behind it.
     #[inline(never)]
-    fn continue_journal(
-        at: &mut AtRoot<M>,
-        volume: &Volume,
-        options: Options,
-    ) -> Result<(), Fault> {
+    fn continue_journal(at: &mut AtRoot<M>, volume: &Volume) -> Result<(), Fault> {
         let AtRoot(mounted, root, random) = at;
-        let (end, found) = match mounted.replay(volume, root, &mut Err) {
-            Err(why @ (Fault::JournalLost(_) | Fault::JournalUnread(_))) if options.read_only => {
-                // What was made again up to there is as good as a root.
-                mounted.cut = Some(why);
-                return Ok(());
-            }
-            replayed => replayed?,
-        };
-        if options.read_only {
-            return Ok(());
-        }
+        let (end, found) = mounted.replay(volume, root, None, &mut Err)?;
         let writer = Writer {
             volume: mounted.volume,
             epoch: mounted.epoch().id,
@@ -250,7 +268,7 @@ impl<M: Machine> Mounted<M> {
             cache,
             dirty: Bytes(u64::MAX),
         };
-        let AtRoot(mounted, root, _) = Self::at_root(machine, volume, members, options)?;
+        let AtRoot(mounted, root, _) = Self::at_root(machine, volume, members, (options, true))?;
         for base in mounted.bases().filter(|b| b.tree == SPACE) {
             let mut loading = Loading {
                 space: &mounted.space,
@@ -265,7 +283,7 @@ impl<M: Machine> Mounted<M> {
             }
             why => Err(why),
         };
-        match mounted.replay(volume, &root, &mut note) {
+        match mounted.replay(volume, &root, None, &mut note) {
             Err(
                 why @ (Fault::JournalLost(_) | Fault::JournalRecord(_) | Fault::JournalUnread(_)),
             ) => tell(why),
@@ -282,7 +300,7 @@ impl<M: Machine> Mounted<M> {
         machine: M,
         volume: &Volume,
         members: &[Member],
-        options: Options,
+        (options, charted): (Options, bool),
     ) -> Result<AtRoot<M>, Fault> {
         let mut parts = parts(volume, members)?;
         let present: Members = parts.iter().map(|p| p.slot).collect();
@@ -313,7 +331,7 @@ impl<M: Machine> Mounted<M> {
             _ => None,
         };
         let found = (&root, &bases[..], records);
-        let mounted = Self::around(machine, volume, parts, found, options)?;
+        let mounted = Self::around(machine, volume, parts, found, (options, charted))?;
         Ok(AtRoot(mounted, root, random))
     }
 
@@ -323,7 +341,7 @@ impl<M: Machine> Mounted<M> {
         volume: &Volume,
         parts: Vec<Part>,
         (root, bases, records): (&Root, &[Base], Option<Box<Records>>),
-        options: Options,
+        (options, charted): (Options, bool),
     ) -> Result<Box<Self>, Fault> {
         let present: Members = parts.iter().map(|p| p.slot).collect();
         let roll = Roll::try_new(*volume.epoch(), present)?;
@@ -334,7 +352,7 @@ impl<M: Machine> Mounted<M> {
             block_hash: volume.block_hash(),
             trees: layers(bases)?,
             space: managed(
-                (volume, &parts),
+                (volume, &parts, charted),
                 Generation(root.generation.0.saturating_add(1)),
                 root.nodes,
             )?,
@@ -364,19 +382,20 @@ impl<M: Machine> Mounted<M> {
         let Some(mut scan) = self.scan(SPACE, Range::ALL) else {
             return Ok(());
         };
-        while let Some((key, value)) = scan.next()? {
+        while let Some((key, value)) = scan.next().map_err(Fault::of_space)? {
             self.space.load(key, &value)?;
         }
         Ok(())
     }
 
-    /// Makes every change again that was committed after the root.
-    /// `note` decides whether it goes on when one cannot be made.
+    /// Makes every change again that was committed after the root, or those before the group `until`. `note` decides whether it goes on
+    /// when one cannot be made.
     #[inline(never)]
     fn replay(
         &self,
         volume: &Volume,
         root: &Root,
+        until: Option<Sequence>,
         note: &mut dyn FnMut(Fault) -> Result<(), Fault>,
     ) -> Result<(End, Vec<Found>), Fault> {
         let mut sources = Vec::new();
@@ -409,6 +428,9 @@ impl<M: Machine> Mounted<M> {
             self.copies(),
             |epoch| lineage.contains(&epoch),
             |group, record| {
+                if until == Some(group) {
+                    return Err(Fault::JournalRecord(group));
+                }
                 change = change.and(Change::of(&record));
                 self.redo(root.made, group, record).or_else(&mut *note)
             },
@@ -431,8 +453,10 @@ impl<M: Machine> Mounted<M> {
             }
             Record::Gone(tree, key) => changed(tree, 1, 0)?.remove(key)?,
             Record::RangeGone(tree, range) => changed(tree, 0, 1)?.remove_range(range)?,
+            Record::Take(_) | Record::Free(_) | Record::NodesTaken(..) | Record::NodesFreed(..)
+                if !self.space.is_charted() => {}
             Record::Take(extent) => self.redo_take(extent)?,
-            Record::Free(extent) => self.redo_free(extent, None)?,
+            Record::Free(extent) => self.space.free_again(extent, None)?,
             // A root that never came about needs no nodes, and gave none up; nor did one that names older trees.
             Record::NodesTaken(generation, extent) if generation <= made => {
                 self.redo_take(extent)?
@@ -442,7 +466,7 @@ impl<M: Machine> Mounted<M> {
                 self.space.free_at_once(extent)?;
             }
             Record::NodesFreed(generation, extent) if generation == made => {
-                self.redo_free(extent, Some(generation))?;
+                self.space.free_again(extent, Some(generation))?;
             }
             Record::NodesTaken(..) | Record::NodesFreed(..) => {}
         }
@@ -452,11 +476,6 @@ impl<M: Machine> Mounted<M> {
     #[inline(never)]
     fn redo_take(&self, extent: Extent) -> Result<(), Fault> {
         Ok(self.space.take_again(extent)?)
-    }
-
-    #[inline(never)]
-    fn redo_free(&self, extent: Extent, as_of: Option<Generation>) -> Result<(), Fault> {
-        Ok(self.space.free_again(extent, as_of)?)
     }
 
     /// The devices that the journal goes to from now on, and what of it they hold.
@@ -528,7 +547,7 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
 
 #[inline(never)]
 fn managed(
-    (volume, parts): (&Volume, &[Part]),
+    (volume, parts, charted): (&Volume, &[Part], bool),
     next: Generation,
     nodes: u64,
 ) -> Result<Arc<Space>, Fault> {
@@ -557,7 +576,10 @@ fn managed(
     }
     let others = TREES.len().saturating_sub(1);
     let parity = volume.geometry().parity();
-    let space = Space::try_new(&managed, next, parity, others)?;
+    let space = match charted {
+        true => Space::try_new(&managed, next, parity, others)?,
+        false => Space::uncharted(&managed, next, parity, others)?,
+    };
     space.settle(nodes);
     Ok(Arc::try_new(space)?)
 }

@@ -225,12 +225,19 @@ impl Status {
 
     fn show_info(&self, info: &Info) {
         let used = info.capacity.saturating_sub(info.free);
-        say!(
-            "room        {} used of {}, {} free",
-            describe::size(Bytes(used)),
-            describe::size(Bytes(info.capacity)),
-            describe::size(Bytes(info.free))
-        );
+        match info.read_only && info.free == 0 {
+            // Who never writes does not look for it.
+            true => say!(
+                "room        {}; what of it is free is not known while it is mounted read-only",
+                describe::size(Bytes(info.capacity))
+            ),
+            false => say!(
+                "room        {} used of {}, {} free",
+                describe::size(Bytes(used)),
+                describe::size(Bytes(info.capacity)),
+                describe::size(Bytes(info.free))
+            ),
+        }
         say!(
             "members     {} of {} here and up to date",
             info.current,

@@ -168,14 +168,18 @@ fn features_that_allow_no_writing_are_told_and_nothing_is_repaired() {
     for how in ["-n", "-p", "-y"] {
         let done = fsck(&[how, "--json"], &devices).expect(12).json();
         assert!(done.to_string().contains("bit 9"), "{done}");
-        assert_eq!(done["findings"].as_array().unwrap().len(), 3, "{done}");
+        // Two copies, the feature, and that the other device does not have it.
+        assert_eq!(done["findings"].as_array().unwrap().len(), 4, "{done}");
         assert!(done["checked"]["nodes"].as_u64() > Some(0), "{done}");
         assert!(read() == before, "{how}: changed");
     }
     forge(&devices[1], COPIES[0], 16384, |bytes| bytes[113] = 0);
     fsck(&["-y"], &devices).expect(1);
-    forge(&devices[1], COPIES[0], 16384, |bytes| bytes[113] = 2);
-    forge(&devices[1], COPIES[1], 16384, |bytes| bytes[113] = 2);
+    for (device, copy) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        forge(&devices[device], COPIES[copy], 16384, |bytes| {
+            bytes[113] = 2
+        });
+    }
     assert!(fsck(&["-n"], &devices).expect(8).out.contains("bit 9"));
 }
 

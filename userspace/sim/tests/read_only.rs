@@ -100,7 +100,7 @@ fn unknown_features_that_allow_reading() {
     for says in 0..2 {
         for later in [0, 1] {
             let fleet = filled(2, 1, 50);
-            change_superblock(&fleet, slot(says), |s| s.features.read_only = 1 << 9 | 1);
+            change_superblock(&fleet, slot(says), |s| s.features.read_only = (1 << 9) | 1);
             for _ in 0..later {
                 change_superblock(&fleet, slot(1 - says), |_| {});
                 change_superblock(&fleet, slot(1 - says), |_| {});

@@ -72,7 +72,11 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
         size: size_of::<Info>() as u32,
         format_version: layout::VERSION,
         uuid: engine.uuid().0,
-        epoch: epoch.id.0,
+        // Who knows it could write what passes for a part of the journal, should it ever lie there.
+        epoch: match may_administer() {
+            true => epoch.id.0,
+            false => Default::default(),
+        },
         epoch_number: epoch.number,
         generation: volume.mounted().generation().0,
         capacity: usage.total.0,

@@ -27,6 +27,7 @@ use embr_engine::{
         MAX_LINKS,
         MAX_SIZE, //
     },
+    names,
     units::{
         Bytes,
         InodeNo,
@@ -365,7 +366,8 @@ fn introduce(volume: &Assembled, name: &DeviceName, as_asked: bool, log: &Log<'_
 /// Operations that were cut short when the volume was last used.
 #[inline(never)]
 fn carry_out(volume: &Volume, log: &Log<'_>) -> Result {
-    match volume.with(|files| files.resume()) {
+    let mut damaged = |why| leave(log, why);
+    match volume.with(|files| files.resume_but(&mut damaged)) {
         Ok(0) => {}
         Ok(n) => log.info(format_args!(
             "carried out {n} operations that were cut short"
@@ -377,10 +379,17 @@ fn carry_out(volume: &Volume, log: &Log<'_>) -> Result {
     Ok(())
 }
 
+/// One file that is damaged is no reason to do without all others.
+fn leave(log: &Log<'_>, why: names::Error) -> Result<(), names::Error> {
+    log.warn(format_args!("{why}: left as it is; run fsck.embrfs"));
+    Ok(())
+}
+
 /// Files that had no name any more when the volume was last used, and that nobody uses now.
 #[inline(never)]
 fn clean_up(volume: &Volume, log: &Log<'_>) -> Result {
-    match volume.with(|files| files.forget_orphans())? {
+    let mut damaged = |why| leave(log, why);
+    match volume.with(|files| files.forget_orphans_but(&mut damaged))? {
         0 => {}
         n => log.info(format_args!(
             "removed {n} files that had no name any more when the volume was last used"

@@ -26,7 +26,7 @@ struct embrfs_info {
 	__u32 size;
 	__u32 format_version;
 	__u8 uuid[16];
-	__u8 epoch[16];		/* id of the membership epoch */
+	__u8 epoch[16];		/* id of the membership epoch; zeros without CAP_SYS_ADMIN */
 	__u64 epoch_number;	/* 1 for the first */
 	__u64 generation;	/* of the newest root */
 	__u64 capacity;		/* blocks of file data that fit on all members */

@@ -30,6 +30,7 @@ use embr_engine::format::name::Target;
 use embr_engine::format::pointer::Place;
 use embr_engine::format::pointer::Places;
 use embr_engine::names::Attributes;
+use embr_engine::names::Error;
 use embr_engine::names::Extended;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Item;
@@ -517,6 +518,31 @@ fn counts_and_orphans() {
             (astray, Trouble::Place),
         ]
     });
+}
+
+/// Only what nothing can be made of is left; the rest is done.
+#[test]
+fn what_was_left_undone_is_done_beside_what_is_damaged() {
+    let s = Sample::new(&volume());
+    let files = s.names.of(&s.mounted, &s.view);
+    let made = files.create_orphan(&new(What::Regular)).expect("made");
+    let number = made.what.number;
+    let gone = InodeNo(9999);
+    s.put(orphan(gone), &name::encode_number(gone));
+    s.put(orphan(InodeNo(9998)), b"no number");
+    let intent = Item::new(InodeNo::NONE, Kind::INTENT, 9997);
+    s.put(intent, b"no intent");
+    let mut left = Vec::new();
+    let mut leave = |why: Error| {
+        left.push(why.to_string());
+        Ok(())
+    };
+    assert_eq!(files.resume_but(&mut leave), Ok(0));
+    assert_eq!(files.forget_orphans_but(&mut leave), Ok(1));
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert!(files.forget_orphans().is_err());
+    assert!(files.resume().is_err());
+    assert_eq!(files.inode(number).map(drop), Err(Error::NotFound));
 }
 
 #[test]

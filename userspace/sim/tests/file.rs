@@ -47,6 +47,10 @@ use embrfs_sim::scribe::Shape;
 use embrfs_sim::scribe::NOW;
 use embrfs_sim::states::Plan;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Duration;
 
 /// Drives, and a volume on them that bears the loss of so many.
 fn drives(chance: &Chance, count: usize, parity: u8) -> Fleet {
@@ -681,4 +685,105 @@ fn operations_bear_lack_of_memory() {
             }
         }
     }
+}
+
+#[test]
+fn nothing_is_pushed_out_of_a_file() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, 1, 0);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let files = names.of(&mounted, &view);
+    write(files, file, 0, &pattern(2, 1), Way::Sealed);
+    let far = 1 << 50;
+    let (from, to) = (FileBlock(far), FileBlock(far + 64));
+    files
+        .preallocate(file, from, to, None, NOW)
+        .expect("room behind the end");
+    let most = (1 << 51) - far - 64;
+    let pushed = files.insert(file, FileBlock(0), most + 1, NOW);
+    assert_eq!(pushed.map(drop), Err(Error::TooBig));
+    files
+        .insert(file, FileBlock(1), 1000, NOW)
+        .expect("there is room behind it");
+    contents::audit(&mounted).expect("sound");
+    let gone = files.unlink(InodeNo::ROOT, b"file", Users::None, NOW);
+    gone.expect("removed");
+    assert_eq!(contents::audit(&mounted), Ok(0));
+}
+
+/// Memory fails while a range is taken out, so that the rest of it is left to whoever changes the file next.
+#[test]
+fn what_is_read_beside_a_write_that_carries_out_what_was_left_undone() {
+    const BLOCKS: usize = 300;
+    for nth in (300..4000).step_by(400) {
+        let chance = &Chance::new(seed());
+        let fleet = drives(chance, 1, 0);
+        let mounted = mount(chance, &fleet);
+        let (names, view) = (names(), View::first());
+        let file = one_file(&mounted, &names, &view);
+        let files = names.of(&mounted, &view);
+        let mut bytes = pattern(BLOCKS, nth);
+        for (n, some) in (0..).zip(bytes.chunks(8 * BLOCK_SIZE)) {
+            write(files, file, 8 * n, some, Way::Inline);
+        }
+        failpoint::fail_nth(nth);
+        let taken_out = files.collapse(file, FileBlock(3), FileBlock(4), NOW);
+        failpoint::off();
+        if taken_out.is_err() {
+            continue;
+        }
+        bytes.drain(3 * BLOCK_SIZE..4 * BLOCK_SIZE);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (bytes, done) = (&bytes, &done);
+            for of in 0..2 {
+                scope.spawn(move || {
+                    let chance = Chance::new(nth + of);
+                    let mut found = vec![0; BLOCK_SIZE];
+                    while !done.load(Relaxed) {
+                        let at = 5 + chance.below(BLOCKS - 6);
+                        let read = files.read(file, FileBlock(at as u64), &mut found);
+                        assert_eq!(read, Ok(()), "{nth}, block {at}");
+                        let wanted = &bytes[at * BLOCK_SIZE..][..BLOCK_SIZE];
+                        assert!(found == wanted, "{nth}: not what block {at} holds");
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(5));
+            let dirty = [Dirty {
+                at: FileBlock(0),
+                bytes: &bytes[..BLOCK_SIZE],
+            }];
+            let written = files.write(file, &dirty, Way::Sealed, &Written::default());
+            done.store(true, Relaxed);
+            written.expect("written");
+        });
+    }
+}
+
+#[test]
+fn what_dies_is_not_free_before_two_roots_are_without_it() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, 1, 0);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let files = names.of(&mounted, &view);
+    write(files, file, 0, &pattern(1500, 1), Way::Sealed);
+    mounted.checkpoint().expect("healthy drives");
+    mounted.checkpoint().expect("healthy drives");
+    let slot = Slot::new(0).expect("the first");
+    let before = mounted.room(slot);
+    let blocks = |n: u64| Bytes(n * BLOCK_SIZE as u64);
+    let punched = files.punch(file, blocks(20), blocks(1420), NOW);
+    punched.expect("punched");
+    let after = mounted.room(slot);
+    assert!(after.free <= before.free, "{before:?} {after:?}");
+    assert_eq!(after.pending.0, before.pending.0 + 1400);
+    mounted.checkpoint().expect("healthy drives");
+    assert!(mounted.room(slot).free.0 < before.free.0 + 1400);
+    mounted.checkpoint().expect("healthy drives");
+    contents::audit(&mounted).expect("sound");
 }

@@ -27,6 +27,7 @@ use crate::format::extent::Encoding;
 use crate::format::extent::Run;
 use crate::format::inline;
 use crate::format::inode::FileType;
+use crate::format::intent::END;
 use crate::format::journal::Extent;
 use crate::names::Files;
 use crate::names::Item;
@@ -210,6 +211,9 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
         for run in all.iter() {
             let first = window.saturating_add(run.first as u64);
             let last = first.saturating_add(run.blocks.saturating_sub(1) as u64);
+            if last >= END.0 {
+                self.found(Finding::Names(item, Trouble::Unknown));
+            }
             let inline = |block| Item::new(item.owner(), Kind::INLINE, block);
             let mut items = files.view.items(self.mounted, inline(first), inline(last));
             let hidden = items.next().map_err(crate::names::Error::Fault);

@@ -312,8 +312,21 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
                 }
                 self.put_hole(block, how)?;
             }
+            self.unload(window.number);
         }
         Ok(None)
+    }
+
+    /// Forgets a window if nothing in it was changed: there may be more of these than memory holds.
+    pub(super) fn unload(&mut self, number: u64) {
+        let at = self
+            .windows
+            .binary_search_by_key(&number, |l| l.window.number);
+        if let Ok(at) = at {
+            if self.windows.get(at).is_some_and(|l| !l.changed) {
+                self.windows.remove(at);
+            }
+        }
     }
 
     /// The bytes from `from` to before `to`, of one block, become zeros.
@@ -325,7 +338,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         let at = FileBlock::of(from);
         let within = |byte: Bytes| byte.0.saturating_sub(at.start().0) as usize;
         let mut block = Vec::zeroed(BLOCK_SIZE)?;
-        self.change.files.read(self.file, at, &mut block)?;
+        self.change.files.read_alone(self.file, at, &mut block)?;
         let zeroed = block.get_mut(within(from)..within(to)).unwrap_or_default();
         if zeroed.iter().all(|b| *b == 0) {
             return Ok(());

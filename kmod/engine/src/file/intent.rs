@@ -70,6 +70,20 @@ impl<M: Machine> Files<'_, M> {
         }
     }
 
+    /// Looks at a file with what is being done with it, of which nothing is carried out meanwhile. Not for who changes it.
+    pub(super) fn steady<R>(
+        &self,
+        file: InodeNo,
+        look: impl FnOnce(Option<Intent>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        // It is there before anything moves, and goes after that.
+        if self.intent(file)?.is_none() {
+            return look(None);
+        }
+        let _alone = self.names.changing.lock();
+        look(self.intent(file)?)
+    }
+
     /// Carries out what is being done with a file.
     #[inline(never)] // Its frame is large enough alone.
     pub(super) fn settle(&self, file: InodeNo) -> Result<bool, Error> {
@@ -125,24 +139,40 @@ impl<M: Machine> Files<'_, M> {
 
     /// Carries out what a crash left half done. A mount that writes does this before it serves. Says how much it was.
     pub fn resume(&self) -> Result<u64, Error> {
+        self.resume_but(&mut Err)
+    }
+
+    /// As [`Self::resume`]; goes on behind what is damaged if `damaged` says so.
+    #[inline(never)]
+    pub fn resume_but(
+        &self,
+        damaged: &mut dyn FnMut(Error) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
         let mut count = 0u64;
-        let mut from = InodeNo::NONE;
-        loop {
-            let last = item(InodeNo(MAX_SUB));
-            let mut items = self.view.items(self.mounted, item(from), last);
+        let mut from = 0u64;
+        while from <= MAX_SUB {
+            let (first, last) = (item(InodeNo(from)), item(InodeNo(MAX_SUB)));
+            let mut items = self.view.items(self.mounted, first, last);
             let Some((found, value)) = items.next()? else {
-                return Ok(count);
+                break;
             };
             drop(items);
-            let bad = Error::damaged(found, Wrong::Senseless);
-            let file = Intent::parse(&value).ok_or(bad)?.inode;
-            if item(file) != found {
-                return Err(Error::damaged(found, Wrong::Disagrees));
+            from = found.sub().saturating_add(1);
+            match self.resume_listed(found, &value) {
+                Ok(()) => count = count.saturating_add(1),
+                Err(why) if why.is_damage() => damaged(why)?,
+                Err(why) => return Err(why),
             }
-            self.settle(file)?;
-            count = count.saturating_add(1);
-            from = InodeNo(file.0.saturating_add(1));
         }
+        Ok(count)
+    }
+
+    fn resume_listed(&self, found: Item, value: &[u8]) -> Result<(), Error> {
+        let intent = Intent::parse(value).ok_or(Error::damaged(found, Wrong::Senseless))?;
+        if item(intent.inode) != found {
+            return Err(Error::damaged(found, Wrong::Disagrees));
+        }
+        self.settle(intent.inode).map(drop)
     }
 
     #[inline(never)] // Its frame is large enough alone.

@@ -6,6 +6,7 @@ use super::window::State;
 use super::window::Windows;
 use super::END;
 use crate::error::NoMem;
+use crate::format::intent::Intent;
 use crate::names::Error;
 use crate::names::Files;
 use crate::units::Blocks;
@@ -88,13 +89,25 @@ impl<M: Machine> Files<'_, M> {
         to: FileBlock,
         most: usize,
     ) -> Result<Vec<Piece>, Error> {
+        self.steady(file, |intent| {
+            self.pieces_with(intent, file, (from, to), most)
+        })
+    }
+
+    #[inline(never)]
+    fn pieces_with(
+        &self,
+        intent: Option<Intent>,
+        file: InodeNo,
+        (from, to): (FileBlock, FileBlock),
+        most: usize,
+    ) -> Result<Vec<Piece>, Error> {
         let to = to.min(END);
         let mut found = Found {
             pieces: Vec::new(),
             most,
             at: from,
         };
-        let intent = self.intent(file)?;
         let mut at = from;
         while at < to {
             let (stored, blocks) = match &intent {

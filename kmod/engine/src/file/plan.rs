@@ -12,6 +12,7 @@ use crate::env::Hasher as _;
 use crate::format::engram::Map;
 use crate::format::engram::MAX_BLOCKS;
 use crate::format::inline;
+use crate::format::intent::Intent;
 use crate::format::journal::Extent;
 use crate::names::item::Item;
 use crate::names::item::Kind;
@@ -86,6 +87,18 @@ impl<M: Machine> Files<'_, M> {
         at: FileBlock,
         into: &mut [u8],
     ) -> Result<Reading, Error> {
+        self.steady(file, |intent| self.plan_with(intent, file, at, into))
+    }
+
+    /// As [`Self::plan_read`], while this is being done with the file.
+    #[inline(never)]
+    pub(super) fn plan_with(
+        &self,
+        intent: Option<Intent>,
+        file: InodeNo,
+        at: FileBlock,
+        into: &mut [u8],
+    ) -> Result<Reading, Error> {
         if into.len() % BLOCK_SIZE != 0 {
             return Err(Error::Invalid);
         }
@@ -96,7 +109,6 @@ impl<M: Machine> Files<'_, M> {
             fetches: Vec::new(),
         };
         let end = at.plus((into.len() / BLOCK_SIZE) as u64).min(END);
-        let intent = self.intent(file)?;
         let mut from = at;
         while from < end {
             let (stored, blocks) = match &intent {

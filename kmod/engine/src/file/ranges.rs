@@ -5,6 +5,8 @@
 use super::edit::Batch;
 use super::edit::Clear;
 use super::edit::Edit;
+use super::pieces::Holds;
+use super::pieces::Piece;
 use super::plan::Given;
 use super::regular;
 use super::window::At;
@@ -200,6 +202,12 @@ impl<M: Machine> Files<'_, M> {
         blocks: u64,
         now: Timestamp,
     ) -> Result<Done<()>, Error> {
+        // Places that were set aside move too, as far behind the end as they are.
+        let last = FileBlock(END.0.saturating_sub(blocks)).max(at);
+        let pushed_out = |piece: &Piece| piece.holds != Holds::Hole;
+        if self.pieces(file, last, END, 2)?.iter().any(pushed_out) {
+            return Err(Error::TooBig);
+        }
         let (change, size) = self.before_shift(file, now)?;
         if at.start() >= size || blocks == 0 {
             return Err(Error::Invalid);
@@ -262,7 +270,7 @@ fn preallocate_some<M: Machine>(
         let into_window = at.0 % WINDOW_BLOCKS;
         let end = at.plus((WINDOW_BLOCKS).saturating_sub(into_window)).min(to);
         edit.load(at, end)?;
-        price = price.saturating_add(super::edit::PER_WINDOW);
+        let (window, before) = (at.0 / WINDOW_BLOCKS, holes.len());
         while at < end && holes.len() < MAX_BLOCKS {
             if edit.cell(at)?.state.is_hole() {
                 // A run of its own is an owner of its own.
@@ -272,6 +280,10 @@ fn preallocate_some<M: Machine>(
                 holes.push(at)?;
             }
             at = at.plus(1);
+        }
+        match holes.len() > before {
+            true => price = price.saturating_add(super::edit::PER_WINDOW),
+            false => edit.unload(window),
         }
     }
     let mut promise = files.mounted.promise(Blocks(holes.len() as u64))?;

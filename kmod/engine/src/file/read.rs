@@ -2,6 +2,7 @@
 
 //! Reading what a file holds.
 
+use super::plan::Reading;
 use crate::names::Error;
 use crate::names::Files;
 use crate::units::FileBlock;
@@ -13,6 +14,27 @@ impl<M: Machine> Files<'_, M> {
     /// and behind its end. What a device gives back is verified; if it is bad, other copies are read, and the bad one repaired.
     pub fn read(&self, file: InodeNo, at: FileBlock, into: &mut [u8]) -> Result<(), Error> {
         let reading = self.plan_read(file, at, into)?;
+        self.fetch_all(&reading, file, at, into)
+    }
+
+    /// As [`Self::read`], for who changes the file, with which nothing else is being done.
+    pub(super) fn read_alone(
+        &self,
+        file: InodeNo,
+        at: FileBlock,
+        into: &mut [u8],
+    ) -> Result<(), Error> {
+        let reading = self.plan_with(None, file, at, into)?;
+        self.fetch_all(&reading, file, at, into)
+    }
+
+    fn fetch_all(
+        &self,
+        reading: &Reading,
+        file: InodeNo,
+        at: FileBlock,
+        into: &mut [u8],
+    ) -> Result<(), Error> {
         for fetch in reading.fetches.iter() {
             self.mounted.fetch(fetch, into, (file, at))?;
         }

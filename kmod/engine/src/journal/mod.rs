@@ -262,7 +262,7 @@ impl Journal {
     pub fn has_room(&self, bytes: usize, behind: u64) -> bool {
         let state = self.state.lock();
         let behind = behind.div_ceil(BLOCK_SIZE as u64);
-        let more = state.open_blocks(bytes).saturating_add(behind);
+        let more = state.unsent_blocks(bytes).saturating_add(behind);
         let has_room = |copy: &Copy| copy.ring.taken().saturating_add(more) <= copy.ring.blocks();
         state.copies.iter().all(has_room)
     }

@@ -84,6 +84,18 @@ impl Damage {
 }
 
 impl Error {
+    /// Whether it is what lies on the volume that is wrong, which trying again does not change.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Error::Lost(..)
+                | Error::Engram(..)
+                | Error::NotUnderstood(_)
+                | Error::Corrupted(_)
+                | Error::Fault(Fault::Tree(_) | Fault::Space(_) | Fault::SpaceItem(_))
+        )
+    }
+
     /// This is wrong with this item.
     pub(crate) fn damaged(item: Item, wrong: Wrong) -> Self {
         match wrong {

@@ -68,7 +68,7 @@ use number::Numbers;
 pub struct Names {
     width: HashWidth,
     /// Whoever changes items from what they were holds it: an inode's is changed by those who lock the inode and by those who do not.
-    changing: Mutex<()>,
+    pub(crate) changing: Mutex<()>,
     /// Whoever changes pieces of attributes' values holds it while that happens, and whoever reads several, shared.
     pieces: RwLock<()>,
     numbers: Mutex<Numbers>,

@@ -77,25 +77,45 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Removes all files without a name, which nobody uses after a mount. Says how many they were.
-    #[inline(never)]
     pub fn forget_orphans(&self) -> Result<u64, Error> {
+        self.forget_orphans_but(&mut Err)
+    }
+
+    /// As [`Self::forget_orphans`]; goes on behind what is damaged if `damaged` says so.
+    #[inline(never)]
+    pub fn forget_orphans_but(
+        &self,
+        damaged: &mut dyn FnMut(Error) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
         let mut count = 0u64;
-        let mut from = InodeNo::NONE;
-        loop {
-            let some = self.orphans(from, 64)?;
-            let Some(last) = some.last() else {
-                return Ok(count);
+        let mut from = 0u64;
+        while from <= MAX_SUB {
+            let mut items = self.view.items(self.mounted, orphan(from), orphan(MAX_SUB));
+            let Some((item, value)) = items.next()? else {
+                break;
             };
-            from = InodeNo(last.0.saturating_add(1));
-            for number in some.iter() {
-                self.forget(*number).map_err(|why| match why {
-                    Error::NotFound => Error::damaged(Item::inode(*number), Wrong::Missing),
-                    Error::Invalid => Error::damaged(orphan(number.0), Wrong::Disagrees),
-                    why => why,
-                })?;
-                count = count.saturating_add(1);
+            drop(items);
+            from = item.sub().saturating_add(1);
+            match self.forget_listed(item, &value) {
+                Ok(()) => count = count.saturating_add(1),
+                Err(why) if why.is_damage() => damaged(why)?,
+                Err(why) => return Err(why),
             }
         }
+        Ok(count)
+    }
+
+    fn forget_listed(&self, item: Item, value: &[u8]) -> Result<(), Error> {
+        let number = parse_number(value).ok_or(Error::damaged(item, Wrong::Senseless))?;
+        if number.0 & MAX_SUB != item.sub() {
+            return Err(Error::damaged(item, Wrong::Disagrees));
+        }
+        let done = self.forget(number).map_err(|why| match why {
+            Error::NotFound => Error::damaged(Item::inode(number), Wrong::Missing),
+            Error::Invalid => Error::damaged(item, Wrong::Disagrees),
+            why => why,
+        });
+        done.map(drop)
     }
 }
 

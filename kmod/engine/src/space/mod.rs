@@ -228,6 +228,9 @@ pub struct Space {
     is_charted: bool,
 }
 
+/// Items that a run of blocks touches at most, where nobody counts which of them were touched before.
+const AWAY_ITEMS: u64 = 2;
+
 impl State {
     fn device(&mut self, slot: Slot) -> Option<&mut Device> {
         self.devices.iter_mut().find(|d| d.slot == slot)
@@ -240,14 +243,23 @@ impl State {
     /// Says how many of the blocks were not busy.
     fn take(&mut self, e: Extent) -> Result<u64, SpaceError> {
         let bad = SpaceError::Extent(e);
-        let State { devices, away, .. } = self;
+        let State {
+            devices,
+            away,
+            claims,
+            ..
+        } = self;
         let device = devices.iter_mut().find(|d| d.slot == e.device);
         let device = device.ok_or(bad)?;
+        let items = &mut claims.items.0;
         let (used, fresh) = match device.away {
-            true => (away.take(device.blocks, e)?, e.blocks.0),
+            true => {
+                *items = items.saturating_add(AWAY_ITEMS);
+                (away.take(device.blocks, e)?, e.blocks.0)
+            }
             false => {
                 let used = device.each(e.start.0, e.blocks.0, |g, at, n| {
-                    g.dirty = true;
+                    *items = items.saturating_add(g.touch());
                     g.used.set(at, n)
                 });
                 let used = used.ok_or(bad)?;
@@ -289,14 +301,23 @@ impl State {
     /// Says whether the device takes part, or did.
     fn clear(&mut self, e: Extent) -> Result<bool, SpaceError> {
         let bad = SpaceError::Extent(e);
-        let State { devices, away, .. } = self;
+        let State {
+            devices,
+            away,
+            claims,
+            ..
+        } = self;
         let device = devices.iter_mut().find(|d| d.slot == e.device);
         let device = device.ok_or(bad)?;
+        let items = &mut claims.items.0;
         let freed = match device.away {
-            true => away.clear(device.blocks, e)?,
+            true => {
+                *items = items.saturating_add(AWAY_ITEMS);
+                away.clear(device.blocks, e)?
+            }
             false => {
                 let freed = device.each(e.start.0, e.blocks.0, |g, at, n| {
-                    g.dirty = true;
+                    *items = items.saturating_add(g.touch());
                     g.used.clear(at, n)
                 });
                 freed.ok_or(bad)?

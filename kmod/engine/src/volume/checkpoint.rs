@@ -232,10 +232,15 @@ impl<M: Machine> Mounted<M> {
         let nodes = self.space.nodes_after(building.replaced);
         let records = self.node_records(journal, generation, &building)?;
         let mut buffer = Vec::zeroed(layout::ROOT_SIZE)?;
+        // Nothing names the nodes while somebody is a member who did not flush them.
+        journal.flush(self.devices(), building.written);
+        let order = self.order.lock();
+        self.finish_groups(journal)?;
         self.space.announce(&building.freed)?;
-        // A device that fails from here on is given up afterwards: the journal speaks of this root.
-        let published = self
-            .append_records(journal, &records, building.written)
+        // A device that fails from here on is given up afterwards: the journal speaks of this root, and what both name is durable.
+        let appended = self.append_records(journal, &records);
+        drop(order);
+        let published = appended
             .and_then(|()| self.apply_nodes(generation, &mut building))
             .and_then(|()| {
                 let made = generation;

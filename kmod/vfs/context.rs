@@ -192,11 +192,11 @@ impl<T: FileSystem> ContextTable<T> {
                         &log,
                     )
                     .map(|live| live.activate())
-                } else if ((*fc).sb_flags as usize ^ (*sb).s_flags) & bindings::EMBR_CONST_SB_RDONLY
+                } else if (*fc).sb_flags as usize & !(*sb).s_flags & bindings::EMBR_CONST_SB_RDONLY
                     != 0
                 {
                     log.error(format_args!(
-                        "the volume is mounted already, and not as this asks for: read-only or writable"
+                        "the volume is mounted already, for writing: it cannot be mounted read-only beside that; a bind mount can"
                     ));
                     Err(EBUSY)
                 } else {

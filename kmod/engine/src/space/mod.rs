@@ -163,6 +163,25 @@ pub enum Purpose {
 }
 
 impl Claims {
+    fn new(nodes: Copies, data: Copies, reserve: Reserve) -> Self {
+        Claims {
+            nodes,
+            data,
+            wanted: (nodes, data),
+            reserve,
+            kept: 0,
+            there: 0,
+            active: 0,
+            changed: (Change::default(), 0),
+            frozen: 0,
+            items: (0, 0),
+            built: (0, 0),
+            overdrawn: 0,
+            blocks: 0,
+            promised: 0,
+        }
+    }
+
     /// Nodes that transactions which change this as well need more than those that committed since the last freeze: those by which
     /// nodes that are there are replaced, and those that are new.
     fn needed(&self, change: Change) -> (u64, u64) {
@@ -524,6 +543,7 @@ impl Space {
         Ok(space)
     }
 
+    #[inline(never)] // Its frame is large enough alone.
     fn of(
         (all, away, is_charted): (Vec<Device>, Away, bool),
         next: Generation,
@@ -537,22 +557,8 @@ impl Space {
         let present = devices.iter().filter(|d| d.present).count();
         let (nodes, data) = copies(parity, present);
         let most = share::claimable_nodes(&all, nodes, u64::MAX / 8);
-        let claims = Claims {
-            nodes,
-            data,
-            wanted: (nodes, data),
-            reserve: Reserve::new(most, groups, trees as u64),
-            kept: 0,
-            there: 0,
-            active: 0,
-            changed: (Change::default(), 0),
-            frozen: 0,
-            items: (0, 0),
-            built: (0, 0),
-            overdrawn: 0,
-            blocks: 0,
-            promised: 0,
-        };
+        let reserve = Reserve::new(most, groups, trees as u64);
+        let claims = Claims::new(nodes, data, reserve);
         Ok(Space {
             state: Mutex::try_new(
                 State {
@@ -821,6 +827,7 @@ impl Space {
 }
 
 /// A device that takes part, free but for what is fixed.
+#[inline(never)] // Their frames are large enough alone.
 fn charted(managed: &Managed<'_>) -> Result<Device, SpaceError> {
     let mut device = Device::try_new(managed.slot, managed.blocks.0)?;
     for (start, blocks) in managed.fixed {
@@ -840,6 +847,7 @@ fn charted(managed: &Managed<'_>) -> Result<Device, SpaceError> {
 }
 
 /// A device that does not, unused but for what is fixed.
+#[inline(never)] // Their frames are large enough alone.
 fn absent(managed: &Managed<'_>, away: &mut Away) -> Result<Device, SpaceError> {
     let mut device = Device::away(managed.slot, managed.blocks.0);
     for (start, blocks) in managed.fixed {

@@ -44,14 +44,16 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn new(mounted: Arc<Box<Mounted<Host>>>) -> Result<Self> {
         let stop = Arc::try_new(Atomic::new(false)).map_err(|_| ENOMEM)?;
-        let (its, told) = (mounted.clone(), stop.clone());
-        let worker = Worker::try_spawn(lock_class!("embrfs keeper"), move || keep(&its, &told))
+        // All else that takes memory comes first: once it runs, it ends only when it is told to.
+        let keeper = Keeper {
+            mounted: mounted.clone(),
+            stop: stop.clone(),
+            worker: Mutex::try_new(None, lock_class!("keeper")).map_err(|_| ENOMEM)?,
+        };
+        let worker = Worker::try_spawn(lock_class!("embrfs keeper"), move || keep(&mounted, &stop))
             .map_err(|_| ENOMEM)?;
-        Ok(Keeper {
-            mounted,
-            stop,
-            worker: Mutex::try_new(Some(worker), lock_class!("keeper")).map_err(|_| ENOMEM)?,
-        })
+        *keeper.worker.lock() = Some(worker);
+        Ok(keeper)
     }
 
     /// Sees to it that it works at once.

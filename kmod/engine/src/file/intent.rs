@@ -20,7 +20,6 @@ use crate::format::intent::Operation;
 use crate::names::change::Change;
 use crate::names::item::Item;
 use crate::names::item::Kind;
-use crate::names::item::MAX_SUB;
 use crate::names::Error;
 use crate::names::Files;
 use crate::names::Wrong;
@@ -148,23 +147,9 @@ impl<M: Machine> Files<'_, M> {
         &self,
         damaged: &mut dyn FnMut(Error) -> Result<(), Error>,
     ) -> Result<u64, Error> {
-        let mut count = 0u64;
-        let mut from = 0u64;
-        while from <= MAX_SUB {
-            let (first, last) = (item(InodeNo(from)), item(InodeNo(MAX_SUB)));
-            let mut items = self.view.items(self.mounted, first, last);
-            let Some((found, value)) = items.next()? else {
-                break;
-            };
-            drop(items);
-            from = found.sub().saturating_add(1);
-            match self.resume_listed(found, &value) {
-                Ok(()) => count = count.saturating_add(1),
-                Err(why) if why.is_damage() => damaged(why)?,
-                Err(why) => return Err(why),
-            }
-        }
-        Ok(count)
+        self.each_listed(Kind::INTENT, damaged, |found, value| {
+            self.resume_listed(found, value)
+        })
     }
 
     fn resume_listed(&self, found: Item, value: &[u8]) -> Result<(), Error> {

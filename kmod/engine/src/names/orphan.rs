@@ -87,16 +87,31 @@ impl<M: Machine> Files<'_, M> {
         &self,
         damaged: &mut dyn FnMut(Error) -> Result<(), Error>,
     ) -> Result<u64, Error> {
+        self.each_listed(Kind::ORPHAN, damaged, |item, value| {
+            self.forget_listed(item, value)
+        })
+    }
+
+    /// Does something with each item of a list of the volume's, of which it may remove that one. Says how often it was done; goes on
+    /// behind what is damaged if `damaged` says so.
+    #[inline(never)]
+    pub(crate) fn each_listed(
+        &self,
+        kind: Kind,
+        damaged: &mut dyn FnMut(Error) -> Result<(), Error>,
+        act: impl Fn(Item, &[u8]) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        let listed = |sub| Item::new(InodeNo::NONE, kind, sub);
         let mut count = 0u64;
         let mut from = 0u64;
         while from <= MAX_SUB {
-            let mut items = self.view.items(self.mounted, orphan(from), orphan(MAX_SUB));
+            let mut items = self.view.items(self.mounted, listed(from), listed(MAX_SUB));
             let Some((item, value)) = items.next()? else {
                 break;
             };
             drop(items);
             from = item.sub().saturating_add(1);
-            match self.forget_listed(item, &value) {
+            match act(item, &value) {
                 Ok(()) => count = count.saturating_add(1),
                 Err(why) if why.is_damage() => damaged(why)?,
                 Err(why) => return Err(why),

@@ -58,7 +58,7 @@ pub(crate) fn fault_errno(why: &Fault) -> Error {
         Fault::TooLarge => EFBIG,
         // To this mount(8) answers by mounting read-only.
         Fault::Degraded | Fault::Features(_) | Fault::UnknownTree(_) => EROFS,
-        Fault::JournalUnread(_) | Fault::RootUnread => EIO,
+        Fault::JournalUnread(_) | Fault::RootUnread | Fault::RootBefore(_) => EIO,
         Fault::Tree(TreeError::Io(..) | TreeError::Write(..)) => EIO,
         Fault::SpaceLost(TreeError::Io(..)) => EIO,
         Fault::NoRoot

@@ -149,7 +149,8 @@ impl Volume {
                 | Fault::JournalLost(_)
                 | Fault::JournalRecord(_)
                 | Fault::JournalUnread(_)
-                | Fault::RootUnread,
+                | Fault::RootUnread
+                | Fault::RootBefore(_),
             ) => {
                 if self.may_complain() {
                     pr_err!("volume {}: {}\n", Shown(self.engine.uuid()), Shown(&why));

@@ -142,7 +142,7 @@ impl Image {
             let Ok(header) = Header::parse(&Scalar, &first, at, volume, part.id) else {
                 continue;
             };
-            if header.sequence < member.root.journal.next.next {
+            if header.sequence < member.root.journal.behind.next.next {
                 continue;
             }
             let mut bytes = vec![0; header.size()];

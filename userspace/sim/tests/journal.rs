@@ -5,6 +5,7 @@
 use embr_engine::env::Devices as _;
 use embr_engine::env::Hash256;
 use embr_engine::env::WritableDevice as _;
+use embr_engine::format::journal::Behind;
 use embr_engine::format::journal::End;
 use embr_engine::format::journal::Record;
 use embr_engine::format::member::Members;
@@ -120,7 +121,7 @@ fn read(fleet: &Fleet) -> Result<(Vec<u64>, End), ScanError> {
         Ok::<(), ScanError>(())
     };
     let known = |epoch| epoch == EPOCH || epoch == NEXT_EPOCH;
-    let (end, _) = scan.follow(fleet, &Scalar, BEGIN, 1, known, apply)?;
+    let (end, _) = scan.follow(fleet, &Scalar, Behind::all(BEGIN), 1, known, apply)?;
     Ok((keys, end))
 }
 

@@ -18,6 +18,7 @@ use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
+use embr_engine::volume::Fault;
 use embrfs_sim::fleet::DriveHandle;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::forge;
@@ -152,6 +153,31 @@ fn free_space_that_is_lost() {
     }
 }
 
+/// The root before the newest one serves, and the journal has all that came after it.
+#[test]
+fn a_tree_of_the_newest_root_that_is_lost() {
+    for (count, parity) in [(1, 0), (3, 1)] {
+        let fleet = filled(count, parity, 50);
+        let mounted = machine::mount(6, &fleet, READ_WRITE).expect("mounted");
+        let before = mounted.generation();
+        put(&mounted, 51).expect("made");
+        mounted.checkpoint().expect("a checkpoint");
+        put(&mounted, 52).expect("made");
+        mounted.sync().expect("durable");
+        let base = mounted.bases().find(|b| b.tree == NAMES);
+        let top = base.and_then(|b| b.top).expect("an item");
+        drop(mounted);
+        for place in top.pointer.places.iter() {
+            let at = place.block.bytes().expect("a place");
+            fleet.rot(place.device, Bytes(at.0 + 300), 4);
+        }
+        assert!(machine::mount(7, &fleet, READ_WRITE).is_err());
+        let mounted = machine::mount(8, &fleet, READ_ONLY).expect("mounted");
+        assert_eq!(last(&mounted), Ok(52));
+        assert_eq!(mounted.cut(), Some(Fault::RootBefore(before)));
+    }
+}
+
 #[test]
 fn free_space_that_makes_no_sense() {
     for (bad, value) in [
@@ -207,6 +233,7 @@ fn a_journal_that_makes_no_sense() {
             .expect("sound")
             .root
             .journal
+            .behind
             .next
             .next;
         drop(mounted);

@@ -105,6 +105,45 @@ pub struct End {
     pub identity: Hash256,
 }
 
+/// Groups that say nothing any more: those from `first` on, up to where it goes on. What lay there may be written over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gap {
+    /// The first of them.
+    pub first: Sequence,
+    /// Where the journal goes on behind them.
+    pub resume: End,
+}
+
+/// What of the journal lies behind a root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Behind {
+    /// Where it begins.
+    pub next: End,
+    /// What is left out of it.
+    pub gap: Option<Gap>,
+}
+
+impl Behind {
+    /// All from there on.
+    pub fn all(next: End) -> Self {
+        Behind { next, gap: None }
+    }
+
+    /// Whether it has the group of this number, if there is one.
+    pub fn has(&self, group: Sequence) -> bool {
+        let is_left_out = |gap: Gap| gap.first <= group && group < gap.resume.next;
+        self.next.next <= group && !self.gap.is_some_and(is_left_out)
+    }
+
+    /// Where the journal goes on when everything was read up to `end`.
+    pub fn onward(&self, end: End) -> End {
+        match self.gap {
+            Some(gap) if gap.first == end.next => gap.resume,
+            _ => end,
+        }
+    }
+}
+
 /// Why bytes are not a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadGroup {

@@ -5,7 +5,9 @@
 
 use crate::env::Hash256;
 use crate::env::Hasher;
+use crate::format::journal::Behind;
 use crate::format::journal::End;
+use crate::format::journal::Gap;
 use crate::format::layout;
 use crate::format::pointer;
 use crate::format::seal;
@@ -57,6 +59,9 @@ struct Raw {
     journal_blocks: U64,
     nodes: U64,
     made: U64,
+    gap_first: U64,
+    gap_next: U64,
+    gap_identity: [u8; 32],
     reserved: [u8; 8],
 }
 
@@ -77,8 +82,8 @@ pub const TREES: usize =
 /// Where a device has its journal, and where the journal goes on behind a root.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Journal {
-    /// What was committed after the root is in this group and those behind it.
-    pub next: End,
+    /// What was committed after the root is in these groups.
+    pub behind: Behind,
     /// First block of the journal on the device with this root.
     pub start: Blocks,
     /// Its size there.
@@ -154,13 +159,20 @@ impl Journal {
     pub fn of_new(device: Bytes) -> Self {
         let (start, blocks) = layout::journal(device);
         Journal {
-            next: End {
+            behind: Behind::all(End {
                 next: Sequence(1),
                 identity: Hash256::default(),
-            },
+            }),
             start,
             blocks,
         }
+    }
+
+    /// Whether the groups can follow one another.
+    fn is_in_order(&self) -> bool {
+        let Behind { next, gap } = self.behind;
+        let follows = |gap: Gap| next.next <= gap.first && gap.first < gap.resume.next;
+        next.next != Sequence(0) && gap.is_none_or(follows)
     }
 
     /// Whether a journal can lie there at all; whether it lies within its device is for those to check who know it.
@@ -171,6 +183,32 @@ impl Journal {
             && end
                 .and_then(Blocks::bytes)
                 .is_some_and(|end| end <= layout::MAX_DEVICE)
+    }
+}
+
+/// How it is written that nothing is left out.
+const NO_GAP: Gap = Gap {
+    first: Sequence(0),
+    resume: End {
+        next: Sequence(0),
+        identity: Hash256([0; 32]),
+    },
+};
+
+impl Raw {
+    fn behind(&self) -> Behind {
+        let end = |next: U64, identity| End {
+            next: Sequence(next.get()),
+            identity: Hash256(identity),
+        };
+        let gap = Gap {
+            first: Sequence(self.gap_first.get()),
+            resume: end(self.gap_next, self.gap_identity),
+        };
+        Behind {
+            next: end(self.first, self.identity),
+            gap: (gap != NO_GAP).then_some(gap),
+        }
     }
 }
 
@@ -229,10 +267,7 @@ impl Root {
                 nanos: raw.written_nanos.get(),
             },
             journal: Journal {
-                next: End {
-                    next: Sequence(raw.first.get()),
-                    identity: Hash256(raw.identity),
-                },
+                behind: raw.behind(),
                 start: Blocks(raw.journal_start.get()),
                 blocks: Blocks(raw.journal_blocks.get()),
             },
@@ -250,7 +285,7 @@ impl Root {
             && root.generation != Generation(0)
             && (Generation(1)..=root.generation).contains(&root.made)
             && root.written.nanos < 1_000_000_000
-            && root.journal.next.next != Sequence(0)
+            && root.journal.is_in_order()
             && root.journal.is_possible()
             && table(bytes).is_some_and(|mut t| t.all(|tree| tree.is_some()));
         sound.then_some(root).ok_or(BadRoot::Field)
@@ -273,6 +308,8 @@ impl Root {
 
     /// Writes the root and these trees, [`TREES`] at most, into `out`, one root long, sealed for the place `at`.
     pub fn encode(&self, trees: &[Base], hasher: &impl Hasher, at: Bytes, out: &mut [u8]) {
+        let Behind { next, gap } = self.journal.behind;
+        let gap = gap.unwrap_or(NO_GAP);
         let filled = || trees.iter().filter_map(|b| b.top.map(|top| (b.tree, top)));
         let raw = Raw {
             magic: MAGIC,
@@ -287,12 +324,15 @@ impl Root {
             written_seconds: self.written.seconds.into(),
             written_nanos: self.written.nanos.into(),
             trees: (filled().count() as u32).into(),
-            first: self.journal.next.next.0.into(),
-            identity: self.journal.next.identity.0,
+            first: next.next.0.into(),
+            identity: next.identity.0,
             journal_start: self.journal.start.0.into(),
             journal_blocks: self.journal.blocks.0.into(),
             nodes: self.nodes.into(),
             made: self.made.0.into(),
+            gap_first: gap.first.0.into(),
+            gap_next: gap.resume.next.0.into(),
+            gap_identity: gap.resume.identity.0,
             reserved: [0; 8],
         };
         out.fill(0);
@@ -334,9 +374,18 @@ mod tests {
                 nanos: 999_999_999,
             },
             journal: Journal {
-                next: End {
-                    next: Sequence(77),
-                    identity: Hash256([6; 32]),
+                behind: Behind {
+                    next: End {
+                        next: Sequence(77),
+                        identity: Hash256([6; 32]),
+                    },
+                    gap: Some(Gap {
+                        first: Sequence(77),
+                        resume: End {
+                            next: Sequence(79),
+                            identity: Hash256([8; 32]),
+                        },
+                    }),
                 },
                 start: Blocks(2304),
                 blocks: Blocks(1024),
@@ -400,8 +449,9 @@ mod tests {
     #[test]
     fn forged_fields_are_told_apart() {
         // A generation of another slot, another slot's number, another size, no epoch, nanoseconds, too many trees, no group, a
-        // journal in the first area, a small one, one beyond any device, a tree twice, a level that no tree has, no place.
-        let cases: [(usize, &[u8], BadRoot); 14] = [
+        // journal in the first area, a small one, one beyond any device, a gap before the first group, one that goes back, a tree
+        // twice, a level that no tree has, no place.
+        let cases: [(usize, &[u8], BadRoot); 16] = [
             (8, &[2], BadRoot::Version(2)),
             (80, &[8], BadRoot::Slot),
             (92, &[8], BadRoot::Slot),
@@ -413,9 +463,11 @@ mod tests {
             (152, &[0xff, 0, 0], BadRoot::Field),
             (160, &[0xff, 0, 0], BadRoot::Field),
             (159, &[0x80], BadRoot::Field),
-            (192 + 80, &[1], BadRoot::Field),
-            (193, &[200], BadRoot::Field),
-            (192 + 16 + 24, &[0; 8], BadRoot::Field),
+            (184, &[76], BadRoot::Field),
+            (192, &[77], BadRoot::Field),
+            (240 + 80, &[1], BadRoot::Field),
+            (241, &[200], BadRoot::Field),
+            (240 + 16 + 24, &[0; 8], BadRoot::Field),
         ];
         for (field, value, reason) in cases {
             let mut bytes = [0u8; layout::ROOT_SIZE];

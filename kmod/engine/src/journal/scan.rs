@@ -9,6 +9,7 @@ use crate::env::Hash256;
 use crate::env::Hasher;
 use crate::error::NoMem;
 use crate::format::journal::BadGroup;
+use crate::format::journal::Behind;
 use crate::format::journal::End;
 use crate::format::journal::Header;
 use crate::format::journal::Record;
@@ -151,7 +152,7 @@ impl Scan {
         })
     }
 
-    /// Follows the groups from `from`: hands every record to `apply`, in order, and says where the journal ends and which copies
+    /// Follows the groups of `behind`: hands every record to `apply`, in order, and says where the journal ends and which copies
     /// of which groups make it up. `epochs` says whether groups of an epoch count, `copies` how many copies a group has that was
     /// acknowledged.
     #[inline(never)]
@@ -159,19 +160,20 @@ impl Scan {
         &self,
         host: &impl Devices,
         hasher: &impl Hasher,
-        from: End,
+        behind: Behind,
         copies: usize,
         epochs: impl Fn(EpochId) -> bool,
         mut apply: impl FnMut(Sequence, Record<'_>) -> Result<(), E>,
     ) -> Result<(End, Vec<Found>), E> {
         let no_memory = |_: NoMem| E::from(ScanError::NoMemory);
         let mut buffer = Vec::try_with_capacity(MAX_GROUP).map_err(no_memory)?;
-        let mut end = from;
+        let mut end = behind.next;
         let mut used = Vec::new();
         let mut unread = Members::default();
         'groups: loop {
-            for copy in self.copies(end.next) {
-                if copy.previous != end.identity || !epochs(copy.epoch) {
+            let next = behind.onward(end);
+            for copy in self.copies(next.next) {
+                if copy.previous != next.identity || !epochs(copy.epoch) {
                     continue;
                 }
                 let header = match self.load(host, hasher, copy, &mut buffer) {
@@ -190,7 +192,7 @@ impl Scan {
                 };
                 // Every copy of this very group is needed until it is released.
                 for same in self
-                    .copies(end.next)
+                    .copies(next.next)
                     .filter(|c| c.identity == copy.identity)
                 {
                     used.push(*same).map_err(no_memory)?;
@@ -199,7 +201,7 @@ impl Scan {
                     apply(copy.sequence, record)?;
                 }
                 end = End {
-                    next: Sequence(end.next.0.saturating_add(1)),
+                    next: Sequence(next.next.0.saturating_add(1)),
                     identity: copy.identity,
                 };
                 unread = Members::default();
@@ -207,19 +209,20 @@ impl Scan {
             }
             break;
         }
+        let next = behind.onward(end);
         let promised = self
             .found
             .iter()
             .filter(|f| epochs(f.epoch))
             .map(|f| f.durable)
             .max();
-        if promised.is_some_and(|durable| durable >= end.next) {
-            return Err(ScanError::Lost(end.next).into());
+        if promised.is_some_and(|durable| durable >= next.next) {
+            return Err(ScanError::Lost(next.next).into());
         }
         if self.may_go_on(end, unread, copies) {
-            return Err(ScanError::Unread(end.next).into());
+            return Err(ScanError::Unread(next.next).into());
         }
-        Ok((end, used))
+        Ok((next, used))
     }
 
     /// Whether there may be a group behind this end that could not be read: of which some block cannot be, or on these devices.

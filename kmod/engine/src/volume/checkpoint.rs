@@ -8,8 +8,10 @@ use crate::env::write_patiently;
 use crate::env::Environment as _;
 use crate::env::Write;
 use crate::error::NoMem;
+use crate::format::journal::Behind;
 use crate::format::journal::End;
 use crate::format::journal::Extent;
+use crate::format::journal::Gap;
 use crate::format::journal::Record;
 use crate::format::layout;
 use crate::format::member::Members;
@@ -32,6 +34,7 @@ use crate::tree::TreeError;
 use crate::units::Blocks;
 use crate::units::Bytes;
 use crate::units::Generation;
+use crate::units::Sequence;
 use crate::units::BLOCK_SIZE;
 use crate::volume::errand::Errand;
 use crate::volume::members::Records;
@@ -55,8 +58,8 @@ pub struct Checkpoints {
     generation: Generation,
     /// The first root that named its trees.
     made: Generation,
-    /// Where the journal goes on behind it.
-    end: End,
+    /// What of the journal lies behind it.
+    behind: Behind,
     /// The changes of the next root are frozen as of here. It stays so until they are in a root, however often that fails.
     frozen: Option<End>,
     /// Bases that were replaced, by the generation of their successor. Readers may still hold them.
@@ -73,12 +76,17 @@ impl Checkpoints {
         Checkpoints {
             generation: root.generation,
             made: root.made,
-            end: root.journal.next,
+            behind: root.journal.behind,
             frozen: None,
             retired: Vec::new(),
             records,
             copies: None,
         }
+    }
+
+    /// The roots to come say that this is no part of the journal.
+    pub(super) fn leave_out(&mut self, gap: Option<Gap>) {
+        self.behind.gap = gap;
     }
 
     pub(super) fn told(&mut self, copies: usize) {
@@ -90,9 +98,9 @@ impl Checkpoints {
         self.generation
     }
 
-    /// Where the journal goes on behind it.
-    pub(super) fn end(&self) -> End {
-        self.end
+    /// The first group of the journal that is needed.
+    pub(super) fn first(&self) -> Sequence {
+        self.behind.next.next
     }
 
     pub(super) fn records(&mut self) -> Option<&mut Records> {
@@ -214,6 +222,7 @@ impl<M: Machine> Mounted<M> {
             None => self.freeze(journal, generation)?,
         };
         checkpoints.frozen = Some(end);
+        let behind = Behind::all(end);
 
         let mut building = Building::new(self);
         let merged = building.merge_all(generation);
@@ -244,7 +253,7 @@ impl<M: Machine> Mounted<M> {
             .and_then(|()| self.apply_nodes(generation, &mut building))
             .and_then(|()| {
                 let made = generation;
-                self.write_roots((generation, made), end, (&kept, nodes), &mut buffer)
+                self.write_roots((generation, made), behind, (&kept, nodes), &mut buffer)
             });
         match published {
             Ok(failed) => self.report(failed),
@@ -265,13 +274,13 @@ impl<M: Machine> Mounted<M> {
         checkpoints.made = generation;
         self.space.settle(nodes);
         journal.confirm();
-        self.rooted(checkpoints, journal, generation, end)
+        self.rooted(checkpoints, journal, generation, behind)
     }
 
     /// Writes the newest root once more, as the next one: so there are two that do not need what it does not. It needs no node and
     /// no record, so it is possible however full the volume is.
     #[inline(never)]
-    fn repeat_root(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
+    pub(super) fn repeat_root(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
         let Some(journal) = &self.journal else {
             return Err(Fault::ReadOnly);
         };
@@ -281,11 +290,11 @@ impl<M: Machine> Mounted<M> {
             return self.checkpoint_with(checkpoints);
         }
         let generation = Generation(checkpoints.generation.0.saturating_add(1));
-        let end = checkpoints.end;
+        let behind = checkpoints.behind;
         self.space.skip(generation);
         let failed = self.write_newest(checkpoints, generation);
         self.report(failed.inspect_err(|_| journal.stop())?);
-        self.rooted(checkpoints, journal, generation, end)
+        self.rooted(checkpoints, journal, generation, behind)
     }
 
     /// Writes the newest root once more, as that of this generation. Says who did not take it.
@@ -295,7 +304,7 @@ impl<M: Machine> Mounted<M> {
         checkpoints: &mut Checkpoints,
         generation: Generation,
     ) -> Result<Members, Fault> {
-        let (end, made) = (checkpoints.end, checkpoints.made);
+        let (behind, made) = (checkpoints.behind, checkpoints.made);
         let Some(records) = checkpoints.records() else {
             return Err(Fault::ReadOnly);
         };
@@ -306,7 +315,7 @@ impl<M: Machine> Mounted<M> {
             let _ = bases.push_within_capacity(*tree.frozen().1);
         }
         let trees = (&bases[..], self.space.nodes());
-        let failed = self.write_roots((generation, made), end, trees, root);
+        let failed = self.write_roots((generation, made), behind, trees, root);
         // Wherever it is by now, no other one may be of this generation.
         checkpoints.generation = generation;
         failed
@@ -319,9 +328,9 @@ impl<M: Machine> Mounted<M> {
         checkpoints: &mut Checkpoints,
         journal: &Journal,
         generation: Generation,
-        end: End,
+        behind: Behind,
     ) -> Result<(), Fault> {
-        let before = core::mem::replace(&mut checkpoints.end, end);
+        let before = core::mem::replace(&mut checkpoints.behind, behind);
         checkpoints.generation = generation;
         // Nothing may rely on it while somebody is a member who has it not.
         self.lose(checkpoints)?;
@@ -331,7 +340,7 @@ impl<M: Machine> Mounted<M> {
             self.tell_members(checkpoints, copies);
         }
         // The root before this one may be needed still, should this one become unreadable.
-        journal.release(before.next);
+        journal.release(before.next.next);
         self.release_old(checkpoints);
         Ok(())
     }
@@ -448,7 +457,7 @@ impl<M: Machine> Mounted<M> {
     fn write_roots(
         &self,
         (generation, made): (Generation, Generation),
-        end: End,
+        behind: Behind,
         (trees, nodes): (&[Base], u64),
         bytes: &mut [u8],
     ) -> Result<Members, Fault> {
@@ -463,7 +472,7 @@ impl<M: Machine> Mounted<M> {
         }
         for part in self.parts.iter().filter(|p| present.has(p.slot)) {
             let mut journal = part.journal;
-            journal.next = end;
+            journal.behind = behind;
             let root = Root {
                 volume: self.volume,
                 epoch: epoch.id,

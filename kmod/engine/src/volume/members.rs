@@ -257,7 +257,7 @@ impl<M: Machine> Mounted<M> {
         let copies = self.space.lose(lost, self.parity);
         journal.go_on(epoch.id, lost);
         if failed.count() == 0 {
-            journal.release(checkpoints.end().next);
+            journal.release(checkpoints.first());
             self.release_old(checkpoints);
             self.tell_members(checkpoints, copies);
         }

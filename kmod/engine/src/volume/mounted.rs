@@ -114,6 +114,8 @@ pub enum Fault {
     JournalUnread(Sequence),
     /// Devices cannot be read where a newer root would lie, so that it is not known whether there is one.
     RootUnread,
+    /// A tree of the newest root cannot be entered: this is the root before it, of this generation, with the journal behind it.
+    RootBefore(Generation),
     /// What is free is not known, for a node that says so is lost.
     SpaceLost(TreeError),
     /// The volume has features that forbid to write it without knowing them.
@@ -210,6 +212,10 @@ impl fmt::Display for Fault {
             ),
             Fault::RootUnread => f.write_str(
                 "too many devices cannot be read where a newer root would lie: what was acknowledged last may be there; repair them, or mount read-only",
+            ),
+            Fault::RootBefore(generation) => write!(
+                f,
+                "a tree of the newest root cannot be read; this is the root before it, of generation {generation}, with the journal behind it: copy the files to another volume, and run fsck.embrfs"
             ),
             Fault::SpaceLost(why) => write!(
                 f,

@@ -10,6 +10,7 @@ use crate::env::Hasher;
 use crate::error::NoMem;
 use crate::format::journal::End;
 use crate::format::journal::Extent;
+use crate::format::journal::Gap;
 use crate::format::journal::Record;
 use crate::format::layout;
 use crate::format::member::Entry;
@@ -128,19 +129,19 @@ fn may_be_written(volume: &Volume, parts: &[Part]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What is at this place, if it is the newest root.
+/// What is at this place, if it is the newest epoch's root of this generation.
 #[inline(never)]
 fn wanted_root(
     hasher: &impl Hasher,
-    volume: &Volume,
+    (volume, generation): (&Volume, Generation),
     part: &Part,
     at: Bytes,
     bytes: &[u8],
 ) -> Option<Root> {
-    let slot = layout::ring_slot(volume.generation());
+    let slot = layout::ring_slot(generation);
     let root = Root::parse(hasher, bytes, at, slot, volume.uuid(), part.id).ok()?;
-    let newest = root.epoch == volume.epoch().id && root.generation == volume.generation();
-    newest.then_some(root)
+    let is_it = root.epoch == volume.epoch().id && root.generation == generation;
+    is_it.then_some(root)
 }
 
 /// The trees that a root names.
@@ -149,16 +150,16 @@ fn bases(root: &[u8]) -> Result<Vec<Base>, NoMem> {
     Vec::try_from_iter(Root::trees(root))
 }
 
-/// The newest root with its trees, from the first member that gives it back.
+/// The newest epoch's root of this generation with its trees, from the first member that gives it back.
 #[inline(never)]
-fn newest_root<M: Machine>(
+fn root_of<M: Machine>(
     machine: &M,
     hasher: &impl Hasher,
-    volume: &Volume,
+    (volume, generation): (&Volume, Generation),
     parts: &[Part],
 ) -> Result<(Root, Vec<Base>), Fault> {
     let mut bytes = Vec::zeroed(layout::ROOT_SIZE)?;
-    let slot = layout::ring_slot(volume.generation());
+    let slot = layout::ring_slot(generation);
     for part in parts {
         for ring in layout::rings(part.size) {
             let Some(at) = layout::slot_at(ring, slot) else {
@@ -167,7 +168,7 @@ fn newest_root<M: Machine>(
             if machine.devices().read(part.slot, at, &mut bytes).is_err() {
                 continue;
             }
-            if let Some(root) = wanted_root(hasher, volume, part, at, &bytes) {
+            if let Some(root) = wanted_root(hasher, (volume, generation), part, at, &bytes) {
                 return Ok((root, bases(&bytes)?));
             }
         }
@@ -192,6 +193,7 @@ impl<M: Machine> Mounted<M> {
         let mut mounted = Self::at_root(machine, volume, members, (options, charted))?;
         if options.read_only {
             let AtRoot(mounted, root, _) = &mut mounted;
+            mounted.step_back(volume, root)?;
             mounted.continue_read_only(volume, root)?;
         } else {
             mounted.0.load_space()?;
@@ -201,6 +203,43 @@ impl<M: Machine> Mounted<M> {
             mounted.0.checkpoint()?;
         }
         Ok(mounted.0)
+    }
+
+    /// Where a tree of the newest root cannot be entered, goes on from the root before it, if that can. Nothing is lost by it: neither what
+    /// that root needs nor the journal behind it is written over yet.
+    #[inline(never)]
+    fn step_back(&mut self, volume: &Volume, root: &mut Root) -> Result<(), Fault> {
+        let before = Generation(root.generation.0.saturating_sub(1));
+        if self.can_be_entered()? {
+            return Ok(());
+        }
+        let found = root_of(self.machine(), self.hasher(), (volume, before), &self.parts);
+        let Ok((older, bases)) = found else {
+            return Ok(());
+        };
+        let newest = core::mem::replace(&mut self.trees, layers(&bases)?);
+        if self.can_be_entered()? {
+            *root = older;
+            self.cut = Some(Fault::RootBefore(before));
+        } else {
+            self.trees = newest;
+        }
+        Ok(())
+    }
+
+    /// Whether the way to the first key can be read in every tree that is known here.
+    #[inline(never)]
+    fn can_be_entered(&self) -> Result<bool, Fault> {
+        for (id, _) in self.trees.iter().filter(|(id, _)| *id != SPACE) {
+            match self.get(*id, Range::ALL.first, |_| ()) {
+                Err(Fault::Tree(TreeError::NoMemory) | Fault::NoMemory) => {
+                    return Err(Fault::NoMemory)
+                }
+                Err(_) => return Ok(false),
+                Ok(_) => {}
+            }
+        }
+        Ok(true)
     }
 
     /// Makes every change of keys again that was committed after the root, as far as they can be known.
@@ -232,23 +271,39 @@ impl<M: Machine> Mounted<M> {
     #[inline(never)]
     fn continue_journal(at: &mut AtRoot<M>, volume: &Volume) -> Result<(), Fault> {
         let AtRoot(mounted, root, random) = at;
-        let (end, found) = mounted.replay(volume, root, None, &mut Err)?;
+        let Replayed {
+            end,
+            mut found,
+            idle,
+        } = mounted.replay(volume, root, None, &mut Err)?;
+        let mut behind = root.journal.behind;
+        if let Some(gap) = idle {
+            // Nothing else keeps what mounts leave there that end before their first root from filling the journal.
+            found.retain(|f| f.sequence < gap.first);
+            behind.gap = Some(gap);
+        }
         let writer = Writer {
             volume: mounted.volume,
             epoch: mounted.epoch().id,
             session: SessionId(*random),
         };
-        let before = Sequence(root.journal.next.next.0.saturating_sub(1));
+        let before = Sequence(behind.next.next.0.saturating_sub(1));
         let said = found.iter().map(|f| f.durable);
         let known = said.fold(before, Sequence::max);
         let copies = mounted.journal_copies(&found)?;
         let most = mounted.copies();
         mounted.journal = Some(Journal::try_new(writer, copies, most, end, known)?);
-        if mounted.present() != volume.epoch().present {
-            let mut checkpoints = mounted.checkpoints.lock();
-            if let Some(journal) = &mounted.journal {
+        let mut checkpoints = mounted.checkpoints.lock();
+        checkpoints.leave_out(behind.gap);
+        if let Some(journal) = &mounted.journal {
+            if mounted.present() != volume.epoch().present {
                 mounted.renew(&mut checkpoints, journal)?;
             }
+        }
+        // It is written over when no root needs it that may be mounted.
+        if idle.is_some() {
+            mounted.repeat_root(&mut checkpoints)?;
+            mounted.repeat_root(&mut checkpoints)?;
         }
         Ok(())
     }
@@ -317,7 +372,8 @@ impl<M: Machine> Mounted<M> {
                 return Err(Fault::Degraded);
             }
         }
-        let (root, bases) = newest_root(&machine, machine.environment().hasher(), volume, &parts)?;
+        let newest = (volume, volume.generation());
+        let (root, bases) = root_of(&machine, machine.environment().hasher(), newest, &parts)?;
         let unknown = bases.iter().find(|b| !TREES.contains(&b.tree));
         if let Some(unknown) = unknown.filter(|_| !options.read_only) {
             return Err(Fault::UnknownTree(unknown.tree));
@@ -397,7 +453,7 @@ impl<M: Machine> Mounted<M> {
         root: &Root,
         until: Option<Sequence>,
         note: &mut dyn FnMut(Fault) -> Result<(), Fault>,
-    ) -> Result<(End, Vec<Found>), Fault> {
+    ) -> Result<Replayed, Fault> {
         let mut sources = Vec::new();
         for part in self.parts.iter() {
             sources.push(Source {
@@ -407,7 +463,7 @@ impl<M: Machine> Mounted<M> {
                 blocks: part.journal.blocks,
             })?;
         }
-        let from = root.journal.next;
+        let behind = root.journal.behind;
         // The journal goes on from one epoch to the next that somebody who was there before begins.
         let mut lineage = Vec::new();
         for epoch in volume.lineage() {
@@ -419,12 +475,13 @@ impl<M: Machine> Mounted<M> {
             self.hasher(),
             self.volume,
             sources,
-            from.next,
+            behind.next.next,
         )?;
-        let replayed = scan.follow(
+        let mut idle = behind.next.next;
+        let (end, found) = scan.follow(
             self.devices(),
             self.hasher(),
-            from,
+            behind,
             self.copies(),
             |epoch| lineage.contains(&epoch),
             |group, record| {
@@ -432,11 +489,26 @@ impl<M: Machine> Mounted<M> {
                     return Err(Fault::JournalRecord(group));
                 }
                 change = change.and(Change::of(&record));
+                if !is_of_no_root(root.made, &record) {
+                    idle = Sequence(group.0.saturating_add(1));
+                }
                 self.redo(root.made, group, record).or_else(&mut *note)
             },
         )?;
         self.space.adopt(change);
-        Ok(replayed)
+        let gap = Gap {
+            first: idle,
+            resume: end,
+        };
+        // Where there is one already, only what follows it at once can be left out too.
+        let is_one = |before: Gap| idle <= before.first;
+        let is_new = idle < end.next && behind.gap != Some(gap);
+        let idle = is_new && behind.gap.is_none_or(is_one);
+        Ok(Replayed {
+            end,
+            found,
+            idle: idle.then_some(gap),
+        })
     }
 
     #[inline(never)]
@@ -458,17 +530,15 @@ impl<M: Machine> Mounted<M> {
             Record::Take(extent) => self.redo_take(extent)?,
             Record::Free(extent) => self.space.free_again(extent, None)?,
             // A root that never came about needs no nodes, and gave none up; nor did one that names older trees.
-            Record::NodesTaken(generation, extent) if generation <= made => {
-                self.redo_take(extent)?
-            }
+            record if is_of_no_root(made, &record) => {}
+            Record::NodesTaken(_, extent) => self.redo_take(extent)?,
             // The root before this one does not need them either.
             Record::NodesFreed(generation, extent) if generation < made => {
                 self.space.free_at_once(extent)?;
             }
-            Record::NodesFreed(generation, extent) if generation == made => {
+            Record::NodesFreed(generation, extent) => {
                 self.space.free_again(extent, Some(generation))?;
             }
-            Record::NodesTaken(..) | Record::NodesFreed(..) => {}
         }
         Ok(())
     }
@@ -505,6 +575,23 @@ impl<M: Machine> Mounted<M> {
         }
         self.checkpoint()
     }
+}
+
+/// Whether this speaks of the nodes of a root that never came about, or of one that named older trees.
+fn is_of_no_root(made: Generation, record: &Record<'_>) -> bool {
+    match record {
+        Record::NodesTaken(generation, _) | Record::NodesFreed(generation, _) => *generation > made,
+        _ => false,
+    }
+}
+
+/// What of the journal was made again.
+struct Replayed {
+    end: End,
+    /// The copies of its groups.
+    found: Vec<Found>,
+    /// Groups at its end that say nothing.
+    idle: Option<Gap>,
 }
 
 /// Learns what is free from one node after the other.

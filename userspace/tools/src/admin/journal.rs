@@ -89,7 +89,8 @@ pub(super) fn run(
     }
     groups.sort_by_key(|g| (g.header.sequence, g.block));
     let mut out = Vec::new();
-    let mut expected = root.journal.next;
+    let behind = root.journal.behind;
+    let mut expected = behind.onward(behind.next);
     let mut is_sound = unreadable == 0;
     for group in &groups {
         let Header {
@@ -106,14 +107,17 @@ pub(super) fn run(
         let role = if follows {
             expected.next.0 = expected.next.0.saturating_add(1);
             expected.identity = identity;
+            expected = behind.onward(expected);
             "to be carried out"
-        } else if sequence < root.journal.next.next {
+        } else if sequence < behind.next.next {
             "in the root"
+        } else if !behind.has(sequence) {
+            "left out"
         } else {
             "left over"
         };
         // Of a group that is not needed any more, parts may be overwritten.
-        is_sound &= group.problem.is_none() || sequence < root.journal.next.next;
+        is_sound &= group.problem.is_none() || !behind.has(sequence);
         if as_json {
             out.push(json_of(group, role));
         } else {
@@ -126,7 +130,7 @@ pub(super) fn run(
             "device": path.display().to_string(),
             "start": root.journal.start.0,
             "blocks": root.journal.blocks.0,
-            "next": root.journal.next.next.0,
+            "next": behind.next.next.0,
             "unreadable_blocks": unreadable,
             "groups": out,
         }));

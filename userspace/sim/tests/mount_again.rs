@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Crash after crash while a volume is being mounted: what the mounts that came to nothing left in the journal never gets in the way.
+
+use embr_engine::format::geometry::Geometry;
+use embr_engine::hash::Scalar;
+use embr_engine::tree::Key;
+use embr_engine::units::Bytes;
+use embr_engine::units::Generation;
+use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::probe;
+use embr_engine::volume::recover::Options;
+use embr_engine::volume::Mounted;
+use embrfs_sim::cache::Survival;
+use embrfs_sim::fleet::Fleet;
+use embrfs_sim::machine;
+use embrfs_sim::machine::Simulated;
+use embrfs_sim::machine::READ_WRITE;
+use embrfs_sim::recording::State;
+
+const READ_ONLY: Options = Options {
+    read_only: true,
+    ..READ_WRITE
+};
+/// Its journal has 1024 blocks.
+const SIZE: Bytes = Bytes(32 << 20);
+const GROUPS: u64 = 300;
+
+fn key(n: u64) -> Key {
+    Key([n, 0, 0])
+}
+
+/// Puts a key into a group of its own, durably.
+fn put(mounted: &Mounted<Simulated>, n: u64) {
+    let mut txn = mounted.begin().expect("writable");
+    txn.set(NAMES, key(n), &[n as u8; 3000]).expect("memory");
+    txn.commit().expect("room");
+    mounted.sync().expect("healthy drives");
+}
+
+fn is_whole(mounted: &Mounted<Simulated>, keys: u64) -> bool {
+    (0..keys).all(|n| {
+        let found = mounted.get(NAMES, key(n), |value| value == [n as u8; 3000]);
+        found.expect("readable") == Some(true)
+    })
+}
+
+/// Which trees the newest root of the first drive has.
+fn made(fleet: &Fleet) -> Generation {
+    let drive = fleet.drives().into_iter().next().expect("a drive");
+    probe(&drive, &Scalar).expect("a member").root.made
+}
+
+/// A volume with groups that no root has.
+fn stage(drives: u8) -> Fleet {
+    let fleet = Fleet::new(21, &vec![SIZE; usize::from(drives)]);
+    let geometry = Geometry::new(1, drives - 1).expect("a geometry");
+    machine::make(21, &fleet, geometry).expect("made");
+    let mounted = machine::mount(21, &fleet, READ_WRITE).expect("mounted");
+    (0..GROUPS).for_each(|n| put(&mounted, n));
+    fleet
+}
+
+/// Mounts, and crashes with all that the drives were given but the new root on any of them.
+fn crash_before_the_root(seed: u64, fleet: &Fleet) -> Fleet {
+    let before = made(fleet);
+    fleet.record();
+    let mounted = machine::mount(seed, fleet, READ_WRITE).expect("it mounts every time");
+    drop(mounted);
+    let recording = fleet.recorded();
+    let drives = fleet.drives().len() as u64;
+    // It ends with a write to each of two rings on each drive, and a flush of each.
+    let state = State::new(recording.end() - 3 * drives, Survival::All);
+    let after = Fleet::start(seed, &recording.at(&state).expect("it exists"));
+    assert_eq!(made(&after), before, "before the root");
+    assert_ne!(made(fleet), before);
+    after
+}
+
+#[test]
+fn the_journal_never_fills() {
+    for drives in 1..=2 {
+        let mut fleet = stage(drives);
+        for round in 0..800 {
+            fleet = crash_before_the_root(round, &fleet);
+            if round % 50 == 0 {
+                let looked = machine::mount(round, &fleet, READ_ONLY).expect("it mounts");
+                assert!(is_whole(&looked, GROUPS) && looked.cut().is_none());
+            }
+        }
+        let mounted = machine::mount(1000, &fleet, READ_WRITE).expect("it mounts at last");
+        assert!(is_whole(&mounted, GROUPS));
+        (GROUPS..2 * GROUPS).for_each(|n| put(&mounted, n));
+        drop(mounted);
+        let mounted = machine::mount(1001, &fleet, READ_WRITE).expect("it mounts again");
+        assert!(is_whole(&mounted, 2 * GROUPS));
+    }
+}

@@ -5,7 +5,6 @@
 //! while there are more of them than nodes were promised. It knows nothing of who was promised what.
 
 use crate::error::NoMem;
-use crate::format::journal::Extent;
 use crate::format::member::Slot;
 use crate::space::bits::Bits;
 use crate::space::bits::Search;
@@ -39,6 +38,8 @@ pub(super) struct Device {
     pub(super) away: bool,
     pub(super) groups: Vec<Group>,
     pub(super) blocks: u64,
+    /// What is never free: begin and length.
+    pub(super) fixed: Vec<(Blocks, Blocks)>,
     /// Blocks that are not fixed.
     pub(super) managed: u64,
     /// Where the last allocation ended.
@@ -106,6 +107,7 @@ impl Device {
             away: false,
             groups: Vec::new(),
             blocks,
+            fixed: Vec::new(),
             managed: 0,
             cursor: 0,
             free: 0,
@@ -128,26 +130,27 @@ impl Device {
     }
 
     /// One of which it is not known what is used, besides what is never free, in the counts as if nothing were.
-    pub(super) fn uncharted(
-        slot: Slot,
-        blocks: u64,
-        fixed: &[(Blocks, Blocks)],
-    ) -> Result<Self, SpaceError> {
+    pub(super) fn uncharted(slot: Slot, blocks: u64, fixed: &[(Blocks, Blocks)]) -> Self {
         let mut device = Self::without_groups(slot, blocks);
         (device.free, device.whole) = (blocks, blocks / SLOT);
         for (start, count) in fixed {
-            let end = start.0.checked_add(count.0).filter(|end| *end <= blocks);
-            let end = end.ok_or(SpaceError::Extent(Extent {
-                device: slot,
-                start: *start,
-                blocks: *count,
-            }))?;
-            let slots = end.div_ceil(SLOT).saturating_sub(start.0 / SLOT);
-            device.free = device.free.saturating_sub(count.0);
+            // What only is read may be said to lie beyond the end.
+            let end = start.0.saturating_add(count.0).min(blocks);
+            let start = start.0.min(end);
+            let slots = end.div_ceil(SLOT).saturating_sub(start / SLOT);
+            device.free = device.free.saturating_sub(end.saturating_sub(start));
             device.whole = device.whole.saturating_sub(slots);
         }
         device.managed = device.free;
-        Ok(device)
+        device
+    }
+
+    /// Whether something of these blocks is never free, whoever says that it is.
+    pub(super) fn is_fixed(&self, start: u64, count: u64) -> bool {
+        let end = start.saturating_add(count);
+        let touches =
+            |(from, n): &(Blocks, Blocks)| start < from.0.saturating_add(n.0) && from.0 < end;
+        self.fixed.iter().any(touches)
     }
 
     /// Nothing of it is given out, for it is not known what is free.

@@ -328,6 +328,9 @@ impl State {
         } = self;
         let device = devices.iter_mut().find(|d| d.slot == e.device);
         let device = device.ok_or(bad)?;
+        if device.is_fixed(e.start.0, e.blocks.0) {
+            return Err(bad);
+        }
         let items = &mut claims.items.0;
         let freed = match device.away {
             true => {
@@ -532,7 +535,7 @@ impl Space {
     ) -> Result<Self, SpaceError> {
         let mut all = Vec::new();
         for managed in devices {
-            let mut device = Device::uncharted(managed.slot, managed.blocks.0, managed.fixed)?;
+            let mut device = Device::uncharted(managed.slot, managed.blocks.0, managed.fixed);
             device.present = managed.present;
             all.push(device)?;
         }
@@ -830,8 +833,11 @@ impl Space {
 #[inline(never)] // Their frames are large enough alone.
 fn charted(managed: &Managed<'_>) -> Result<Device, SpaceError> {
     let mut device = Device::try_new(managed.slot, managed.blocks.0)?;
+    device.fixed = Vec::try_from_slice(managed.fixed)?;
     for (start, blocks) in managed.fixed {
         let fixed = device.each(start.0, blocks.0, |g, at, n| g.used.set(at, n));
+        // A journal that lies in a system area would be written over it.
+        let fixed = fixed.filter(|fixed| *fixed == blocks.0);
         let fixed = fixed.and_then(|fixed| {
             device.unused = device.unused.saturating_sub(fixed);
             device.occupy(start.0, blocks.0)
@@ -850,6 +856,7 @@ fn charted(managed: &Managed<'_>) -> Result<Device, SpaceError> {
 #[inline(never)] // Their frames are large enough alone.
 fn absent(managed: &Managed<'_>, away: &mut Away) -> Result<Device, SpaceError> {
     let mut device = Device::away(managed.slot, managed.blocks.0);
+    device.fixed = Vec::try_from_slice(managed.fixed)?;
     for (start, blocks) in managed.fixed {
         let extent = Extent {
             device: managed.slot,

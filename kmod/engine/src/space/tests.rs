@@ -340,3 +340,66 @@ fn uncharted_is_as_large() {
         assert!(known.free > Blocks(0));
     }
 }
+
+#[test]
+fn what_is_never_free_is_not_freed_whoever_says_so() {
+    for present in [true, false] {
+        let devices = managed().map(|m| Managed { present, ..m });
+        let space = Space::try_new(&devices, Generation(2), 1, 1).unwrap();
+        for (start, blocks) in [
+            (0, 1),
+            (255, 1),
+            (250, 10),
+            (2040, 9),
+            (2303, 40),
+            (100, 32768),
+        ] {
+            let extent = Extent {
+                device: slot(1),
+                start: Blocks(start),
+                blocks: Blocks(blocks),
+            };
+            let bad = Err(SpaceError::Extent(extent));
+            assert_eq!(space.free(extent), bad);
+            assert_eq!(space.free_again(extent, None), bad);
+            assert_eq!(space.free_again(extent, Some(Generation(1))), bad);
+            assert_eq!(space.free_at_once(extent), bad);
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_cannot_be_is_not_written_to() {
+    let with = |journal| {
+        let fixed = [(Blocks(0), Blocks(256)), journal];
+        let device = Managed {
+            slot: slot(0),
+            blocks: Blocks(BLOCKS),
+            fixed: &fixed,
+            present: true,
+        };
+        let charted = Space::try_new(&[device], Generation(2), 0, 1).is_ok();
+        let device = Managed {
+            slot: slot(0),
+            blocks: Blocks(BLOCKS),
+            fixed: &fixed,
+            present: true,
+        };
+        (
+            charted,
+            Space::uncharted(&[device], Generation(2), 0, 1).is_ok(),
+        )
+    };
+    assert_eq!(with((Blocks(256), Blocks(1024))), (true, true));
+    for (start, blocks) in [
+        (255, 1024),
+        (0, 1024),
+        (BLOCKS, 1024),
+        (BLOCKS - 1, 2),
+        (1 << 50, 1024),
+        (u64::MAX, 1024),
+        (300, u64::MAX),
+    ] {
+        assert_eq!(with((Blocks(start), Blocks(blocks))), (false, true));
+    }
+}

@@ -45,6 +45,8 @@ pub fn findings(
         let known = mounted.node_count();
         return Err(format!("{} nodes, by the root {known}", counted.nodes));
     }
+    // Tales and storms lose drives: what they leave has fewer copies.
+    found.0.retain(|f| !matches!(f, Finding::Fewer(..)));
     Ok(found.0)
 }
 

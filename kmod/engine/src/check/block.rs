@@ -109,6 +109,11 @@ pub fn uses<M: Machine>(
         }
         check::check(mounted.nodes(), &base, Depth::Inner, &mut search)?;
     }
-    data::claim(mounted, &mut |what, extent, _| search.look(what, extent))?;
+    data::claim(mounted, &mut |used| {
+        if let Some((what, extent, _)) = used {
+            search.look(what, extent);
+        }
+        Ok(())
+    })?;
     Ok(search.lost)
 }

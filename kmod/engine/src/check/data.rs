@@ -10,6 +10,7 @@ use super::Check;
 use super::Ended;
 use super::Finding;
 use super::Observer;
+use super::Stage;
 use super::Trouble;
 use super::Use;
 use crate::engram::extents;
@@ -92,13 +93,14 @@ fn is(key: Key, kind: engram::Kind, engram: EngramId) -> bool {
     engram::key(engram, kind, engram::sub(key) as usize) == key
 }
 
-/// Tells of all blocks that engrams use; with `first`, of those of a first copy. Says whether a node is lost that could tell of more.
-pub(super) fn claim<M: Machine>(
-    mounted: &Mounted<M>,
-    use_of: &mut dyn FnMut(Use, Extent, bool),
-) -> Result<bool, Ended> {
+/// What is done with each use of blocks, of which it says whether they are a first copy; and, with nothing, once for each item.
+type EachUse<'f> = &'f mut dyn FnMut(Option<(Use, Extent, bool)>) -> Result<(), Ended>;
+
+/// Tells of all blocks that engrams use. Says whether a node is lost that could tell of more.
+pub(super) fn claim<M: Machine>(mounted: &Mounted<M>, use_of: EachUse<'_>) -> Result<bool, Ended> {
     let mut map: Option<(EngramId, Map)> = None;
     items(mounted, ENGRAMS, &mut |key, value| {
+        use_of(None)?;
         let engram = EngramId(key.0[0]);
         if is(key, engram::Kind::Map, engram) {
             map = Map::parse(value).map(|map| (engram, map));
@@ -110,7 +112,7 @@ pub(super) fn claim<M: Machine>(
             let live = Live::parse(value, map.blocks).unwrap_or_default();
             for (first, blocks) in runs(live) {
                 for (n, extent) in extents(&map, first, blocks).enumerate() {
-                    use_of(Use::Engram(engram), extent, n == 0);
+                    use_of(Some((Use::Engram(engram), extent, n == 0)))?;
                 }
             }
         }
@@ -123,7 +125,9 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
     pub(super) fn named(&mut self, files: Files<'_, M>, named: &mut Claims) -> Result<bool, Ended> {
         let mounted = self.mounted;
         let mut seen: Option<Item> = None;
+        self.begin(Stage::Files)?;
         items(mounted, NAMES, &mut |key, value| {
+            self.pass(Stage::Files)?;
             let (item, version) = Item::of(key);
             if item.kind() != Kind::EXTENTS || !files.view.sees(version) || seen == Some(item) {
                 return Ok(());
@@ -152,9 +156,12 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
     pub(super) fn engrams(&mut self) -> Result<(), Ended> {
         let mounted = self.mounted;
         let mut at = Engram::default();
+        self.begin(Stage::Engrams)?;
         let is_lost = items(mounted, ENGRAMS, &mut |key, value| {
+            self.pass(Stage::Engrams)?;
             let number = EngramId(key.0[0]);
             if number != at.number {
+                self.counted.engrams = self.counted.engrams.saturating_add(1);
                 at.leave(self);
                 at = Engram {
                     number,
@@ -304,6 +311,8 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             let Some(at) = copy.start.bytes().filter(|_| here) else {
                 continue;
             };
+            self.counted.blocks = self.counted.blocks.saturating_add(copy.blocks.0);
+            self.at(Stage::Data)?;
             match mounted.devices().read(copy.device, at, &mut bytes) {
                 Ok(()) => mounted.hasher().hash_blocks(&bytes, &mut real),
                 Err(DeviceError::NoMemory) => return Err(Ended::NoMemory),
@@ -432,6 +441,9 @@ impl Engram {
         }
         if self.next.is_some_and(|next| number >= next) {
             found(Defect::Number);
+        }
+        if let Some(map) = &self.map {
+            check.copies(Use::Engram(number), &map.places);
         }
     }
 }

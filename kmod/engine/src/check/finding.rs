@@ -47,6 +47,12 @@ pub enum Finding {
     NoDevice(Use, Extent),
     /// Blocks that something else uses as well.
     Overlap(Use, Extent),
+    /// Two copies of one thing on this device: both go with it.
+    Together(Use, Slot),
+    /// So many devices have a copy of a thing, but so many should; and there is no reason for that.
+    TooFew(Use, usize, usize),
+    /// The same, on a volume that lost a device: what was written meanwhile has fewer copies.
+    Fewer(Use, usize, usize),
     /// Blocks that are said to be in use, but nothing uses them.
     Unused(Extent),
     /// Blocks that are said to be free, but something uses them.
@@ -148,9 +154,9 @@ pub enum Trouble {
 }
 
 impl Finding {
-    /// Whether something is lost or in danger; else it is only a sign of an error in who wrote it.
+    /// Whether something is lost or wrong; else there is no more to it than an error in who wrote it, or a device that was lost.
     pub fn is_damage(&self) -> bool {
-        !matches!(self, Finding::UnderFull(..))
+        !matches!(self, Finding::UnderFull(..) | Finding::Fewer(..))
     }
 
     fn spot(&self) -> Option<&Spot> {
@@ -168,7 +174,9 @@ impl Finding {
     /// The device that it concerns.
     pub fn device(&self) -> Option<Slot> {
         match self {
-            Finding::Root(slot, _) | Finding::UnderFull(_, slot, _) => Some(*slot),
+            Finding::Root(slot, _)
+            | Finding::UnderFull(_, slot, _)
+            | Finding::Together(_, slot) => Some(*slot),
             Finding::Mount(Fault::Space(e))
             | Finding::Beyond(_, e)
             | Finding::NoDevice(_, e)
@@ -205,7 +213,10 @@ impl Finding {
             Finding::UnderFull(what, ..)
             | Finding::Beyond(what, _)
             | Finding::NoDevice(what, _)
-            | Finding::Overlap(what, _) => what.tree(),
+            | Finding::Overlap(what, _)
+            | Finding::Together(what, _)
+            | Finding::TooFew(what, ..)
+            | Finding::Fewer(what, ..) => what.tree(),
             Finding::Mount(Fault::SpaceItem(_)) => Some(crate::volume::mounted::SPACE),
             Finding::Names(..) | Finding::Rotten(..) => Some(NAMES),
             Finding::Engram(..) => Some(ENGRAMS),
@@ -219,7 +230,10 @@ impl Finding {
             Finding::UnderFull(what, ..)
             | Finding::Beyond(what, _)
             | Finding::NoDevice(what, _)
-            | Finding::Overlap(what, _) => what.key(),
+            | Finding::Overlap(what, _)
+            | Finding::Together(what, _)
+            | Finding::TooFew(what, ..)
+            | Finding::Fewer(what, ..) => what.key(),
             Finding::Mount(Fault::SpaceItem(key)) => Some(*key),
             Finding::Names(item, _) | Finding::Rotten(item, _) => Some(item.at(SnapshotId::FIRST)),
             Finding::Engram(engram, Defect::Senseless(key)) if key.0[0] == engram.0 => Some(*key),
@@ -252,6 +266,9 @@ impl Finding {
             Finding::Beyond(..) => "beyond",
             Finding::NoDevice(..) => "no-device",
             Finding::Overlap(..) => "overlap",
+            Finding::Together(..) => "together",
+            Finding::TooFew(..) => "too-few",
+            Finding::Fewer(..) => "fewer",
             Finding::Unused(_) => "unused",
             Finding::Used(_) => "used",
             Finding::Unnamed(_) => "unnamed",
@@ -345,6 +362,18 @@ impl fmt::Display for Finding {
                 write!(f, "{} are used, which the volume does not have: {what}", Shown(e))
             }
             Finding::Overlap(what, e) => write!(f, "{} are used twice, once by {what}", Shown(e)),
+            Finding::Together(what, slot) => write!(
+                f,
+                "two copies of {what} are on the device in slot {}, and would be lost with it",
+                slot.index()
+            ),
+            Finding::TooFew(what, has, wanted) => {
+                write!(f, "{what} has copies on {has} of {wanted} devices")
+            }
+            Finding::Fewer(what, has, wanted) => write!(
+                f,
+                "{what} has copies on {has} of {wanted} devices: it was written while one was not here"
+            ),
             Finding::Unused(e) => write!(f, "{} are said to be in use, but nothing uses them", Shown(e)),
             Finding::Used(e) => write!(f, "{} are said to be free, but are in use", Shown(e)),
             Finding::Unnamed(e) => write!(f, "{} are said to live, but no file has them", Shown(e)),

@@ -11,6 +11,7 @@
 mod attributes;
 pub mod block;
 mod claims;
+mod copies;
 mod data;
 pub mod finding;
 mod names;
@@ -54,11 +55,38 @@ pub struct Options<'a> {
 /// What the check is at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// Nodes, and the blocks that they and all else use.
+    /// Nodes, and the blocks that they use.
     Nodes,
+    /// Blocks that engrams use.
+    Uses,
+    /// Free space against all that is used.
+    Space,
+    /// What files name, against what engrams use.
+    Files,
+    /// Engrams, each by itself.
+    Engrams,
     /// Inodes, and what belongs to them.
     Names,
+    /// What files hold.
+    Data,
 }
+
+impl Stage {
+    /// All of them, in their order; those from [`Stage::Nodes`] to [`Stage::Files`] come again with each pass, and those from
+    /// [`Stage::Names`] on alternate.
+    pub const ALL: [Stage; 7] = [
+        Stage::Nodes,
+        Stage::Uses,
+        Stage::Space,
+        Stage::Files,
+        Stage::Engrams,
+        Stage::Names,
+        Stage::Data,
+    ];
+}
+
+/// After so many items the observer is told again how far the check is.
+const TELL_AFTER: u64 = 256;
 
 /// What was looked at so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -69,6 +97,12 @@ pub struct Counted {
     pub items: u64,
     /// Inodes.
     pub inodes: u64,
+    /// Engrams.
+    pub engrams: u64,
+    /// Blocks of what files hold that were read, each copy counted.
+    pub blocks: u64,
+    /// Items, or groups of free space, that were gone through since this pass of this stage began.
+    pub passed: u64,
     /// How often the trees were gone through, because memory did not hold what there was to remember.
     pub passes: u64,
 }
@@ -158,6 +192,21 @@ pub fn check<M: Machine, O: Observer>(
 impl<M: Machine, O: Observer> Check<'_, M, O> {
     fn found(&mut self, what: Finding) {
         self.observer.found(&what);
+    }
+
+    /// A stage begins, or begins anew.
+    fn begin(&mut self, stage: Stage) -> Result<(), Ended> {
+        self.counted.passed = 0;
+        self.at(stage)
+    }
+
+    /// One more item of this stage is gone through.
+    fn pass(&mut self, stage: Stage) -> Result<(), Ended> {
+        self.counted.passed = self.counted.passed.saturating_add(1);
+        match self.counted.passed % TELL_AFTER {
+            0 => self.at(stage),
+            _ => Ok(()),
+        }
     }
 
     fn at(&mut self, stage: Stage) -> Result<(), Ended> {

@@ -137,6 +137,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
     }
 
     fn run(&mut self) -> Result<(), Ended> {
+        self.check.begin(Stage::Names)?;
         let mut from = Some(Key::MIN);
         let mut is_root_there = false;
         while let Some(first) = from {
@@ -181,9 +182,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
                 Err(why) => return Err(why.into()),
             };
             self.check.counted.items = self.check.counted.items.saturating_add(1);
-            if self.check.counted.items % 256 == 0 {
-                self.check.at(Stage::Names)?;
-            }
+            self.check.pass(Stage::Names)?;
             let (item, version) = Item::of(key);
             let number = item.owner();
             if number != self.at.number {

@@ -92,6 +92,7 @@ impl<M: Machine, O: Observer> Pass<'_, '_, '_, M, O> {
             true => self.check.options.depth,
             false => Depth::Inner,
         };
+        self.check.begin(Stage::Nodes)?;
         for base in mounted.bases() {
             if let Some(top) = base.top {
                 self.claim_node(base.tree, top.level, Key::MIN, &top.pointer);
@@ -103,11 +104,16 @@ impl<M: Machine, O: Observer> Pass<'_, '_, '_, M, O> {
             walked?;
         }
         let mut live = self.claims.empty()?;
-        let is_lost = data::claim(self.check.mounted, &mut |what, extent, first| {
+        self.check.begin(Stage::Uses)?;
+        let is_lost = data::claim(self.check.mounted, &mut |used| {
+            let Some((what, extent, first)) = used else {
+                return self.check.pass(Stage::Uses);
+            };
             claim(&mut self.claims, self.check, self.first, what, extent);
             if first {
                 live.claim(extent);
             }
+            Ok(())
         })?;
         self.is_blind |= is_lost;
         self.compare()?;
@@ -131,6 +137,10 @@ impl<M: Machine, O: Observer> Pass<'_, '_, '_, M, O> {
 
     fn claim_node(&mut self, tree: TreeId, level: Level, key: Key, pointer: &Pointer) {
         let blocks = Blocks((self.check.mounted.nodes().size() / BLOCK_SIZE) as u64);
+        if self.first {
+            self.check
+                .copies(Use::Node(tree, level, key), &pointer.places);
+        }
         for place in pointer.places.iter() {
             let extent = Extent {
                 device: place.device,
@@ -144,7 +154,9 @@ impl<M: Machine, O: Observer> Pass<'_, '_, '_, M, O> {
     /// Whether free space knows of just what was found.
     fn compare(&mut self) -> Result<(), Ended> {
         let Pass { claims, check, .. } = self;
+        check.begin(Stage::Space)?;
         for group in claims.groups() {
+            check.pass(Stage::Space)?;
             let Some(used) = check.mounted.space.used_of(group.slot, group.index)? else {
                 continue;
             };

@@ -529,6 +529,11 @@ impl<M: Machine> Mounted<M> {
         Self::copies_for(self.parity, self.present().count() as usize)
     }
 
+    /// How many there should be, of what was written while all members were here.
+    pub fn full_copies(&self) -> usize {
+        Self::copies_for(self.parity, COPIES)
+    }
+
     /// Bytes that are kept of each block's hash.
     pub fn hash_size(&self) -> usize {
         usize::from(self.block_hash.size())

@@ -108,9 +108,28 @@ impl<M: Machine> Observer for Told<'_, M> {
                     "pass {}: {} nodes",
                     counted.passes, counted.nodes
                 )),
+                Stage::Uses => output::remark(format_args!(
+                    "pass {}: blocks in use, {} items",
+                    counted.passes, counted.passed
+                )),
+                Stage::Space => output::remark(format_args!(
+                    "pass {}: free space, {} groups",
+                    counted.passes, counted.passed
+                )),
+                Stage::Files => output::remark(format_args!(
+                    "pass {}: extents, {} items",
+                    counted.passes, counted.passed
+                )),
+                Stage::Engrams => {
+                    output::remark(format_args!("engrams: {}", counted.engrams));
+                }
                 Stage::Names => output::remark(format_args!(
                     "names: {} inodes, {} items",
                     counted.inodes, counted.items
+                )),
+                Stage::Data => output::remark(format_args!(
+                    "data: {} inodes, {} blocks",
+                    counted.inodes, counted.blocks
                 )),
             }
         }

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether there are as many copies of a thing as the volume promises, each on a device of its own.
+
+use super::Check;
+use super::Finding;
+use super::Observer;
+use super::Use;
+use crate::format::member::Members;
+use crate::format::pointer::Places;
+use crate::volume::mounted::Machine;
+
+/// The number of a volume's first epoch: its members never changed.
+const FIRST_EPOCH: u64 = 1;
+
+impl<M: Machine, O: Observer> Check<'_, M, O> {
+    /// Looks at where the copies of a thing are.
+    pub(super) fn copies(&mut self, what: Use, places: &Places) {
+        let wanted = self.mounted.full_copies();
+        let never_changed = self.mounted.epoch().number == FIRST_EPOCH;
+        let mut on = Members::default();
+        let mut together = None;
+        for place in places.iter() {
+            if on.has(place.device) {
+                together = Some(place.device);
+            }
+            // A device that the volume does not have is a finding of its own.
+            if self.mounted.nodes().has_member(place.device) {
+                on = on.with(place.device);
+            }
+        }
+        let has = on.count() as usize;
+        // Nodes have two places always, on one device if there is no other.
+        let is_alone = has == 1 && matches!(what, Use::Node(..));
+        let is_right = wanted == 1 || is_alone && !never_changed;
+        if let Some(device) = together.filter(|_| !is_right) {
+            self.found(Finding::Together(what, device));
+        }
+        if has < wanted {
+            self.found(match never_changed {
+                true => Finding::TooFew(what, has, wanted),
+                false => Finding::Fewer(what, has, wanted),
+            });
+        }
+    }
+}

@@ -40,6 +40,7 @@ use crate::tree::Layered;
 use crate::tree::Nodes;
 use crate::tree::Range;
 use crate::tree::TreeError;
+use crate::units::Blocks;
 use crate::units::Bytes;
 use crate::units::Generation;
 use crate::units::Sequence;
@@ -109,6 +110,12 @@ fn parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
         }
     }
     Ok(parts)
+}
+
+/// Blocks of a device's journal that lie on it: it may be said to have more, more even than there is time and memory to look for.
+fn journal_inside(part: &Part) -> Blocks {
+    let room = (part.size.whole_blocks().0).saturating_sub(part.journal.start.0);
+    part.journal.blocks.min(Blocks(room))
 }
 
 /// Whether all is known that has to be known by who writes.
@@ -263,7 +270,14 @@ impl<M: Machine> Mounted<M> {
                 self.cut = Some(why);
                 Ok(())
             }
-            replayed => replayed.map(|_| ()),
+            replayed => {
+                let next = replayed?.end.next;
+                let is_cut_off = |part: &Part| journal_inside(part) < part.journal.blocks;
+                if self.parts.iter().any(is_cut_off) && self.cut.is_none() {
+                    self.cut = Some(Fault::JournalUnread(next));
+                }
+                Ok(())
+            }
         }
     }
 
@@ -460,7 +474,7 @@ impl<M: Machine> Mounted<M> {
                 slot: part.slot,
                 id: part.id,
                 start: part.journal.start,
-                blocks: part.journal.blocks,
+                blocks: journal_inside(part),
             })?;
         }
         let behind = root.journal.behind;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The fuzz targets: the bytes of a fuzzer as system areas of a disk, as a node, as a journal, as changes of a whole volume.
-
-pub mod image;
+//! The fuzz targets: the bytes of a fuzzer as system areas of a disk, as a node, as a journal, as changes of a whole volume that is
+//! only read, or worked on.
 
 use embr_engine::check;
 use embr_engine::check::block;
@@ -45,9 +44,12 @@ use embr_engine::volume::recover::Options;
 use embr_engine::volume::Mounted;
 use embrfs_sim::disk::Disk;
 use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
-use image::Image;
+use embrfs_sim::specimen::Build;
+use embrfs_sim::specimen::Specimen;
+use embrfs_sim::worker;
 use std::collections::BTreeSet;
 
 /// Puts the fuzzer's bytes over a sound volume's superblock and root, seals them again if the first byte says so (or hardly
@@ -176,12 +178,31 @@ pub fn journal(input: &[u8]) {
         *what = 160 + *what % 56;
         at += 4 + usize::from(*length) % 32;
     }
-    Image::with(|image| look(&image.changed(&input)));
+    Specimen::with(Build::Single, |volume| look(&volume.changed(&input)));
 }
 
 /// A whole volume, changed anywhere and sealed again: it is mounted read-only, checked, and everything in it is visited.
 pub fn mount(input: &[u8]) {
-    Image::with(|image| look(&image.changed(input)));
+    Specimen::with(Build::Single, |volume| look(&volume.changed(input)));
+}
+
+/// A whole volume, changed anywhere and sealed again: it is mounted read-write and worked on, again and again. The first byte says on
+/// what devices it is made, the next ones what is done with it.
+pub fn work(input: &[u8]) {
+    let Some((control, input)) = input.split_first() else {
+        return;
+    };
+    let Some((deeds, input)) = input.split_first_chunk() else {
+        return;
+    };
+    let build = match control % 4 {
+        0 | 1 => Build::Single,
+        2 => Build::Pair,
+        _ => Build::Half,
+    };
+    let chance = Chance::new(u64::from(u16::from_le_bytes(*deeds)));
+    let fleet = Specimen::with(build, |volume| volume.changed(input));
+    worker::work(&fleet, &chance, &mut worker::Done::default());
 }
 
 /// Files that are visited, at most: an image has no more.
@@ -315,10 +336,10 @@ mod tests {
     #[test]
     fn the_sound_image_is_sound() {
         super::mount(&[]);
-        super::Image::with(|image| {
-            let fleet = image.changed(&[]);
+        super::Specimen::with(super::Build::Single, |volume| {
+            let fleet = volume.changed(&[]);
             let mounted = embrfs_sim::machine::inspect(1, &fleet).expect("mounted");
-            assert_eq!(mounted.volume(), image.volume());
+            assert_eq!(mounted.volume(), volume.volume());
             let names = super::Names::try_new(super::HashWidth::Full).expect("memory");
             let view = super::View::first();
             let files = names.of(&mounted, &view);
@@ -345,6 +366,13 @@ mod tests {
     fn images_take_any_input() {
         for input in inputs(200) {
             super::mount(&input);
+        }
+    }
+
+    #[test]
+    fn work_takes_any_input() {
+        for input in inputs(100) {
+            super::work(&input);
         }
     }
 

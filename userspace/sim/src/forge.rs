@@ -156,15 +156,26 @@ pub fn forge<D: WritableDevice>(
 
 /// Changes the entries of a leaf, within the bytes of the node.
 pub fn entries(bytes: &mut Vec<u8>, volume: Uuid, edit: impl FnOnce(&mut Vec<(Key, Vec<u8>)>)) {
-    node::apply_seal(&Scalar, bytes);
-    let copy = embr_rt::Vec::try_from_slice(bytes).expect("memory");
-    let node = Node::parse(&Scalar, copy, volume).expect("a sound node");
+    let done = try_entries(bytes, volume, edit);
+    done.expect("a sound node, and a leaf that can be");
+}
+
+/// The same; changes nothing where it is no sound node, or no leaf can hold what comes of it.
+pub fn try_entries(
+    bytes: &mut Vec<u8>,
+    volume: Uuid,
+    edit: impl FnOnce(&mut Vec<(Key, Vec<u8>)>),
+) -> Option<()> {
+    let mut copy = embr_rt::Vec::try_from_slice(bytes).ok()?;
+    node::apply_seal(&Scalar, &mut copy);
+    let node = Node::parse(&Scalar, copy, volume).ok()?;
     let mut list: Vec<(Key, Vec<u8>)> = (0..node.count())
         .filter_map(|n| node.entry(n))
         .map(|(key, value)| (key, value.to_vec()))
         .collect();
     edit(&mut list);
     let all = list.iter().map(|(key, value)| (*key, &value[..]));
-    let leaf = Node::leaf(&Scalar, bytes.len(), node.stamp(), all).expect("a leaf that can be");
+    let leaf = Node::leaf(&Scalar, bytes.len(), node.stamp(), all).ok()?;
     *bytes = leaf.bytes().to_vec();
+    Some(())
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A world of memory for the engine: disks that can be copied, cut and broken ([`disk`]), a host whose time and chance come
-//! from a seed ([`host`]), what mounts would have written ([`history`]), and volumes that are damaged or forged in every way we know ([`mutant`]).
+//! from a seed ([`host`]), what mounts would have written ([`history`]), and volumes that are damaged or forged in every way we know ([`mutant`]),
+//! or changed anywhere as bytes say ([`specimen`], [`craft`], [`forge`]). Somebody works on whatever comes of it ([`worker`]).
 //!
 //! Crash safety is proved on a [`fleet`]: drives with volatile caches ([`cache`], [`sectors`]) over images that share what is alike ([`image`]),
 //! with faults ([`fault`]) that are counted ([`tally`]). What happened to them is one time line ([`recording`]), from which the
@@ -21,6 +22,7 @@ pub mod cache;
 pub mod campaign;
 pub mod clerk;
 pub mod contents;
+pub mod craft;
 pub mod deed;
 pub mod disk;
 mod drive;
@@ -41,7 +43,9 @@ pub mod numbered;
 pub mod recording;
 pub mod scribe;
 pub mod sectors;
+pub mod specimen;
 pub mod states;
 pub mod storm;
 pub mod tale;
 pub mod tally;
+pub mod worker;

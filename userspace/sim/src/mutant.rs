@@ -2,12 +2,15 @@
 
 //! Volumes that are damaged or forged. A forged structure has a right seal, so that it reaches the code behind the seal.
 
+use crate::cache::Contents;
 use crate::disk::Disk;
 use crate::fleet::Fleet;
 use crate::history::enter_epoch;
 use crate::host::Chance;
 use crate::host::Host;
+use crate::image;
 use crate::machine;
+use crate::recording::Snapshot;
 use embr_engine::env::Device;
 use embr_engine::env::WritableDevice;
 use embr_engine::format::geometry::Geometry;
@@ -24,6 +27,8 @@ use embr_engine::names::What;
 use embr_engine::units::Bytes;
 use embr_engine::units::Timestamp;
 use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume as volumes;
+use embr_engine::volume::assemble::Standing;
 use embr_engine::volume::create::Options;
 use embr_engine::volume::create::Plan;
 use std::cell::RefCell;
@@ -190,6 +195,34 @@ pub struct Mutant {
     pub disks: Vec<Disk>,
     /// What was done.
     pub story: String,
+}
+
+impl Mutant {
+    /// Its devices as drives, if they make a volume: each in the place that the volume gives it.
+    pub fn fleet(&self) -> Option<Fleet> {
+        let mut members = Vec::new();
+        let mut disks = Vec::new();
+        for disk in &self.disks {
+            if let Ok(member) = volumes::probe(disk, &Scalar) {
+                members.push(member);
+                disks.push(disk);
+            }
+        }
+        let volume = volumes::assemble(&members).ok()?;
+        let mut snapshot = Snapshot::default();
+        for seat in volume.seats() {
+            let Standing::Current(index) = seat.standing else {
+                continue;
+            };
+            let disk = disks.get(index)?;
+            let mut contents = Contents::new(disk.size());
+            for (number, bytes) in disk.written() {
+                contents.durable.set(number, image::block(&bytes));
+            }
+            snapshot.drives.insert(seat.entry.slot, contents);
+        }
+        Some(Fleet::start(1, &snapshot))
+    }
 }
 
 fn read(disk: &Disk, at: Bytes, length: usize) -> Option<Vec<u8>> {

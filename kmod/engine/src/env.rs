@@ -57,6 +57,11 @@ pub trait WritableDevice: Device {
     fn write(&self, at: Bytes, from: &[u8]) -> Result<(), DeviceError>;
     /// Returns once all that was written before is durable.
     fn flush(&self) -> Result<(), DeviceError>;
+    /// Says that nobody needs these whole blocks any more: from now on they may read as anything, and differently each time, until they
+    /// are written. Says whether the device was told; one that cannot be, or will not, is as good as any.
+    fn discard(&self, _at: Bytes, _length: Bytes) -> bool {
+        false
+    }
 }
 
 /// One write among several that go out together.
@@ -92,6 +97,11 @@ pub trait Devices {
     fn write(&self, writes: &mut [Write<'_>]);
     /// Makes durable what these devices were given before, and says which of them failed to.
     fn flush(&self, devices: Members) -> Members;
+    /// Says that nobody needs these whole blocks of a device any more, as [`WritableDevice::discard`]; returns when what is written there
+    /// from now on stays.
+    fn discard(&self, _device: Slot, _at: Bytes, _length: Bytes) -> bool {
+        false
+    }
 }
 
 /// How long to wait before a write is tried again for which there was no memory.

@@ -8,6 +8,7 @@ use embr_engine::env::DeviceError;
 use embr_engine::env::WritableDevice;
 use embr_engine::units::Bytes;
 use rustix::fs::Advice;
+use rustix::fs::FallocateFlags;
 use rustix::fs::OFlags;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -208,6 +209,13 @@ impl WritableDevice for WritableFileDevice {
             .sync_data()
             .map_err(|error| self.0.failed(&error))
     }
+
+    /// Makes a hole in a file; a block device forgets what it can without writing zeros.
+    fn discard(&self, at: Bytes, length: Bytes) -> bool {
+        let within = at.plus(length).is_some_and(|end| end <= self.0.size);
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        within && rustix::fs::fallocate(&self.0.file, hole, at.0, length.0).is_ok()
+    }
 }
 
 #[cfg(test)]
@@ -239,6 +247,28 @@ mod tests {
             assert_eq!(device.write(Bytes(at), &block), Err(DeviceError::BeyondEnd));
         }
         assert_eq!(again.peek(12288 + 4000, &mut block).unwrap(), 96);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_discarded_takes_no_room() {
+        let path = image("discard", 0);
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        let device = WritableFileDevice::open(&path).unwrap();
+        let room = || {
+            device.flush().unwrap();
+            std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&path).unwrap())
+        };
+        let before = room();
+        // Not every file system can.
+        if device.discard(Bytes(65536), Bytes(1 << 19)) {
+            assert!(room() < before);
+        }
+        assert!(!device.discard(Bytes(1 << 20), Bytes(4096)));
+        let mut bytes = vec![0; 1 << 20];
+        device.read(Bytes(0), &mut bytes).unwrap();
+        assert!(bytes[..65536].iter().all(|b| *b == 7));
+        assert!(bytes[65536 + (1 << 19)..].iter().all(|b| *b == 7));
         std::fs::remove_file(path).unwrap();
     }
 

@@ -103,6 +103,10 @@ impl Devices for Slots<'_, WritableFileDevice> {
         }
     }
 
+    fn discard(&self, device: Slot, at: Bytes, length: Bytes) -> bool {
+        self.get(device).is_some_and(|d| d.discard(at, length))
+    }
+
     /// On all devices at once, for each may take as long as its disk needs.
     fn flush(&self, devices: Members) -> Members {
         let all: Vec<(Slot, &WritableFileDevice)> =

@@ -16,6 +16,7 @@ use crate::files::File;
 use crate::files::ROOT;
 use crate::fleet::Fleet;
 use crate::host::Chance;
+use crate::image::step;
 use crate::inspector;
 use crate::machine;
 use crate::machine::Simulated;
@@ -350,7 +351,9 @@ impl Stage {
     /// Plays a sequence and then makes all of it durable.
     pub fn play(&self, sequence: &Sequence) -> Result<Story, String> {
         let fleet = self.fleet(3);
-        let mounted = machine::mount(4, &fleet, machine::READ_WRITE)?;
+        // Whether anything is discarded follows from the seed.
+        let seed = sequence.to_string().bytes().map(u64::from).fold(4, step);
+        let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
         fleet.record();
         let mut actor = Actor::new(&mounted, self.estate.clone(), 100)?;
         let mut lefts = vec![self.estate.clone()];

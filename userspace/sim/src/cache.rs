@@ -36,6 +36,15 @@ impl Written {
         }
     }
 
+    /// What a discard of these blocks leaves, of which the last may have fewer sectors than a block.
+    pub(crate) fn discarded(first: u64, sectors: usize, blocks: Vec<Block>) -> Self {
+        Written {
+            first,
+            sectors,
+            blocks,
+        }
+    }
+
     /// The first block.
     pub fn first(&self) -> u64 {
         self.first

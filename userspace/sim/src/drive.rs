@@ -12,7 +12,9 @@ use crate::fault::FlushFault;
 use crate::fault::Injected;
 use crate::fault::ReadFault;
 use crate::fault::WriteFault;
+use crate::host::Chance;
 use crate::image::block;
+use crate::image::Block;
 use crate::image::SECTOR_SIZE;
 use crate::sectors::Sectors;
 use embr_engine::env::DeviceError;
@@ -30,6 +32,33 @@ pub(crate) enum Effect {
     Cached(Cached),
     /// The medium, the cache's older part or the drive's presence is not what it was.
     Changed,
+}
+
+/// What a discard leaves of a sector.
+#[derive(Clone, Copy)]
+enum Leaves {
+    Old,
+    Zeros,
+    Garbage,
+}
+
+/// What a discard leaves of a block, each sector by one of these. Where nothing was ever written, nothing is.
+fn forget(old: &Block, kinds: &[Leaves], chance: &Chance) -> Block {
+    let old = old.as_ref()?;
+    let mut bytes = ***old;
+    for sector in bytes.chunks_mut(SECTOR_SIZE) {
+        match chance.one(kinds) {
+            Leaves::Old => {}
+            Leaves::Zeros => sector.fill(0),
+            Leaves::Garbage => {
+                let word = chance.next().to_le_bytes();
+                sector
+                    .chunks_mut(word.len())
+                    .for_each(|p| p.copy_from_slice(&word));
+            }
+        }
+    }
+    block(&bytes)
 }
 
 /// All writes that a drive had taken when this was made.
@@ -167,6 +196,42 @@ impl Drive {
             };
             self.room = Some(left);
         }
+        (self.cache(written), result)
+    }
+
+    /// Forgets what is in a range, in any way that drives have: each sector is as it was, or zero, or anything. Until a flush it may be
+    /// undone in part, as a write may. Says whether it was accepted; what is not is not done, or in part.
+    pub fn discard(&mut self, at: Bytes, length: Bytes) -> (Effect, bool) {
+        let length = usize::try_from(length.0).unwrap_or(usize::MAX);
+        let range = match self.check(at, length) {
+            Ok(range) if length != 0 => range,
+            _ => return (Effect::Nothing, false),
+        };
+        let chance = &self.faults.chance;
+        let refused = chance.below(1 << 16) < usize::from(self.faults.odds.refuses);
+        let accepted = !refused && chance.below(16) != 0;
+        let kinds: &[Leaves] = match chance.below(8) {
+            0 => &[Leaves::Old],
+            1 => &[Leaves::Zeros],
+            2 => &[Leaves::Zeros, Leaves::Old],
+            3..=5 => &[Leaves::Garbage],
+            _ => &[Leaves::Garbage, Leaves::Zeros, Leaves::Old],
+        };
+        let visible = self.contents.visible();
+        let numbers = range.start.0 / BLOCK_SIZE as u64..range.end.0.div_ceil(BLOCK_SIZE as u64);
+        let forgotten = |number| forget(&visible.get(number), kinds, chance);
+        let blocks: Vec<Block> = numbers.clone().map(forgotten).collect();
+        let sectors = length / SECTOR_SIZE;
+        let mut written = Written::discarded(numbers.start, sectors, blocks);
+        if !accepted {
+            let arrived = Sectors::some(sectors, chance);
+            written = written.torn(visible, &arrived);
+        }
+        self.faults.injected.add(Injected::Discarded);
+        (self.cache(written), accepted)
+    }
+
+    fn cache(&mut self, written: Written) -> Effect {
         let mut after = self.contents.visible().clone();
         written.apply(&mut after);
         let cached = Cached {
@@ -175,7 +240,7 @@ impl Drive {
         };
         self.contents.cache.push(cached.clone());
         self.taken += 1;
-        (Effect::Cached(cached), result)
+        Effect::Cached(cached)
     }
 
     /// Where a misdirected write lands: never where it was meant to, unless the drive has no other place.

@@ -89,6 +89,8 @@ pub struct Odds {
     pub lies: u16,
     /// Calls of any kind after which the drive is gone.
     pub vanishes: u16,
+    /// Discards that are refused, of those that would not be anyway.
+    pub refuses: u16,
 }
 
 /// What was done to a drive.
@@ -118,6 +120,8 @@ pub enum Injected {
     CameBack,
     /// Unflushed writes were left to chance.
     PowerCut,
+    /// Blocks were forgotten because the drive was told that nobody needs them.
+    Discarded,
 }
 
 /// The faults of one drive.

@@ -43,11 +43,25 @@ const READ_TIME: Range<u64> = 20..200;
 const WRITE_TIME: Range<u64> = 20..600;
 /// How long a flush may take.
 const FLUSH_TIME: Range<u64> = 200..5000;
+/// How long a discard may take.
+const DISCARD_TIME: Range<u64> = 20..5000;
+
+/// Blocks that a drive was told to forget.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Discarded {
+    /// Which drive.
+    pub slot: Slot,
+    /// Which of its blocks.
+    pub blocks: Range<u64>,
+    /// The position of the recording before.
+    pub position: u64,
+}
 
 struct Inner {
     drives: BTreeMap<Slot, Drive>,
     chance: Chance,
     recording: Option<Recording>,
+    discarded: Vec<Discarded>,
     /// What befell drives that are no longer here.
     injected: Tally<Injected>,
 }
@@ -105,6 +119,7 @@ impl Fleet {
             drives,
             chance,
             recording: None,
+            discarded: Vec::new(),
             injected: Tally::default(),
         })))
     }
@@ -185,6 +200,11 @@ impl Fleet {
     /// Ends the recording; an empty one where there was none.
     pub fn recorded(&self) -> Recording {
         self.inner().recording.take().unwrap_or_default()
+    }
+
+    /// What drives were told to forget since this was last asked.
+    pub fn take_discarded(&self) -> Vec<Discarded> {
+        std::mem::take(&mut self.inner().discarded)
     }
 
     /// Does something to a drive that is there; a wrong place is a fault of the caller.
@@ -347,6 +367,23 @@ impl Devices for Fleet {
         }
         failed
     }
+
+    fn discard(&self, device: Slot, at: Bytes, length: Bytes) -> bool {
+        self.take_time(DISCARD_TIME);
+        let mut inner = self.inner();
+        let position = inner.recording.as_ref().map_or(0, Recording::end);
+        let block = BLOCK_SIZE as u64;
+        inner.discarded.push(Discarded {
+            slot: device,
+            blocks: at.0 / block..(at.0 + length.0).div_ceil(block),
+            position,
+        });
+        let done = inner.on(device, |d| d.discard(at, length)).unwrap_or(false);
+        drop(inner);
+        let result = done.then_some(()).ok_or(DeviceError::Io);
+        Fleet::trace(device, 3, at, result);
+        done
+    }
 }
 
 impl fmt::Debug for Fleet {
@@ -392,5 +429,9 @@ impl WritableDevice for DriveHandle {
             return Err(DeviceError::Io);
         }
         Ok(())
+    }
+
+    fn discard(&self, at: Bytes, length: Bytes) -> bool {
+        Devices::discard(&self.fleet, self.slot, at, length)
     }
 }

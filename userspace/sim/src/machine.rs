@@ -3,6 +3,7 @@
 //! A machine of simulated drives, and the two things one does with it: make a volume, and mount it.
 
 use crate::fleet::Fleet;
+use crate::host::Chance;
 use crate::host::Host;
 use embr_engine::env::DeviceError;
 use embr_engine::env::Environment as _;
@@ -14,6 +15,7 @@ use embr_engine::format::superblock::Label;
 use embr_engine::tree::nodes::Events;
 use embr_engine::tree::Range;
 use embr_engine::tree::TreeError;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::TreeId;
 use embr_engine::volume::assemble;
@@ -153,8 +155,22 @@ fn members(machine: &Simulated) -> Result<Vec<Member>, String> {
     Ok(members)
 }
 
-/// Mounts the volume on the drives that answer.
+/// Mounts the volume on the drives that answer. It may discard what is freed, by the seed.
 pub fn mount(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simulated>, String> {
+    let mounted = mount_plain(seed, fleet, options)?;
+    let chance = Chance::new(!seed);
+    if chance.below(2) == 0 {
+        mounted.set_discard(Some(Blocks(chance.one(&[1, 1, 4, 8]))));
+    }
+    Ok(mounted)
+}
+
+/// Mounts the volume on the drives that answer, and discards nothing.
+pub fn mount_plain(
+    seed: u64,
+    fleet: &Fleet,
+    options: Options,
+) -> Result<Mounted<Simulated>, String> {
     let machine = Simulated::new(seed, fleet);
     let members = members(&machine)?;
     let volume = assemble(&members).map_err(|why| format!("{why:?}"))?;

@@ -443,6 +443,7 @@ fn storm(seed: u64) -> (Vec<bool>, Tally<Injected>, Vec<String>) {
         flush_fails: 6000,
         lies: 6000,
         vanishes: 300,
+        refuses: 0,
     };
     let fleet = filled(seed, 3);
     let chance = Chance::new(seed);

@@ -8,6 +8,7 @@ use crate::format::geometry::Geometry;
 use crate::format::journal::Extent;
 use crate::format::pointer::COPIES;
 use crate::space::bits::SLOT;
+use crate::space::discard::Stage;
 use crate::space::promise::Promise;
 use crate::space::reserve::Change;
 use crate::space::reserve::Reserve;
@@ -314,9 +315,9 @@ impl Space {
         if state.pending.iter().any(is_newest) {
             return Remedy::Root;
         }
-        match state.pending.is_empty() {
-            true => Remedy::Nothing,
-            false => Remedy::Wait,
+        match state.is_any(Stage::Needed) {
+            true => Remedy::Wait,
+            false => Remedy::Nothing,
         }
     }
 

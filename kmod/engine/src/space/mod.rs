@@ -15,6 +15,7 @@ mod away;
 pub mod bits;
 mod claims;
 mod device;
+mod discard;
 pub mod promise;
 pub mod reserve;
 mod share;
@@ -33,6 +34,8 @@ use bits::Bits;
 use bits::SLOT;
 pub use claims::Granted;
 use device::Device;
+use discard::Discards;
+use discard::Stage;
 use embr_rt::lock_class;
 use embr_rt::Mutex;
 use embr_rt::Vec;
@@ -99,6 +102,7 @@ struct Pending {
     /// The first root that does not need the blocks.
     generation: Generation,
     extent: Extent,
+    stage: Stage,
 }
 
 impl Pending {
@@ -116,6 +120,7 @@ struct State {
     pending: Vec<Pending>,
     /// Frees that were announced: there is room in `pending` for them.
     announced: usize,
+    discards: Discards,
     /// The generation of the next root.
     next: Generation,
     claims: Claims,
@@ -301,12 +306,12 @@ impl State {
             pending.extent.blocks = Blocks(e.start.0.saturating_sub(from));
             if end < to {
                 behind.push(Pending {
-                    generation: pending.generation,
                     extent: Extent {
                         device: e.device,
                         start: Blocks(end),
                         blocks: Blocks(to.saturating_sub(end)),
                     },
+                    ..*pending
                 })?;
             }
         }
@@ -353,8 +358,11 @@ impl State {
     fn free(&mut self, e: Extent, generation: Generation) -> Result<(), SpaceError> {
         // What is never given out need not be kept back.
         if self.clear(e)? {
-            let extent = e;
-            self.pending.push(Pending { generation, extent })?;
+            self.pending.push(Pending {
+                generation,
+                extent: e,
+                stage: Stage::Needed,
+            })?;
         }
         Ok(())
     }
@@ -439,6 +447,14 @@ impl State {
             .chain([(one, one)]);
         // One copy of each always fits where there were more.
         let _ = all.any(|(nodes, data)| self.divide_anew(nodes, data));
+    }
+
+    /// After space came back, and while no checkpoint is being made: makes good what there was no room for. Says whether there is now.
+    fn make_good(&mut self) -> bool {
+        let (nodes, data) = self.claims.wanted;
+        let as_wanted = (self.claims.nodes, self.claims.data) == (nodes, data);
+        let as_wanted = as_wanted || self.divide_anew(nodes, data);
+        self.fill_reserve() && as_wanted
     }
 
     fn release(&mut self, nodes: u64) {
@@ -569,6 +585,7 @@ impl Space {
                     away,
                     pending: Vec::new(),
                     announced: 0,
+                    discards: Discards::default(),
                     next,
                     claims,
                 },
@@ -751,6 +768,8 @@ impl Space {
     /// have from now on.
     pub fn lose(&self, lost: Members, parity: u8) -> usize {
         let mut state = self.state.lock();
+        // They are to take the place of what is lost.
+        state.spare_due();
         for device in state.devices.iter_mut().filter(|d| lost.has(d.slot)) {
             device.present = false;
         }
@@ -760,26 +779,15 @@ impl Space {
         state.claims.data.count as usize
     }
 
-    /// The root of `generation` is durable: what the one before it did not need can be given out.
+    /// The root of `generation` is durable: what the one before it did not need can be given out, or discarded before.
     pub fn durable(&self, generation: Generation) {
         let mut state = self.state.lock();
-        let State {
-            devices, pending, ..
-        } = &mut *state;
-        pending.retain(|p| {
-            if p.generation >= generation {
-                return true;
-            }
-            if let Some(device) = devices.iter_mut().find(|d| d.slot == p.extent.device) {
-                device.vacate(p.extent.start.0, p.extent.blocks.0);
-            }
-            false
-        });
-        let (nodes, data) = state.claims.wanted;
-        if (state.claims.nodes, state.claims.data) != (nodes, data) {
-            state.divide_anew(nodes, data);
+        state.make_due(generation);
+        if !state.make_good() {
+            // There is no time for it.
+            state.spare_due();
+            state.make_good();
         }
-        state.fill_reserve();
     }
 
     /// How much room a device has.
@@ -915,6 +923,8 @@ fn encode(used: &Bits) -> Result<Vec<u8>, NoMem> {
     Ok(out)
 }
 
+#[cfg(test)]
+mod discard_tests;
 #[cfg(test)]
 mod promise_tests;
 #[cfg(test)]

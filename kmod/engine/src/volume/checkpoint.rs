@@ -159,37 +159,46 @@ impl<M: Machine> Mounted<M> {
     }
 
     fn checkpoint_if_idle(&self) -> Result<(), Fault> {
-        if let Some(mut checkpoints) = self.checkpoints.try_lock() {
-            match self.checkpoint_with(&mut checkpoints) {
-                // It is tried again later; who needs the room hears of it.
-                Err(Fault::NoMemory | Fault::NoSpace) | Ok(()) => {}
-                Err(why) => return Err(why),
-            }
+        let done = self
+            .checkpoints
+            .try_lock()
+            .map(|mut checkpoints| self.checkpoint_with(&mut checkpoints));
+        match done {
+            // It is tried again later; who needs the room hears of it.
+            Some(Err(Fault::NoMemory | Fault::NoSpace) | Ok(())) | None => {}
+            Some(Err(why)) => return Err(why),
         }
+        self.discard_after();
         Ok(())
     }
 
     /// Does what is wanted of a checkpoint.
     #[inline(never)]
     pub(super) fn run(&self, errand: Errand) -> Result<(), Fault> {
-        let mut checkpoints = self.checkpoints.lock();
+        let done = self.run_with(&mut self.checkpoints.lock(), errand);
+        self.discard_after();
+        done
+    }
+
+    #[inline(never)]
+    fn run_with(&self, checkpoints: &mut Checkpoints, errand: Errand) -> Result<(), Fault> {
         match errand {
-            Errand::Root => self.checkpoint_with(&mut checkpoints)?,
-            Errand::Members => self.lose(&mut checkpoints)?,
+            Errand::Root => self.checkpoint_with(checkpoints)?,
+            Errand::Members => self.lose(checkpoints)?,
             Errand::Room(bytes) => {
                 if self.is_short_of_journal(bytes) {
-                    self.checkpoint_with(&mut checkpoints)?;
+                    self.checkpoint_with(checkpoints)?;
                 }
                 // Room comes back when the second root after is durable.
                 if self.is_short_of_journal(bytes) {
-                    self.repeat_root(&mut checkpoints)?;
+                    self.repeat_root(checkpoints)?;
                 }
             }
             // Somebody else did it.
             Errand::Space(_, before) if checkpoints.generation != before => {}
-            Errand::Space(Remedy::Checkpoint, _) => self.checkpoint_with(&mut checkpoints)?,
-            Errand::Space(Remedy::Root, _) => self.repeat_root(&mut checkpoints)?,
-            Errand::Space(Remedy::Wait, _) => self.release_old(&mut checkpoints),
+            Errand::Space(Remedy::Checkpoint, _) => self.checkpoint_with(checkpoints)?,
+            Errand::Space(Remedy::Root, _) => self.repeat_root(checkpoints)?,
+            Errand::Space(Remedy::Wait, _) => self.release_old(checkpoints),
             Errand::Space(Remedy::Nothing, _) => {}
         }
         Ok(())
@@ -197,7 +206,9 @@ impl<M: Machine> Mounted<M> {
 
     /// Writes a root that has everything that committed before.
     pub fn checkpoint(&self) -> Result<(), Fault> {
-        self.checkpoint_with(&mut self.checkpoints.lock())
+        let done = self.checkpoint_with(&mut self.checkpoints.lock());
+        self.discard_after();
+        done
     }
 
     #[inline(never)]

@@ -91,12 +91,19 @@ impl<M: Machine> Mounted<M> {
         self.ask(Errand::Root)
     }
 
-    /// Waits until somebody asks for a checkpoint, and makes it; at most so long. Says whether it was [woken](Self::wake). Where
+    /// Waits until somebody asks for a checkpoint, and makes it; at most so long. Discards what is due meanwhile. Says whether it was [woken](Self::wake). Where
     /// [`Machine::CHECKPOINTS_APART`] is set, a thread of the host's calls this again and again, as nobody who commits makes a checkpoint.
     pub fn serve(&self, limit: Duration) -> bool {
         let errands = &self.errands;
+        let discards = self.has_discards();
         let mut state = errands.state.lock();
-        if !state.woken && (state.errand.is_none() || state.outcome.is_some()) {
+        let idle = state.errand.is_none() || state.outcome.is_some();
+        if idle && discards {
+            // Somebody may ask for something before the next ones.
+            drop(state);
+            self.discard_some();
+            state = errands.state.lock();
+        } else if !state.woken && idle {
             let _why = errands.changed.wait_timeout(&mut state, limit);
         }
         if let (Some(errand), None) = (state.errand, state.outcome) {

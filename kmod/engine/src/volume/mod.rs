@@ -9,6 +9,7 @@
 pub mod assemble;
 pub mod checkpoint;
 pub mod create;
+pub mod discard;
 mod errand;
 mod members;
 pub mod mend;

@@ -2,7 +2,7 @@
 
 //! A mounted volume: its trees, its free space, its journal, and the one front door for changes, [`Mounted::begin`].
 //!
-//! Locks, from the first taken to the last: errands, the checkpoint, the order of commits, the journal, the layers of a tree, free space,
+//! Locks, from the first taken to the last: errands, discards, the checkpoint, the order of commits, the journal, the layers of a tree, free space,
 //! the members. `embr_rt` checks the order in userspace whenever two are held, lockdep in the kernel.
 
 use crate::env::Devices;
@@ -318,6 +318,8 @@ pub struct Mounted<M> {
     pub(crate) order: Mutex<()>,
     pub(super) checkpoints: Mutex<Checkpoints>,
     pub(super) errands: Errands,
+    /// Whoever holds it discards.
+    pub(super) discards: Mutex<()>,
     /// Bytes of changes in memory at which a checkpoint is due.
     pub(super) memory: usize,
     /// Why a read-only mount does not have all that was acknowledged.
@@ -367,9 +369,12 @@ impl<M: Machine> Mounted<M> {
         self.journal.is_none()
     }
 
-    /// From now on nothing is written that nobody asked for: no repair, and no checkpoint by whoever serves. Or no longer so.
+    /// From now on nothing is written that nobody asked for: no repair, no checkpoint by whoever serves, no discard. Or no longer so.
+    /// Called with no lock held.
     pub fn rest(&self, resting: bool) {
         self.roll().rest(resting);
+        // What is being discarded is done then, and nothing more begins.
+        drop(self.discards.lock());
     }
 
     /// Whether it [rests](Self::rest).

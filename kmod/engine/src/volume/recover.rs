@@ -433,6 +433,7 @@ impl<M: Machine> Mounted<M> {
                 lock_class!("checkpoint"),
             )?,
             errands: Errands::try_new()?,
+            discards: Mutex::try_new((), lock_class!("discards"))?,
             memory: usize::try_from(options.dirty.0).unwrap_or(usize::MAX),
             cut: volume.is_doubtful().then_some(Fault::RootUnread),
             nodes: Nodes::new(

@@ -18,6 +18,8 @@ const FEW: u32 = 100;
 pub(crate) struct Patience {
     waited: u32,
     ends: bool,
+    /// How often space had come back when there was nothing more to hope for.
+    returned: u64,
 }
 
 impl Patience {
@@ -26,6 +28,7 @@ impl Patience {
         Patience {
             waited: 0,
             ends: true,
+            returned: 0,
         }
     }
 
@@ -34,6 +37,7 @@ impl Patience {
         Patience {
             waited: 0,
             ends: false,
+            returned: 0,
         }
     }
 
@@ -59,10 +63,14 @@ impl<M: Machine> Mounted<M> {
         if self.has_stopped() {
             return Err(Fault::Stopped);
         }
+        // What is wanted at once need not be discarded.
+        if self.space.spare_due() {
+            return Ok(true);
+        }
         let before = self.generation();
         let remedy = self.space.remedy(before);
         if remedy == Remedy::Nothing || patience.is_over() {
-            return Ok(false);
+            return Ok(self.may_have_come_back(patience));
         }
         if remedy == Remedy::Wait {
             patience.wait();
@@ -76,5 +84,15 @@ impl<M: Machine> Mounted<M> {
             done => done?,
         }
         Ok(true)
+    }
+
+    /// Nothing brings space back any more. Whether some did since this was asked last, or does for sure, as it is only being discarded.
+    fn may_have_come_back(&self, patience: &mut Patience) -> bool {
+        let (discarding, returned) = self.space.returning();
+        if discarding {
+            embr_rt::time::sleep(Duration::from_millis(1));
+            return true;
+        }
+        core::mem::replace(&mut patience.returned, returned) != returned
     }
 }

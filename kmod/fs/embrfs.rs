@@ -128,6 +128,9 @@ impl FileSystem for Embrfs {
         if volume.degraded {
             out.flag(c"degraded");
         }
+        if volume.mounted().discard().is_some() {
+            out.flag(c"discard");
+        }
     }
 
     fn sync(volume: &Volume, wait: bool) -> Result {

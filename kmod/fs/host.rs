@@ -224,6 +224,12 @@ impl env::Devices for Host {
         }
     }
 
+    fn discard(&self, device: Slot, at: Bytes, length: Bytes) -> bool {
+        let _scope = NoFs::new();
+        self.usable(device)
+            .is_ok_and(|device| device.discard(at.0, length.0))
+    }
+
     fn flush(&self, devices: Members) -> Members {
         let _scope = NoFs::new();
         let mut failed = Members::default();

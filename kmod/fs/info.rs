@@ -4,23 +4,35 @@
 
 use crate::{
     embrfs::Embrfs,
+    errors::fault_errno,
     uapi::{
         self,
         Info, //
     },
+    volume::Volume,
 };
 use embr_engine::{
     format::layout,
-    units::BLOCK_SIZE, //
+    space::GROUP,
+    units::{
+        Blocks,
+        Bytes,
+        BLOCK_SIZE, //
+    },
+    volume::discard::Trim,
 };
 use embr_vfs::{
     cred::may_administer,
     file::{
+        is_interrupted,
         Command,
         ShutdownMode,
-        SHUTDOWN, //
+        TrimRange,
+        SHUTDOWN,
+        TRIM, //
     },
     inode::Inode,
+    nofs::NoFs, //
 };
 use kernel::prelude::*;
 
@@ -28,6 +40,7 @@ pub(crate) fn ioctl(inode: &Inode<Embrfs>, command: Command) -> Result<isize> {
     match command.number {
         uapi::IOC_INFO => info(inode, command),
         SHUTDOWN => shut_down(inode, command),
+        TRIM => trim(inode.volume(), command),
         _ => Err(ENOTTY),
     }
 }
@@ -113,4 +126,39 @@ fn shut_down(inode: &Inode<Embrfs>, command: Command) -> Result<isize> {
             flushed.map(|()| 0)
         }
     }
+}
+
+/// Tells devices of all that is free, as fstrim(8) wants it: they follow each other as if they were one.
+fn trim(volume: &Volume, command: Command) -> Result<isize> {
+    if !may_administer() {
+        return Err(EPERM);
+    }
+    volume.check()?;
+    if !volume.host().members.iter().any(|m| m.device.can_discard()) {
+        return Err(EOPNOTSUPP);
+    }
+    let mut bytes = [0; TrimRange::SIZE];
+    command.memory(bytes.len()).reader().read_slice(&mut bytes)?;
+    let mut range = TrimRange::from_bytes(bytes);
+    let blocks = |bytes: u64| Blocks(bytes.div_ceil(BLOCK_SIZE as u64));
+    let (from, least) = (blocks(range.start), blocks(range.least));
+    let end = Bytes(range.start.saturating_add(range.length)).whole_blocks();
+    // No run is longer than a group.
+    if from >= volume.mounted().blocks() || least.0 > GROUP {
+        return Err(EINVAL);
+    }
+    let mut trim = Trim::new(from, end, least);
+    let mut trim_more = || {
+        let _scope = NoFs::new();
+        volume.mounted().trim(&mut trim)
+    };
+    while trim_more().map_err(|why| fault_errno(&why))? {
+        if is_interrupted() {
+            return Err(EINTR);
+        }
+    }
+    range.length = trim.discarded().0;
+    let bytes = range.to_bytes();
+    command.memory(bytes.len()).writer().write_slice(&bytes)?;
+    Ok(0)
 }

@@ -287,6 +287,7 @@ pub(crate) fn fill<'sb>(
     log: &Log<'_>,
 ) -> Result<SuperBlock<'sb, Embrfs, Live>> {
     let sb = bring_up(sb, options, source, log)?;
+    sb.volume().set_discard(options.discard);
     if !sb.volume().mounted().is_read_only() {
         carry_out(sb.volume(), log)?;
         clean_up(sb.volume(), log)?;
@@ -471,6 +472,7 @@ pub(crate) fn reconfigure(
             return Err(EINVAL);
         }
     }
+    volume.set_discard(options.discard);
     match read_only {
         true => volume.rest(),
         false => {

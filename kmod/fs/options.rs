@@ -24,11 +24,17 @@ pub(crate) enum Name {
     Device,
     /// `degraded`: go on without a majority of the members.
     Degraded,
+    /// `discard`: tell devices of what was freed.
+    Discard,
+    /// `nodiscard`: do not.
+    NoDiscard,
 }
 
-static TABLE: ParameterTable<Name, 2> = ParameterTable::new([
+static TABLE: ParameterTable<Name, 4> = ParameterTable::new([
     Spec::text(c"device", Name::Device),
     Spec::flag(c"degraded", Name::Degraded),
+    Spec::flag(c"discard", Name::Discard),
+    Spec::flag(c"nodiscard", Name::NoDiscard),
 ]);
 
 /// More than a volume can have members, with room for second paths to them.
@@ -40,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) devices: KVec<CString>,
     /// `degraded` was given.
     pub(crate) degraded: bool,
+    /// `discard` or `nodiscard` was given, the last one counts.
+    pub(crate) discard: Option<bool>,
 }
 
 impl Options {
@@ -51,6 +59,7 @@ impl Options {
         Options {
             devices: KVec::new(),
             degraded: false,
+            discard: None,
         }
     }
 
@@ -73,6 +82,14 @@ impl Options {
             }
             (Name::Degraded, Value::Flag) => {
                 self.degraded = true;
+                Ok(())
+            }
+            (Name::Discard, Value::Flag) => {
+                self.discard = Some(true);
+                Ok(())
+            }
+            (Name::NoDiscard, Value::Flag) => {
+                self.discard = Some(false);
                 Ok(())
             }
             // The table says which option has what kind of value.

@@ -28,6 +28,7 @@ use embr_engine::{
     units::Blocks,
     volume::{
         assemble::Standing,
+        discard,
         mounted::{
             Fault,
             Mounted, //
@@ -175,6 +176,13 @@ impl Volume {
         let _scope = NoFs::new();
         let _patience = Patience::new();
         self.mounted.sync().map_err(|why| self.explain(why.into()))
+    }
+
+    /// Whether devices are told of what was freed, if that was said.
+    pub(crate) fn set_discard(&self, wanted: Option<bool>) {
+        if let Some(wanted) = wanted {
+            self.mounted.set_discard(wanted.then_some(discard::WORTH));
+        }
     }
 
     /// From now on nothing is written: it is read-only, and its last root has everything.

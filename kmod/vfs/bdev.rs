@@ -209,6 +209,32 @@ impl BlockDevice {
         Ok(())
     }
 
+    /// Whether it can be told what nobody needs any more.
+    pub fn can_discard(&self) -> bool {
+        // SAFETY: The device is open.
+        unsafe { bindings::embr_bdev_max_discard_sectors(self.raw()) != 0 }
+    }
+
+    /// Tells it that nobody needs these whole blocks of the device any more; what they read as afterwards, nobody knows. Says whether
+    /// it did as it was told.
+    pub fn discard(&self, at: u64, length: u64) -> bool {
+        let block = self.logical_block_size();
+        let end = at.checked_add(length).filter(|end| *end <= self.size());
+        if end.is_none() || at % block != 0 || length % block != 0 || !self.can_discard() {
+            return false;
+        }
+        // SAFETY: The device is open, and the range lies on it.
+        let done = unsafe {
+            kb::blkdev_issue_discard(
+                self.raw(),
+                at / SECTOR,
+                length / SECTOR,
+                bindings::EMBR_CONST_GFP_NOIO,
+            )
+        };
+        done == 0
+    }
+
     /// Returns once all that was written before is durable.
     pub fn flush(&self) -> Result<(), IoError> {
         // SAFETY: The device is open.

@@ -23,6 +23,56 @@ use kernel::{
 /// The generic `FS_IOC_SHUTDOWN`; its argument is a pointer to a u32.
 pub const SHUTDOWN: u32 = bindings::EMBR_CONST_FS_IOC_SHUTDOWN;
 
+/// The generic `FITRIM`; its argument is a pointer to a [`TrimRange`].
+pub const TRIM: u32 = bindings::EMBR_CONST_FITRIM;
+
+/// `struct fstrim_range`: what is to be discarded. Afterwards, its length says how much was.
+#[derive(Clone, Copy, Debug)]
+pub struct TrimRange {
+    /// Where to begin, in bytes.
+    pub start: u64,
+    /// How many bytes to go through.
+    pub length: u64,
+    /// The shortest run that is discarded, in bytes.
+    pub least: u64,
+}
+
+const _: () = assert!(size_of::<kb::fstrim_range>() == TrimRange::SIZE);
+
+impl TrimRange {
+    /// Bytes of it.
+    pub const SIZE: usize = 24;
+
+    /// Of these bytes.
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let [start, length, least] = [0, 8, 16].map(|at| {
+            let mut field = [0; 8];
+            let here = bytes.iter().skip(at);
+            field.iter_mut().zip(here).for_each(|(to, from)| *to = *from);
+            u64::from_ne_bytes(field)
+        });
+        TrimRange {
+            start,
+            length,
+            least,
+        }
+    }
+
+    /// As bytes.
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        let fields = [self.start, self.length, self.least];
+        let all = fields.into_iter().flat_map(u64::to_ne_bytes);
+        bytes.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+        bytes
+    }
+}
+
+/// Whether the caller got a signal, so that it is time to return.
+pub fn is_interrupted() -> bool {
+    kernel::current!().signal_pending()
+}
+
 /// Flags of [`SHUTDOWN`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ShutdownMode {

@@ -175,6 +175,11 @@ unsigned int embr_bdev_logical_block_size(struct block_device *bdev)
 	return bdev_logical_block_size(bdev);
 }
 
+unsigned int embr_bdev_max_discard_sectors(struct block_device *bdev)
+{
+	return bdev_max_discard_sectors(bdev);
+}
+
 u32 embr_bdev_number(struct block_device *bdev)
 {
 	return new_encode_dev(bdev->bd_dev);

@@ -55,6 +55,7 @@ void embr_seq_show_option(struct seq_file *seq, const char *name, const char *va
 
 u64 embr_bdev_size(struct block_device *bdev);
 unsigned int embr_bdev_logical_block_size(struct block_device *bdev);
+unsigned int embr_bdev_max_discard_sectors(struct block_device *bdev);
 u32 embr_bdev_number(struct block_device *bdev);
 void embr_bdev_name(struct block_device *bdev, char *name, size_t size);
 

@@ -15,6 +15,7 @@ refused() {
 refused bogus "unknown mount option 'bogus'"
 refused bogus=7 "unknown mount option 'bogus'"
 refused degraded=1 "'degraded'"
+refused discard=1 "'discard'"
 refused nodegraded "unknown mount option 'nodegraded'"
 refused device "'device'"
 refused device= "'device'"

@@ -14,6 +14,7 @@ pub const SECTIONS: &[Section] = &[
         "device=PATH  a further member; with at least one of these, no others are looked for\n\
          noscan       look for no further members\n\
          degraded     go read-write without a majority of the members\n\
+         discard      tell devices of what is freed, so that they can forget it; nodiscard, the default, does not: see fstrim(8)\n\
          remount      change the options of what is mounted at DIR\n\
          ro rw nosuid nodev noexec noatime relatime strictatime nodiratime nosymfollow sync dirsync lazytime\n\
          \x20            as in mount(8); anything else goes to the kernel, which refuses what it does not know",

@@ -50,6 +50,9 @@ use std::sync::Arc;
 
 const MIB: u64 = 1 << 20;
 
+/// Blocks of drives.
+type Places = BTreeSet<(Slot, u64)>;
+
 fn volume(seed: u64, drives: usize, mib: u64) -> Fleet {
     let fleet = Fleet::new(seed, &vec![Bytes(mib * MIB); drives]);
     let geometry = Geometry::new(1, drives as u8 - 1).expect("a geometry");
@@ -71,7 +74,7 @@ fn regular() -> New<'static> {
 }
 
 /// All blocks of all drives that are used.
-fn used(mounted: &Mounted<Simulated>) -> BTreeSet<(Slot, u64)> {
+fn used(mounted: &Mounted<Simulated>) -> Places {
     let mut used = BTreeSet::new();
     for part in mounted.parts() {
         let blocks = 0..part.size.whole_blocks().0;
@@ -81,7 +84,7 @@ fn used(mounted: &Mounted<Simulated>) -> BTreeSet<(Slot, u64)> {
     used
 }
 
-fn of(discarded: &[Discarded]) -> BTreeSet<(Slot, u64)> {
+fn of(discarded: &[Discarded]) -> Places {
     let blocks = |d: &Discarded| {
         let slot = d.slot;
         d.blocks.clone().map(move |n| (slot, n))
@@ -174,10 +177,7 @@ fn write(
 }
 
 /// One file is written and removed: what became free, by the volume's own word, and what was discarded with each of three roots.
-fn removed(
-    least: Option<u64>,
-    refuse: bool,
-) -> (BTreeSet<(Slot, u64)>, [BTreeSet<(Slot, u64)>; 3]) {
+fn removed(least: Option<u64>, refuse: bool) -> (Places, [Places; 3]) {
     let seed = seed();
     let fleet = volume(seed, 2, 32);
     let mounted = mount(seed, &fleet, least);
@@ -423,4 +423,39 @@ fn a_full_volume_is_not_full_for_discards() {
     for n in 0..12 {
         together(base.wrapping_add(n), Some(3 * 30 * 60 / 2));
     }
+}
+
+/// Who wants all that is there gets it, while half of it is being discarded.
+#[test]
+fn what_is_being_discarded_is_waited_for() {
+    let seed = seed();
+    let fleet = volume(seed, 1, 32);
+    let outcome = World::new(seed).run(move || {
+        let mounted = Arc::new(mount(seed, &fleet, None));
+        tale::take_all_but(&mounted, 3000).expect("healthy drives");
+        (0..3).for_each(|_| mounted.checkpoint().expect("healthy drives"));
+        let fits = |n: &u64| mounted.promise(Blocks(*n)).is_ok();
+        let most = (0..mounted.statfs().available.0).rev().step_by(20);
+        let most = Blocks(most.into_iter().find(fits).expect("some fit"));
+        assert!(most.0 > 1000, "{most:?}");
+        let done = Arc::new(AtomicUsize::new(0));
+        let (other, ended) = (mounted.clone(), done.clone());
+        let all = move || {
+            while ended.load(Ordering::Relaxed) == 0 {
+                trim(&other, 1);
+                embr_rt::time::sleep(Duration::from_millis(1));
+            }
+        };
+        let trimmer = Worker::try_spawn(lock_class!("trimmer"), all).expect("a task");
+        let chance = Chance::new(seed);
+        let refused = (0..40).find_map(|_| {
+            embr_rt::time::sleep(Duration::from_micros(chance.next() % 20_000));
+            mounted.promise(most).err()
+        });
+        done.store(1, Ordering::Relaxed);
+        drop(trimmer);
+        assert_eq!(refused, None);
+        assert!(!fleet.take_discarded().is_empty());
+    });
+    outcome.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
 }

@@ -6,6 +6,9 @@
 use crate::ace;
 use crate::ace::Scene;
 use crate::ace::Stage;
+use crate::crowd;
+use crate::crowd::ActKind;
+use crate::crowd::Crowd;
 use crate::deed;
 use crate::deed::Deed;
 use crate::deed::Sequence;
@@ -36,6 +39,15 @@ const THOROUGH: Look = Look {
     go_on: true,
     again: 1,
 };
+
+/// Looks at what takes long now and then.
+fn sparse(chance: &Chance) -> Look {
+    Look {
+        read_only: chance.below(8) == 0,
+        go_on: chance.below(8) == 0,
+        again: usize::from(chance.below(8) == 0),
+    }
+}
 
 /// A crash state that may not be.
 #[derive(Clone, Debug)]
@@ -74,6 +86,10 @@ pub struct Report {
     pub manuscripts: u64,
     /// Operations on files that a crash left half done, and a mount carried out.
     pub intents: u64,
+    /// Crowds of tasks that worked at once.
+    pub crowds: u64,
+    /// What they did.
+    pub acts: Tally<ActKind>,
     /// What storms came to; their states are not among the others.
     pub storms: Weathered,
     /// Mounts that crashed again while they recovered.
@@ -92,6 +108,13 @@ impl Report {
 }
 
 impl Report {
+    /// Counts a state.
+    fn count(&mut self, state: &State, look: Look) {
+        self.states.add(state.kind());
+        self.again += look.again as u64;
+        self.gone_on += u64::from(look.go_on);
+    }
+
     /// Adds what another one came to.
     pub fn merge(&mut self, other: Report) {
         self.states.merge(&other.states);
@@ -102,6 +125,8 @@ impl Report {
         self.parts.sort_unstable();
         self.manuscripts += other.manuscripts;
         self.intents += other.intents;
+        self.crowds += other.crowds;
+        self.acts.merge(&other.acts);
         self.storms.merge(&other.storms);
         self.again += other.again;
         self.gone_on += other.gone_on;
@@ -196,6 +221,7 @@ impl Runner<'_> {
         match guarded(stages) {
             Ok(stages) => {
                 let short = &stages[..ace::SCENES.len()];
+                self.crowds(seed, self.report.total() + states / 12, &stages);
                 self.storms(seed, self.report.total() + states * 3 / 20, &stages);
                 // Of what is left, most goes to what can come to an end.
                 let left = states.saturating_sub(self.report.total());
@@ -240,6 +266,22 @@ impl Runner<'_> {
             };
             if let Err(found) = written(seed.wrapping_add(n), long, most, &mut self.report) {
                 self.report.violations.push(found);
+            }
+            (self.progress)(&self.report);
+        }
+    }
+
+    fn crowds(&mut self, seed: u64, until: u64, stages: &[Stage]) {
+        for seed in (0..).map(|n| seed.wrapping_add(n)) {
+            if self.report.total() >= until || self.is_over() {
+                break;
+            }
+            let chance = Chance::new(seed);
+            let stage = &stages[chance.one(&[0, 0, 1, 4])];
+            let shape = crowd::Shape::drawn(&chance);
+            if let Err(found) = gathered(seed, stage, shape, CROWDED, &mut self.report) {
+                let least = calmed(seed, stage, shape);
+                self.report.violations.push(least.unwrap_or(found));
             }
             (self.progress)(&self.report);
         }
@@ -308,11 +350,6 @@ impl Runner<'_> {
 
     fn sequence(&mut self, seed: u64, stage: &Stage, sequence: &Sequence) {
         self.report.sequences.add(sequence.0.len());
-        let sparse = |chance: &Chance| Look {
-            read_only: chance.below(8) == 0,
-            go_on: chance.below(8) == 0,
-            again: usize::from(chance.below(8) == 0),
-        };
         let Err(found) = cut_short(seed, stage, sequence, 1, sparse, &mut self.report) else {
             return;
         };
@@ -352,6 +389,79 @@ fn written(seed: u64, long: Option<&str>, most: u64, report: &mut Report) -> Res
             .map_err(|why| violation(Some(state.to_string()), why))?;
     }
     Ok(())
+}
+
+/// Of a crowd, about so many states are looked at.
+const CROWDED: f64 = 30.0;
+
+/// Lets a crowd work and looks at about so many of its crashes.
+fn gathered(
+    seed: u64,
+    stage: &Stage,
+    shape: crowd::Shape,
+    most: f64,
+    report: &mut Report,
+) -> Result<(), Violation> {
+    report.crowds += 1;
+    let violation = |state, why| Violation {
+        seed,
+        what: format!(
+            "{}: crowd of {} tasks, {} things each",
+            stage.scene, shape.tasks, shape.length
+        ),
+        state,
+        why,
+    };
+    let crowd =
+        guarded(|| Crowd::gather(stage, seed, shape)).map_err(|why| violation(None, why))?;
+    report.acts.merge(&crowd.acts);
+    let plan = Plan {
+        seed,
+        subsets: 3,
+        tears: 1,
+        mixed: 20,
+    };
+    let chance = Chance::new(seed);
+    let wanted = most / crowd.recording().states(plan).count() as f64;
+    for state in crowd.recording().states(plan) {
+        if chance.next() as f64 > wanted * u64::MAX as f64 {
+            continue;
+        }
+        let look = sparse(&chance);
+        report.count(&state, look);
+        guarded(|| crowd.check(seed, &state, look))
+            .map_err(|why| violation(Some(format!("{state} {look:?}")), why))?;
+    }
+    Ok(())
+}
+
+/// The smallest crowd of this seed in which anything is wrong; none where it takes too long to find.
+fn calmed(seed: u64, stage: &Stage, shape: crowd::Shape) -> Option<Violation> {
+    let shapes = (1..=shape.length)
+        .flat_map(|length| (2..=shape.tasks).map(move |tasks| crowd::Shape { tasks, length }));
+    // A crowd that waits for ever leaves its tasks behind.
+    shapes.take(30).find_map(|shape| {
+        let mut report = Report::default();
+        gathered(seed, stage, shape, 10.0 * CROWDED, &mut report).err()
+    })
+}
+
+/// One crowd again, on furnished drives.
+pub fn crowd(seed: u64, drives: usize, shape: crowd::Shape) -> Report {
+    let mut report = Report::default();
+    let scene = Scene {
+        drives,
+        furnished: true,
+    };
+    let stage = Stage::new(scene).map_err(|why| Violation {
+        seed,
+        what: scene.to_string(),
+        state: None,
+        why,
+    });
+    let done = stage.and_then(|stage| gathered(seed, &stage, shape, f64::MAX, &mut report));
+    report.violations.extend(done.err());
+    report
 }
 
 /// One storm again, on furnished drives.
@@ -417,10 +527,8 @@ fn cut_short(
     let chance = Chance::new(seed);
     for state in story.states(plan) {
         let look = look(&chance);
-        report.states.add(state.kind());
+        report.count(&state, look);
         report.deeds.add(story.kind);
-        report.again += look.again as u64;
-        report.gone_on += u64::from(look.go_on);
         guarded(|| stage.check(&story, seed, &state, look))
             .map_err(|why| violation(Some(format!("{state} {look:?}")), why))?;
     }
@@ -540,14 +648,8 @@ fn tale(seed: u64, shape: Shape, report: &mut Report) -> Option<Violation> {
         if chance.next() as f64 > wanted * u64::MAX as f64 {
             continue;
         }
-        let look = Look {
-            read_only: chance.below(8) == 0,
-            go_on: chance.below(8) == 0,
-            again: usize::from(chance.below(8) == 0),
-        };
-        report.states.add(state.kind());
-        report.again += look.again as u64;
-        report.gone_on += u64::from(look.go_on);
+        let look = sparse(&chance);
+        report.count(&state, look);
         if let Err(why) = looked_at(&tale, seed, &state, look) {
             return violation(Some(format!("{state} {look:?}")), why);
         }

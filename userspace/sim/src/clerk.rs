@@ -89,7 +89,8 @@ pub fn empty() -> Model {
     Model::new(at(0))
 }
 
-fn modelled(inode: &Inode) -> File {
+/// An inode as the model has it, but for names and attributes.
+pub(crate) fn modelled(inode: &Inode) -> File {
     let mut file = File::new(inode.kind, inode.born);
     file.permissions = inode.permissions;
     file.owner = (inode.uid, inode.gid);

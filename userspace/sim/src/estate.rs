@@ -34,6 +34,7 @@ use embr_engine::units::Timestamp;
 use embr_engine::units::BLOCK_SIZE;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Files, and what they hold.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -41,7 +42,7 @@ pub struct Estate {
     /// All names and inodes.
     pub files: Model,
     /// What regular files hold, by their numbers.
-    pub bytes: BTreeMap<u64, Vec<u8>>,
+    pub bytes: BTreeMap<u64, Arc<Vec<u8>>>,
 }
 
 /// What the engine made of a deed.
@@ -95,10 +96,16 @@ impl Estate {
         self.files.lookup(self.directory(path)?, path.name())
     }
 
-    fn regular(&self, path: Path) -> Result<u64, Refused> {
+    fn regular_at(&self, path: Path) -> Result<u64, Refused> {
         let number = self.file(path)?;
-        regular(self.files.get(number)?.kind)?;
+        self.regular(number)?;
         Ok(number)
+    }
+
+    /// What a regular file holds.
+    pub(crate) fn regular(&self, number: u64) -> Result<Arc<Vec<u8>>, Refused> {
+        regular(self.files.get(number)?.kind)?;
+        Ok(self.bytes.get(&number).cloned().unwrap_or_default())
     }
 
     /// What a deed is here: whether it goes over something.
@@ -108,7 +115,7 @@ impl Estate {
             Deed::Mkdir(_) => Kind::Mkdir,
             Deed::Write(path, range, _) => {
                 let size = self.file(path).ok().and_then(|n| self.bytes.get(&n));
-                let size = size.map_or(0, Vec::len) as u64;
+                let size = size.map_or(0, |bytes| bytes.len()) as u64;
                 match RANGES[range].start < size {
                     true => Kind::Overwrite,
                     false => Kind::Write,
@@ -153,18 +160,23 @@ impl Estate {
         file.permissions = clerk::root().permissions;
         self.files.create(directory, path.name(), made, file)?;
         if kind == FileType::Regular {
-            self.bytes.insert(made, Vec::new());
+            self.bytes.insert(made, Arc::default());
         }
         Ok(())
     }
 
     /// A file holds something else now.
-    fn hold(&mut self, number: u64, bytes: Vec<u8>, now: Timestamp) -> Result<(), Refused> {
+    pub(crate) fn hold(
+        &mut self,
+        number: u64,
+        bytes: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
         let file = self.files.files.get_mut(&number).ok_or(Refused::NotFound)?;
         file.size = bytes.len() as u64;
         file.times[1] = now;
         file.times[2] = now;
-        self.bytes.insert(number, bytes);
+        self.bytes.insert(number, bytes.into());
         Ok(())
     }
 
@@ -179,18 +191,18 @@ impl Estate {
             Deed::Create(path) => self.make(path, FileType::Regular, now, made)?,
             Deed::Mkdir(path) => self.make(path, FileType::Directory, now, made)?,
             Deed::Write(path, range, _) => {
-                let number = self.regular(path)?;
+                let number = self.regular_at(path)?;
                 let new = Estate::written(self.held(number), &RANGES[range], step);
                 self.hold(number, new, now)?;
             }
             Deed::Truncate(path, size) => {
-                let number = self.regular(path)?;
+                let number = self.regular_at(path)?;
                 let mut new = self.held(number).to_vec();
                 new.resize(SIZES[size] as usize, 0);
                 self.hold(number, new, now)?;
             }
             Deed::Punch(path, range) => {
-                let number = self.regular(path)?;
+                let number = self.regular_at(path)?;
                 let mut new = self.held(number).to_vec();
                 let inside = |byte: u64| new.len().min(byte as usize);
                 let range = inside(RANGES[range].start)..inside(RANGES[range].end);
@@ -198,7 +210,7 @@ impl Estate {
                 self.hold(number, new, now)?;
             }
             Deed::Collapse(path, range) => {
-                let number = self.regular(path)?;
+                let number = self.regular_at(path)?;
                 let (from, to) = blocks(&RANGES[range]);
                 let mut new = self.held(number).to_vec();
                 let (from, to) = (from.start().0 as usize, to.start().0 as usize);
@@ -371,7 +383,7 @@ impl Estate {
             if held.drain(size..).any(|b| b != 0) {
                 return Err(format!("inode {number}: not zeros behind its end"));
             }
-            bytes.insert(*number, held);
+            bytes.insert(*number, held.into());
         }
         Ok(Estate {
             files: model,

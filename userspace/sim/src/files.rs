@@ -7,7 +7,7 @@ use embr_engine::format::inode::FileType;
 use embr_engine::units::Timestamp;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The root directory's number.
 pub const ROOT: u64 = 1;
@@ -38,7 +38,7 @@ pub struct File {
     /// The names that lead here.
     pub parents: BTreeSet<(u64, Vec<u8>)>,
     /// Extended attributes.
-    pub attributes: BTreeMap<Vec<u8>, Rc<[u8]>>,
+    pub attributes: BTreeMap<Vec<u8>, Arc<[u8]>>,
 }
 
 /// Why an operation is refused.

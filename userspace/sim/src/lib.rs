@@ -23,6 +23,7 @@ pub mod campaign;
 pub mod clerk;
 pub mod contents;
 pub mod craft;
+pub mod crowd;
 pub mod deed;
 pub mod disk;
 mod drive;

@@ -7,12 +7,15 @@
 //!
 //! `embrfs-sim storm SEED DRIVES TROUBLE`: one run with trouble of a kind, as a violation names it.
 //!
+//! `embrfs-sim crowd SEED DRIVES TASKS LENGTH`: lets so many tasks do so many things each at once, and looks at all crash states.
+//!
 //! `embrfs-sim replay SEED DRIVES bare|furnished 'OPERATION; OPERATION'`: plays one sequence, and looks at all of its crash states.
 
 use embrfs_sim::ace::Scene;
 use embrfs_sim::campaign;
 use embrfs_sim::campaign::Orders;
 use embrfs_sim::campaign::Report;
+use embrfs_sim::crowd::Shape;
 use embrfs_sim::storm::Woe;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -30,6 +33,9 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|a| a == "storm") {
         return storm(&arguments[1..]).unwrap_or_else(usage);
+    }
+    if arguments.first().is_some_and(|a| a == "crowd") {
+        return crowd(&arguments[1..]).unwrap_or_else(usage);
     }
     let number = |n: usize, default: u64| match arguments.get(n).filter(|a| !a.is_empty()) {
         Some(text) => text.parse().ok(),
@@ -100,6 +106,21 @@ fn storm(arguments: &[String]) -> Option<ExitCode> {
     Some(tell(&campaign::storm(seed, drives, woe), begun))
 }
 
+/// None where the arguments make no sense.
+fn crowd(arguments: &[String]) -> Option<ExitCode> {
+    let [seed, drives, tasks, length] = arguments else {
+        return None;
+    };
+    let drives = drives.parse().ok().filter(|n| (1..=3).contains(n))?;
+    let shape = Shape {
+        tasks: tasks.parse().ok().filter(|n| (1..=8).contains(n))?,
+        length: length.parse().ok()?,
+    };
+    let begun = Instant::now();
+    let report = campaign::crowd(seed.parse().ok()?, drives, shape);
+    Some(tell(&report, begun))
+}
+
 fn tell(report: &Report, begun: Instant) -> ExitCode {
     for violation in &report.violations {
         println!("VIOLATION {violation}");
@@ -116,6 +137,7 @@ fn tell(report: &Report, begun: Instant) -> ExitCode {
     println!("parts of {}: {}", campaign::PARTS, parts.join(" "));
     println!("by fault: {}", report.states);
     println!("by operation: {}", report.deeds);
+    println!("by act of {} crowds: {}", report.crowds, report.acts);
     println!("by trouble with drives: {}", report.storms.states);
     println!(
         "trouble that came: {}, Unallocated {}",
@@ -180,7 +202,7 @@ fn replay(arguments: &[String]) -> Option<ExitCode> {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED DRIVES TROUBLE | replay SEED DRIVES bare|furnished SEQUENCE"
+        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED DRIVES TROUBLE | crowd SEED DRIVES TASKS LENGTH | replay SEED DRIVES bare|furnished SEQUENCE"
     );
     ExitCode::from(2)
 }

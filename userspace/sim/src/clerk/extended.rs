@@ -14,7 +14,7 @@ use embr_engine::names::Put;
 use embr_engine::units::InodeNo;
 use embr_engine::units::Timestamp;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 impl Clerk<'_> {
     fn attribute_name(&self) -> Vec<u8> {
@@ -37,7 +37,7 @@ impl Clerk<'_> {
     }
 
     /// Some that a new file begins with, now and then.
-    pub(super) fn attributes(&self) -> BTreeMap<Vec<u8>, Rc<[u8]>> {
+    pub(super) fn attributes(&self) -> BTreeMap<Vec<u8>, Arc<[u8]>> {
         let count = match self.chance.below(12) {
             0 => 1 + self.chance.below(3),
             _ => 0,
@@ -114,7 +114,7 @@ pub(super) fn all(
     files: Files<'_, Simulated>,
     number: InodeNo,
     batch: usize,
-) -> Result<BTreeMap<Vec<u8>, Rc<[u8]>>, Error> {
+) -> Result<BTreeMap<Vec<u8>, Arc<[u8]>>, Error> {
     let mut all = BTreeMap::new();
     let mut from = Some(Mark::FIRST);
     while let Some(mark) = from {

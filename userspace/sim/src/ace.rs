@@ -74,9 +74,9 @@ pub const SCENES: [Scene; 4] = [
 ];
 
 /// What there is in the beginning, so that each operation finds something: a file of raw blocks; one of blocks in the tree, with a
-/// hole and with its end within a block; an empty directory.
+/// hole, with its end within a block, and with an attribute; an empty directory.
 const FURNITURE: &str =
-    "create A/x; write A/x 1; write A/x 0; create B/x; inline B/x 0; inline B/x 2; mkdir B/y";
+    "create A/x; write A/x 1; write A/x 0; create B/x; inline B/x 0; inline B/x 2; attribute B/x 1; mkdir B/y";
 
 /// To look, and write nothing.
 pub(crate) const READ_ONLY: Options = Options {
@@ -197,9 +197,12 @@ impl<'m> Actor<'m> {
     /// Makes durable what the deed says. It changes nothing else.
     fn persist(&self, deed: Deed) -> Result<Option<usize>, Failed> {
         match deed {
-            Deed::Fsync(path) => {
-                let file = (self.estate.file(path))
-                    .map_err(|why| Failed::Wrong(format!("by the model {why:?}")))?;
+            Deed::Fsync(_) | Deed::FsyncHeld => {
+                let file = match deed {
+                    Deed::Fsync(path) => self.estate.file(path),
+                    _ => self.estate.held_file(),
+                };
+                let file = file.map_err(|why| Failed::Wrong(format!("by the model {why:?}")))?;
                 let Some((_, last)) = self.changed.iter().find(|(n, _)| *n == file) else {
                     return Ok(None);
                 };
@@ -313,7 +316,7 @@ impl Stage {
         Fleet::start(seed, &self.snapshot)
     }
 
-    /// Every sequence of one deed and of two of which nothing is refused.
+    /// Every sequence of one deed and of two of which nothing is refused, and some of files that are used without a name.
     pub fn complete(&self) -> Vec<Sequence> {
         let deeds = deed::all();
         let mut all = Vec::new();
@@ -326,6 +329,8 @@ impl Stage {
                 all.extend(then.map(|second| Sequence(vec![*first, *second])));
             }
         }
+        let orphans = deed::of_orphans().into_iter();
+        all.extend(orphans.filter(|sequence| self.estate.allows_all(sequence)));
         all
     }
 
@@ -334,9 +339,21 @@ impl Stage {
         let mut estate = self.estate.clone();
         let mut deeds = Vec::new();
         while deeds.len() < length {
+            let is_last = deeds.len() + 1 == length;
+            let wanted = |deed, estate: &Estate| match (estate.held, estate.kind(deed)) {
+                (_, kind) if is_last => kind == last,
+                // Somebody must hold a file, for the last deed to be about that.
+                (None, Kind::Tmpfile) => !last.is_of_held() || last.is_of_orphan(),
+                (None, kind) if last.is_of_held() => match deeds.len() + 2 == length {
+                    true => kind == Kind::Open,
+                    false => matches!(kind, Kind::Create | Kind::Open),
+                },
+                (Some(_), Kind::Close | Kind::CloseOrphan) => !last.is_of_held(),
+                _ => true,
+            };
             let mut deed = draw(chance, &estate);
             for _ in 0..200 {
-                if deeds.len() + 1 < length || estate.kind(deed) == last {
+                if wanted(deed, &estate) {
                     break;
                 }
                 deed = draw(chance, &estate);
@@ -394,7 +411,7 @@ impl Stage {
             let mounted = machine::mount(seed, &fleet, READ_ONLY)
                 .map_err(|why| format!("read-only: {why}"))?;
             story
-                .judge(&mounted, bounds)
+                .judge(&mounted, bounds, true)
                 .map_err(|why| format!("read-only: {why}"))?;
             drop(mounted);
             if fleet.snapshot() != before {
@@ -406,12 +423,11 @@ impl Stage {
         }
         fleet.record();
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
-        let number = story.judge(&mounted, bounds)?;
+        let left = story.judge(&mounted, bounds, true)?;
         contents::audit(&mounted)?;
         let recovery = fleet.recorded();
         if look.go_on {
-            go_on(&fleet, &mounted, &story.lefts[number], seed)
-                .map_err(|why| format!("going on: {why}"))?;
+            go_on(&fleet, &mounted, &left, seed).map_err(|why| format!("going on: {why}"))?;
         }
         let chance = Chance::new(seed);
         for _ in 0..look.again {
@@ -420,7 +436,7 @@ impl Stage {
             let fleet = Fleet::start(seed, &recovery.at(&state).ok_or("no such state")?);
             let within = |why| format!("crashed again in the recovery, {state}: {why}");
             let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
-            story.judge(&mounted, bounds).map_err(within)?;
+            story.judge(&mounted, bounds, false).map_err(within)?;
             contents::audit(&mounted).map_err(within)?;
         }
         Ok(())
@@ -439,7 +455,7 @@ impl Stage {
         let fleet = Fleet::start(seed, snapshot);
         fleet.vanish(lost);
         let mounted = machine::mount(seed, &fleet, READ_ONLY).map_err(within)?;
-        story.judge(&mounted, bounds).map_err(within)?;
+        story.judge(&mounted, bounds, true).map_err(within)?;
         Ok(())
     }
 }
@@ -494,12 +510,14 @@ impl Story {
         self.recording.states(plan).filter(new)
     }
 
-    /// Which deed's volume this is: one that may be.
+    /// Has a mount that writes do what was left to it. What there is then: what one of the deeds left that may have been the last.
+    /// Where an earlier mount got that far, what nobody used may be gone already.
     fn judge(
         &self,
         mounted: &Mounted<Simulated>,
         (durable, committed): (usize, usize),
-    ) -> Result<usize, String> {
+        is_first: bool,
+    ) -> Result<Estate, String> {
         let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;
         let view = View::first();
         let files = names.of(mounted, &view);
@@ -508,18 +526,39 @@ impl Story {
             false => drop(files.resume().map_err(|why| why.to_string())?),
         }
         let found = Estate::found(files)?;
-        let allowed = (durable..=committed).rev();
-        let left = allowed.clone().find(|n| self.lefts[*n] == found);
-        left.ok_or_else(|| {
-            let any = (0..self.lefts.len()).rfind(|n| self.lefts[*n] == found);
-            match any {
+        let named = found.clone().without_orphans();
+        let is_it = |n: &usize| match is_first {
+            true => self.lefts[*n] == found,
+            false => self.lefts[*n].clone().without_orphans() == named,
+        };
+        let mut allowed = (durable..=committed).rev();
+        if !allowed.any(|n| is_it(&n)) {
+            return Err(match (0..self.lefts.len()).rfind(is_it) {
                 Some(n) => format!("as of deed {n}; {durable} was durable, {committed} begun"),
                 None => {
                     let nearest = &self.lefts[committed];
                     let what = nearest.difference(&found).unwrap_or_default();
                     format!("no prefix from {durable} to {committed}: {what}")
                 }
-            }
-        })
+            });
+        }
+        if !mounted.is_read_only() {
+            forget_orphans(files, &named)?;
+        }
+        Ok(named)
+    }
+}
+
+/// Nobody uses files without a name any more: they go, and nothing else does.
+pub(crate) fn forget_orphans(files: Files<'_, Simulated>, named: &Estate) -> Result<(), String> {
+    let count = files.forget_orphans().map_err(|why| why.to_string())?;
+    // Where there were none, nothing was changed.
+    if count == 0 {
+        return Ok(());
+    }
+    let left = Estate::found(files)?;
+    match named.difference(&left) {
+        Some(what) => Err(format!("without {count} orphans: {what}")),
+        None => Ok(()),
     }
 }

@@ -10,7 +10,6 @@ use crate::crowd;
 use crate::crowd::ActKind;
 use crate::crowd::Crowd;
 use crate::deed;
-use crate::deed::Deed;
 use crate::deed::Sequence;
 use crate::host::Chance;
 use crate::manuscript;
@@ -560,21 +559,11 @@ fn fewest(mut found: Violation, stage: &Stage, sequence: &Sequence) -> Violation
         );
         match again {
             // A sequence of which something is refused is another one.
-            Err(still) if is_allowed(stage, &less) => (found, sequence) = (still, less),
+            Err(still) if stage.estate().allows_all(&less) => (found, sequence) = (still, less),
             _ => n += 1,
         }
     }
     found
-}
-
-fn is_allowed(stage: &Stage, sequence: &Sequence) -> bool {
-    let mut estate = stage.estate().clone();
-    let mut made = (1 << 40)..;
-    let mut allowed = |deed: &Deed| {
-        let number = made.next().unwrap_or(u64::MAX);
-        estate.apply(*deed, 1, number).is_ok()
-    };
-    sequence.0.iter().all(&mut allowed)
 }
 
 /// Only the sequences of one and two deeds, and of these only one part.

@@ -347,15 +347,8 @@ impl Crowd {
         files.resume().map_err(|why| why.to_string())?;
         let found = Estate::found(files)?;
         allow(&found)?;
-        let orphans = files.forget_orphans().map_err(|why| why.to_string())?;
         let named = found.without_orphans();
-        // Where there were none, nothing was changed.
-        if orphans != 0 {
-            let left = Estate::found(files)?;
-            if let Some(what) = named.difference(&left) {
-                return Err(format!("without {orphans} orphans: {what}"));
-            }
-        }
+        ace::forget_orphans(files, &named)?;
         contents::audit(mounted)?;
         Ok(named)
     }

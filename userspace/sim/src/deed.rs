@@ -24,6 +24,8 @@ pub const RANGES: [Range<u64>; 4] = [
     2 * BLOCK..2 * BLOCK + 1000,
     40 * BLOCK..42 * BLOCK,
 ];
+/// How large the values of attributes are: one that lies with its name, and one that lies in pieces.
+pub const VALUES: [usize; 2] = [30, 5000];
 /// To which sizes files are truncated.
 pub const SIZES: [u64; 4] = [0, BLOCK + 904, 2 * BLOCK, 41 * BLOCK + 7];
 
@@ -36,7 +38,7 @@ pub struct Path {
     pub name: usize,
 }
 
-/// An operation. Numbers are of [`RANGES`] and [`SIZES`].
+/// An operation. Numbers are of [`RANGES`] and [`SIZES`], if nothing else is said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // The names say it.
 pub enum Deed {
@@ -50,7 +52,19 @@ pub enum Deed {
     Unlink(Path),
     Rmdir(Path),
     Rename(Path, Path),
+    /// Gives the file an extended attribute, or the one that it has another value. The number is of [`VALUES`].
+    SetAttribute(Path, usize),
+    RemoveAttribute(Path),
     Fsync(Path),
+    /// From now on the file is held open, and stays when it has no name any more. At most one is.
+    Open(Path),
+    /// Makes a file without a name, and holds it open.
+    Tmpfile,
+    WriteHeld(usize, Way),
+    TruncateHeld(usize),
+    LinkHeld(Path),
+    FsyncHeld,
+    Close,
     Sync,
     /// What a full journal or lack of memory brings about.
     Checkpoint,
@@ -72,14 +86,28 @@ pub enum Kind {
     Rmdir,
     Rename,
     RenameOver,
+    SetAttribute,
+    ReplaceAttribute,
+    RemoveAttribute,
     Fsync,
+    Open,
+    Tmpfile,
+    WriteHeld,
+    TruncateHeld,
+    LinkHeld,
+    LinkOrphan,
+    UnlinkHeld,
+    RenameOverHeld,
+    FsyncHeld,
+    Close,
+    CloseOrphan,
     Sync,
     Checkpoint,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 29] = [
         Kind::Create,
         Kind::Mkdir,
         Kind::Write,
@@ -92,10 +120,49 @@ impl Kind {
         Kind::Rmdir,
         Kind::Rename,
         Kind::RenameOver,
+        Kind::SetAttribute,
+        Kind::ReplaceAttribute,
+        Kind::RemoveAttribute,
         Kind::Fsync,
+        Kind::Open,
+        Kind::Tmpfile,
+        Kind::WriteHeld,
+        Kind::TruncateHeld,
+        Kind::LinkHeld,
+        Kind::LinkOrphan,
+        Kind::UnlinkHeld,
+        Kind::RenameOverHeld,
+        Kind::FsyncHeld,
+        Kind::Close,
+        Kind::CloseOrphan,
         Kind::Sync,
         Kind::Checkpoint,
     ];
+
+    /// Whether it is about a file that is held open.
+    pub fn is_of_held(self) -> bool {
+        matches!(
+            self,
+            Kind::WriteHeld
+                | Kind::TruncateHeld
+                | Kind::LinkHeld
+                | Kind::LinkOrphan
+                | Kind::UnlinkHeld
+                | Kind::RenameOverHeld
+                | Kind::FsyncHeld
+                | Kind::Close
+                | Kind::CloseOrphan
+        )
+    }
+
+    /// Whether a file without a name that was made so does for it.
+    pub fn is_of_orphan(self) -> bool {
+        self.is_of_held()
+            && !matches!(
+                self,
+                Kind::LinkHeld | Kind::UnlinkHeld | Kind::RenameOverHeld | Kind::Close
+            )
+    }
 }
 
 impl Path {
@@ -121,7 +188,11 @@ pub fn all() -> Vec<Deed> {
             Deed::Unlink(path),
             Deed::Rmdir(path),
             Deed::Fsync(path),
+            Deed::Open(path),
+            Deed::LinkHeld(path),
+            Deed::RemoveAttribute(path),
         ]);
+        all.extend((0..VALUES.len()).map(|size| Deed::SetAttribute(path, size)));
         for range in 0..RANGES.len() {
             all.extend([
                 Deed::Write(path, range, Way::Sealed),
@@ -135,7 +206,46 @@ pub fn all() -> Vec<Deed> {
             all.extend([Deed::Link(path, other), Deed::Rename(path, other)]);
         }
     }
-    all.extend([Deed::Sync, Deed::Checkpoint]);
+    all.extend(of_held());
+    all.extend([Deed::Tmpfile, Deed::Close, Deed::Sync, Deed::Checkpoint]);
+    all
+}
+
+/// What is done with a file that is held open.
+fn of_held() -> [Deed; 6] {
+    [
+        Deed::WriteHeld(0, Way::Sealed),
+        Deed::WriteHeld(1, Way::Inline),
+        Deed::WriteHeld(3, Way::Sealed),
+        Deed::TruncateHeld(0),
+        Deed::TruncateHeld(1),
+        Deed::FsyncHeld,
+    ]
+}
+
+/// Longer sequences, of files that are used when they have no name; their beginnings, longer than two deeds, are among them.
+pub fn of_orphans() -> Vec<Sequence> {
+    let path = |directory, name| Path { directory, name };
+    let (a, b, new) = (path(0, 0), path(1, 0), path(0, 2));
+    let mut begins = vec![vec![Deed::Tmpfile]];
+    for (file, other) in [(a, b), (b, a)] {
+        begins.push(vec![Deed::Open(file), Deed::Unlink(file)]);
+        begins.push(vec![Deed::Open(file), Deed::Rename(other, file)]);
+    }
+    let mut all = Vec::new();
+    let between = of_held().into_iter().chain([Deed::Sync, Deed::Checkpoint]);
+    for deed in between {
+        for begin in &begins {
+            let mut used = begin.clone();
+            used.push(deed);
+            if used.len() > 2 {
+                all.push(Sequence(used.clone()));
+            }
+            for end in [Deed::Close, Deed::LinkHeld(new)] {
+                all.push(Sequence(used.iter().copied().chain([end]).collect()));
+            }
+        }
+    }
     all
 }
 
@@ -185,7 +295,17 @@ impl fmt::Display for Deed {
             Deed::Unlink(path) => write!(f, "unlink {path}"),
             Deed::Rmdir(path) => write!(f, "rmdir {path}"),
             Deed::Rename(path, other) => write!(f, "rename {path} {other}"),
+            Deed::SetAttribute(path, size) => write!(f, "attribute {path} {size}"),
+            Deed::RemoveAttribute(path) => write!(f, "no-attribute {path}"),
             Deed::Fsync(path) => write!(f, "fsync {path}"),
+            Deed::Open(path) => write!(f, "open {path}"),
+            Deed::Tmpfile => f.write_str("tmpfile"),
+            Deed::WriteHeld(range, Way::Sealed) => write!(f, "write-held {range}"),
+            Deed::WriteHeld(range, Way::Inline) => write!(f, "inline-held {range}"),
+            Deed::TruncateHeld(size) => write!(f, "truncate-held {size}"),
+            Deed::LinkHeld(path) => write!(f, "link-held {path}"),
+            Deed::FsyncHeld => f.write_str("fsync-held"),
+            Deed::Close => f.write_str("close"),
             Deed::Sync => f.write_str("sync"),
             Deed::Checkpoint => f.write_str("checkpoint"),
         }

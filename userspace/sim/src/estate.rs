@@ -6,9 +6,11 @@ use crate::clerk;
 use crate::deed::Deed;
 use crate::deed::Kind;
 use crate::deed::Path;
+use crate::deed::Sequence;
 use crate::deed::DIRECTORIES;
 use crate::deed::RANGES;
 use crate::deed::SIZES;
+use crate::deed::VALUES;
 use crate::files::File;
 use crate::files::Files as Model;
 use crate::files::Flags;
@@ -20,10 +22,13 @@ use embr_engine::file::Dirty;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::inode::FileType;
+use embr_engine::names::Attributes;
 use embr_engine::names::Error;
+use embr_engine::names::Extended;
 use embr_engine::names::Files;
 use embr_engine::names::Mode;
 use embr_engine::names::New;
+use embr_engine::names::Put;
 use embr_engine::names::Users;
 use embr_engine::names::What;
 use embr_engine::units::Bytes;
@@ -36,14 +41,27 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// The name of the extended attribute that files get.
+const ATTRIBUTE: &[u8] = b"user.deed";
+
 /// Files, and what they hold.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Estate {
     /// All names and inodes.
     pub files: Model,
     /// What regular files hold, by their numbers.
     pub bytes: BTreeMap<u64, Arc<Vec<u8>>>,
+    /// The file that somebody holds open. It is not part of what a volume holds.
+    pub held: Option<u64>,
 }
+
+impl PartialEq for Estate {
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files && self.bytes == other.bytes
+    }
+}
+
+impl Eq for Estate {}
 
 /// What the engine made of a deed.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +87,12 @@ fn blocks(range: &Range<u64>) -> (FileBlock, FileBlock) {
     )
 }
 
+/// The value that an attribute gets in a step.
+fn value(size: usize, step: u64) -> Vec<u8> {
+    let chance = Chance::new(step);
+    (0..VALUES[size]).map(|_| chance.next() as u8).collect()
+}
+
 fn regular(kind: FileType) -> Result<(), Refused> {
     match kind {
         FileType::Regular => Ok(()),
@@ -83,6 +107,7 @@ impl Estate {
         Estate {
             files: clerk::empty(),
             bytes: BTreeMap::new(),
+            held: None,
         }
     }
 
@@ -108,6 +133,40 @@ impl Estate {
         Ok(self.bytes.get(&number).cloned().unwrap_or_default())
     }
 
+    /// The file that is held open.
+    pub fn held_file(&self) -> Result<u64, Refused> {
+        self.held.ok_or(Refused::Invalid)
+    }
+
+    fn may_hold(&self) -> Result<(), Refused> {
+        match self.held {
+            Some(_) => Err(Refused::Invalid),
+            None => Ok(()),
+        }
+    }
+
+    fn is_held(&self, path: Path) -> bool {
+        self.held.is_some() && self.file(path).ok() == self.held
+    }
+
+    fn names_of(&self, number: u64) -> u32 {
+        self.files.get(number).map_or(0, |file| file.nlink)
+    }
+
+    /// Whether nothing is left of the file but that it is held open when it loses this name.
+    fn is_held_only(&self, path: Path) -> bool {
+        self.is_held(path) && self.held.is_some_and(|number| self.names_of(number) == 1)
+    }
+
+    fn is_orphan_held(&self) -> bool {
+        self.held.is_some_and(|number| self.names_of(number) == 0)
+    }
+
+    fn has_attribute(&self, path: Path) -> bool {
+        let file = self.file(path).and_then(|number| self.files.get(number));
+        file.is_ok_and(|file| file.attributes.contains_key(ATTRIBUTE))
+    }
+
     /// What a deed is here: whether it goes over something.
     pub fn kind(&self, deed: Deed) -> Kind {
         match deed {
@@ -125,13 +184,29 @@ impl Estate {
             Deed::Punch(..) => Kind::Punch,
             Deed::Collapse(..) => Kind::Collapse,
             Deed::Link(..) => Kind::Link,
+            Deed::Unlink(path) if self.is_held_only(path) => Kind::UnlinkHeld,
             Deed::Unlink(_) => Kind::Unlink,
             Deed::Rmdir(_) => Kind::Rmdir,
             Deed::Rename(_, to) => match self.file(to) {
+                Ok(_) if self.is_held_only(to) => Kind::RenameOverHeld,
                 Ok(_) => Kind::RenameOver,
                 Err(_) => Kind::Rename,
             },
+            Deed::SetAttribute(path, _) => match self.has_attribute(path) {
+                true => Kind::ReplaceAttribute,
+                false => Kind::SetAttribute,
+            },
+            Deed::RemoveAttribute(_) => Kind::RemoveAttribute,
             Deed::Fsync(_) => Kind::Fsync,
+            Deed::Open(_) => Kind::Open,
+            Deed::Tmpfile => Kind::Tmpfile,
+            Deed::WriteHeld(..) => Kind::WriteHeld,
+            Deed::TruncateHeld(_) => Kind::TruncateHeld,
+            Deed::LinkHeld(_) if self.is_orphan_held() => Kind::LinkOrphan,
+            Deed::LinkHeld(_) => Kind::LinkHeld,
+            Deed::FsyncHeld => Kind::FsyncHeld,
+            Deed::Close if self.is_orphan_held() => Kind::CloseOrphan,
+            Deed::Close => Kind::Close,
             Deed::Sync => Kind::Sync,
             Deed::Checkpoint => Kind::Checkpoint,
         }
@@ -180,8 +255,20 @@ impl Estate {
         Ok(())
     }
 
-    fn held(&self, number: u64) -> &[u8] {
+    fn held_by(&self, number: u64) -> &[u8] {
         self.bytes.get(&number).map_or(&[], |bytes| &bytes[..])
+    }
+
+    fn rewrite(&mut self, number: u64, range: usize, step: u64) -> Result<(), Refused> {
+        let old = self.regular(number)?;
+        let new = Estate::written(&old, &RANGES[range], step);
+        self.hold(number, new, at(step))
+    }
+
+    fn resize(&mut self, number: u64, size: usize, now: Timestamp) -> Result<(), Refused> {
+        let mut new = Vec::clone(&*self.regular(number)?);
+        new.resize(SIZES[size] as usize, 0);
+        self.hold(number, new, now)
     }
 
     /// Does it; a file that is made gets the number `made`. What is refused changes nothing.
@@ -192,18 +279,15 @@ impl Estate {
             Deed::Mkdir(path) => self.make(path, FileType::Directory, now, made)?,
             Deed::Write(path, range, _) => {
                 let number = self.regular_at(path)?;
-                let new = Estate::written(self.held(number), &RANGES[range], step);
-                self.hold(number, new, now)?;
+                self.rewrite(number, range, step)?;
             }
             Deed::Truncate(path, size) => {
                 let number = self.regular_at(path)?;
-                let mut new = self.held(number).to_vec();
-                new.resize(SIZES[size] as usize, 0);
-                self.hold(number, new, now)?;
+                self.resize(number, size, now)?;
             }
             Deed::Punch(path, range) => {
                 let number = self.regular_at(path)?;
-                let mut new = self.held(number).to_vec();
+                let mut new = self.held_by(number).to_vec();
                 let inside = |byte: u64| new.len().min(byte as usize);
                 let range = inside(RANGES[range].start)..inside(RANGES[range].end);
                 new[range].fill(0);
@@ -212,7 +296,7 @@ impl Estate {
             Deed::Collapse(path, range) => {
                 let number = self.regular_at(path)?;
                 let (from, to) = blocks(&RANGES[range]);
-                let mut new = self.held(number).to_vec();
+                let mut new = self.held_by(number).to_vec();
                 let (from, to) = (from.start().0 as usize, to.start().0 as usize);
                 if to >= new.len() {
                     return Err(Refused::Invalid);
@@ -228,16 +312,55 @@ impl Estate {
             Deed::Unlink(path) | Deed::Rmdir(path) => {
                 let directory = self.directory(path)?;
                 let rmdir = matches!(deed, Deed::Rmdir(_));
+                let open = self.is_held(path);
                 self.files
-                    .remove(directory, path.name(), rmdir, false, now)?;
+                    .remove(directory, path.name(), rmdir, open, now)?;
             }
             Deed::Rename(from, to) => {
+                let open = self.is_held(to);
                 let from = (self.directory(from)?, from.name());
                 let to = (self.directory(to)?, to.name());
-                self.files.rename(from, to, Flags::default(), false, now)?;
+                self.files.rename(from, to, Flags::default(), open, now)?;
+            }
+            Deed::SetAttribute(path, size) => {
+                let (number, value) = (self.file(path)?, value(size, step));
+                let new = (ATTRIBUTE, &value[..]);
+                self.files.set_attribute(number, new, None, now)?;
+            }
+            Deed::RemoveAttribute(path) => {
+                let number = self.file(path)?;
+                self.files.remove_attribute(number, ATTRIBUTE, now)?;
             }
             Deed::Fsync(path) => {
                 self.file(path)?;
+            }
+            Deed::Open(path) => {
+                self.may_hold()?;
+                self.held = Some(self.regular_at(path)?);
+            }
+            Deed::Tmpfile => {
+                self.may_hold()?;
+                let mut file = File::new(FileType::Regular, now);
+                file.permissions = clerk::root().permissions;
+                self.files.files.insert(made, file);
+                self.bytes.insert(made, Arc::default());
+                self.held = Some(made);
+            }
+            Deed::WriteHeld(range, _) => self.rewrite(self.held_file()?, range, step)?,
+            Deed::TruncateHeld(size) => self.resize(self.held_file()?, size, now)?,
+            Deed::LinkHeld(path) => {
+                let (number, directory) = (self.held_file()?, self.directory(path)?);
+                self.files.link(number, directory, path.name(), now)?;
+            }
+            Deed::FsyncHeld => {
+                self.held_file()?;
+            }
+            Deed::Close => {
+                let number = self.held_file()?;
+                if self.is_orphan_held() {
+                    self.files.forget(number)?;
+                }
+                self.held = None;
             }
             Deed::Sync | Deed::Checkpoint => {}
         }
@@ -250,6 +373,17 @@ impl Estate {
     pub fn allows(&self, deed: Deed) -> bool {
         let made = self.files.files.keys().max().map_or(0, |n| n + 1);
         self.clone().apply(deed, 0, made).is_ok()
+    }
+
+    /// Whether nothing of a sequence is refused, if these are the files.
+    pub fn allows_all(&self, sequence: &Sequence) -> bool {
+        let mut estate = self.clone();
+        let mut made = (1 << 40)..;
+        let mut allowed = |deed: &Deed| {
+            let number = made.next().unwrap_or(u64::MAX);
+            estate.apply(*deed, 1, number).is_ok()
+        };
+        sequence.0.iter().all(&mut allowed)
     }
 
     /// Has the engine do it, whose files these are.
@@ -272,6 +406,11 @@ impl Estate {
             made: None,
             group: Some(group),
         };
+        let unchanged = Outcome {
+            made: None,
+            group: None,
+        };
+        let held = self.held.map(InodeNo).ok_or(Error::Invalid);
         Ok(match deed {
             Deed::Create(path) | Deed::Mkdir(path) => {
                 let what = match deed {
@@ -310,7 +449,8 @@ impl Estate {
                 changed(done.group)
             }
             Deed::Unlink(path) => {
-                let done = files.unlink(directory(path)?, path.name(), Users::None, now)?;
+                let users = self.users(path);
+                let done = files.unlink(directory(path)?, path.name(), users, now)?;
                 changed(done.group)
             }
             Deed::Rmdir(path) => {
@@ -318,23 +458,71 @@ impl Estate {
                 changed(done.group)
             }
             Deed::Rename(from, to) => {
+                let users = self.users(to);
                 let from = (directory(from)?, from.name());
                 let to = (directory(to)?, to.name());
-                let done = files.rename(from, to, Mode::Replace, Users::None, now)?;
+                let done = files.rename(from, to, Mode::Replace, users, now)?;
                 changed(done.group)
+            }
+            Deed::SetAttribute(path, size) => {
+                let new = Extended {
+                    name: ATTRIBUTE,
+                    value: &value(size, step),
+                };
+                let to = Attributes::default();
+                changed((files.set_attribute(file(path)?, new, Put::Any, &to, now)?).group)
+            }
+            Deed::RemoveAttribute(path) => {
+                let to = Attributes::default();
+                changed((files.remove_attribute(file(path)?, ATTRIBUTE, &to, now)?).group)
             }
             Deed::Fsync(path) => {
                 file(path)?;
-                Outcome {
-                    made: None,
-                    group: None,
+                unchanged
+            }
+            Deed::Sync | Deed::Checkpoint => unchanged,
+            Deed::Open(path) => {
+                let target = files.lookup(directory(path)?, path.name())?;
+                match (self.held, target.kind) {
+                    (None, FileType::Regular) => unchanged,
+                    (None, FileType::Directory) => return Err(Error::IsDirectory),
+                    _ => return Err(Error::Invalid),
                 }
             }
-            Deed::Sync | Deed::Checkpoint => Outcome {
-                made: None,
-                group: None,
+            Deed::Tmpfile if self.held.is_none() => {
+                let what = What::Regular;
+                let root = clerk::root();
+                let done = files.create_orphan(&New { what, now, ..root })?;
+                Outcome {
+                    made: Some(done.what.number.0),
+                    group: Some(done.group),
+                }
+            }
+            Deed::Tmpfile => return Err(Error::Invalid),
+            Deed::WriteHeld(range, way) => {
+                changed(self.write(files, held?, &RANGES[range], way, step)?)
+            }
+            Deed::TruncateHeld(size) => {
+                changed(files.truncate(held?, Bytes(SIZES[size]), now)?.group)
+            }
+            Deed::LinkHeld(path) => {
+                let done = files.link(held?, directory(path)?, path.name(), now)?;
+                changed(done.group)
+            }
+            Deed::FsyncHeld => held.map(|_| unchanged)?,
+            Deed::Close => match held? {
+                orphan if self.is_orphan_held() => changed(files.forget(orphan)?.group),
+                _ => unchanged,
             },
         })
+    }
+
+    /// Who uses what a path leads to.
+    fn users(&self, path: Path) -> Users {
+        match self.is_held(path) {
+            true => Users::Some,
+            false => Users::None,
+        }
     }
 
     /// Writes whole blocks, as a page cache does.
@@ -346,7 +534,7 @@ impl Estate {
         way: Way,
         step: u64,
     ) -> Result<Group, Error> {
-        let new = Estate::written(self.held(number.0), range, step);
+        let new = Estate::written(self.held_by(number.0), range, step);
         let (from, to) = blocks(range);
         let mut bytes = vec![0; to.start().0.saturating_sub(from.start().0) as usize];
         let here = new.get(from.start().0 as usize..).unwrap_or_default();
@@ -388,14 +576,24 @@ impl Estate {
         Ok(Estate {
             files: model,
             bytes,
+            held: None,
         })
     }
 
     /// The same without the files that have no name.
     #[must_use]
-    pub fn without_orphans(mut self) -> Self {
-        self.files = self.files.without_orphans();
-        self.bytes.retain(|n, _| self.files.files.contains_key(n));
+    pub fn without_orphans(self) -> Self {
+        self.without_orphans_but(&Estate::default())
+    }
+
+    /// The same without the files that have no name and that these do not have.
+    #[must_use]
+    pub fn without_orphans_but(mut self, these: &Self) -> Self {
+        let known = &these.files.files;
+        let files = &mut self.files.files;
+        files.retain(|number, file| file.nlink != 0 || known.contains_key(number));
+        self.bytes.retain(|number, _| files.contains_key(number));
+        self.held = self.held.filter(|number| files.contains_key(number));
         self
     }
 

@@ -214,10 +214,12 @@ impl Annals {
     fn allow(&self, found: &Estate, least: usize) -> Result<(), String> {
         let some = self.lefts.get(least..).unwrap_or_default();
         let newest = self.lefts.last().ok_or("no beginning")?;
-        if some.iter().rev().any(|left| left == found) || self.is_last(newest, found) {
+        // A mount forgets what has no name; what somebody held is among the rest of what there was.
+        let is_it = |left: &Estate| left.clone().without_orphans() == *found;
+        if some.iter().rev().any(is_it) || self.is_last(newest, found) {
             return Ok(());
         }
-        if self.lefts.contains(found) {
+        if self.lefts.iter().any(is_it) {
             return Err(format!("what was durable is gone; deed {least} was"));
         }
         let what = newest.difference(found).unwrap_or_default();
@@ -234,7 +236,8 @@ impl Annals {
         let known = &newest.files.files;
         let made = found.files.files.keys().find(|n| !known.contains_key(n));
         let mut done = newest.clone();
-        done.apply(deed, step, made.copied().unwrap_or(0)).is_ok() && done == *found
+        done.apply(deed, step, made.copied().unwrap_or(0)).is_ok()
+            && done.without_orphans() == *found
     }
 }
 
@@ -268,7 +271,7 @@ fn found(mounted: &Mounted<Simulated>) -> Result<Estate, String> {
 
 /// Whether both are the same. A file that lost its last name while something failed may be left to the next mount.
 fn agrees(actor: &Actor<'_>) -> Result<(), String> {
-    let found = Estate::found(actor.files())?.without_orphans();
+    let found = Estate::found(actor.files())?.without_orphans_but(&actor.estate);
     actor.estate.difference(&found).map_or(Ok(()), Err)
 }
 
@@ -525,7 +528,7 @@ impl<'s> Storm<'s> {
                 let mut actor = Actor::new(&mounted, found, 200)?;
                 actor.act(ace::draw(&self.chance, &actor.estate))?;
                 actor.sync()?;
-                written.push(actor.estate.clone());
+                written.push(actor.estate.clone().without_orphans());
             }
             sides.push(fleet.snapshot());
         }

@@ -26,6 +26,11 @@ pub(super) struct Deed {
 /// How many acts of each task are done.
 pub(super) type Point = Vec<usize>;
 
+/// A state, and which states of the level before it comes from: by the task that made the step, and the state's place.
+type Reached = (Estate, Vec<(usize, usize)>);
+/// What there may be after so many acts in all.
+type Level = BTreeMap<Point, Vec<Reached>>;
+
 /// What there may be at each point.
 pub(super) struct Orders {
     points: BTreeMap<Point, Vec<Estate>>,
@@ -54,8 +59,6 @@ impl Orders {
     pub fn find(begin: &Estate, tasks: &[Vec<Deed>], end: &Estate) -> Result<Self, String> {
         let needs = needs(tasks);
         let last: Point = tasks.iter().map(Vec::len).collect();
-        // Each point of a level is one act further on than one of the level before, which this one came from.
-        type Level = BTreeMap<Point, Vec<(Estate, Vec<(usize, usize)>)>>;
         let first = (vec![0; tasks.len()], vec![(begin.clone(), Vec::new())]);
         let mut levels: Vec<Level> = vec![Level::from([first])];
         for _ in 0..last.iter().sum() {
@@ -147,10 +150,7 @@ impl Orders {
 }
 
 /// Of these states, those that lead to the end.
-fn leading(
-    levels: Vec<BTreeMap<Point, Vec<(Estate, Vec<(usize, usize)>)>>>,
-    end: &Estate,
-) -> BTreeMap<Point, Vec<Estate>> {
+fn leading(levels: Vec<Level>, end: &Estate) -> BTreeMap<Point, Vec<Estate>> {
     let mut points = BTreeMap::new();
     let mut wanted: BTreeMap<Point, Vec<usize>> = BTreeMap::new();
     for level in levels.into_iter().rev() {

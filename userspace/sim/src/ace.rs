@@ -338,22 +338,20 @@ impl Stage {
     pub fn drawn(&self, chance: &Chance, length: usize, last: Kind) -> Sequence {
         let mut estate = self.estate.clone();
         let mut deeds = Vec::new();
+        let needed = last.needs();
         while deeds.len() < length {
             let is_last = deeds.len() + 1 == length;
-            let wanted = |deed, estate: &Estate| match (estate.held, estate.kind(deed)) {
-                (_, kind) if is_last => kind == last,
-                // Somebody must hold a file, for the last deed to be about that.
-                (None, Kind::Tmpfile) => !last.is_of_held() || last.is_of_orphan(),
-                (None, kind) if last.is_of_held() => match deeds.len() + 2 == length {
-                    true => kind == Kind::Open,
-                    false => matches!(kind, Kind::Create | Kind::Open),
-                },
-                (Some(_), Kind::Close | Kind::CloseOrphan) => !last.is_of_held(),
-                _ => true,
+            let is_next = deeds.len() + 2 == length;
+            let wanted = |kind: Kind| match needed {
+                _ if is_last => kind == last,
+                None => true,
+                Some(needed) if is_next => kind == needed,
+                // For there to be something to hold, and nothing held too early.
+                Some(_) => kind == Kind::Create,
             };
             let mut deed = draw(chance, &estate);
-            for _ in 0..200 {
-                if wanted(deed, &estate) {
+            for _ in 0..2000 {
+                if wanted(estate.kind(deed)) {
                     break;
                 }
                 deed = draw(chance, &estate);

@@ -11,10 +11,13 @@ use crate::crowd::ActKind;
 use crate::crowd::Crowd;
 use crate::deed;
 use crate::deed::Sequence;
+use crate::fault::Injected;
 use crate::host::Chance;
 use crate::manuscript;
 use crate::manuscript::Manuscript;
 use crate::recording::State;
+use crate::sectors::BadText;
+use crate::states;
 use crate::states::Kind;
 use crate::states::Plan;
 use crate::storm::Storm;
@@ -26,6 +29,7 @@ use crate::tale::Shape;
 use crate::tale::Tale;
 use crate::tally::Tally;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -107,6 +111,28 @@ impl Report {
 }
 
 impl Report {
+    /// What a campaign is to reach, and this one never did.
+    pub fn never(&self) -> Vec<String> {
+        fn of<K: Ord + Copy + fmt::Debug>(tally: &Tally<K>, all: &[K]) -> Vec<String> {
+            let none = all.iter().filter(|kind| tally.of(**kind) == 0);
+            none.map(|kind| format!("{kind:?}")).collect()
+        }
+        let counts = [
+            (self.again, "Again"),
+            (self.gone_on, "GoneOn"),
+            (self.intents, "Intents"),
+            (self.crowds, "Crowds"),
+            (self.storms.unallocated, "Unallocated"),
+        ];
+        let mut never = of(&self.states, &states::Kind::ALL);
+        never.extend(of(&self.deeds, &deed::Kind::ALL));
+        never.extend(of(&self.storms.states, &Woe::ALL));
+        never.extend(of(&self.storms.injected, &Injected::ALL));
+        let none = counts.iter().filter(|(count, _)| *count == 0);
+        never.extend(none.map(|(_, name)| (*name).to_owned()));
+        never
+    }
+
     /// Counts a state.
     fn count(&mut self, state: &State, look: Look) {
         self.states.add(state.kind());
@@ -256,15 +282,20 @@ impl Runner<'_> {
                 break;
             }
             // Large operations take long, and most of their states are alike.
-            let (long, most) = match n % 4 {
+            let seed = seed.wrapping_add(n);
+            let (writing, most) = match n % 4 {
                 3 => (
-                    Some(manuscript::LONG[n as usize / 4 % manuscript::LONG.len()]),
-                    10,
+                    Writing::Long(manuscript::LONG[n as usize / 4 % manuscript::LONG.len()]),
+                    10.0,
                 ),
-                _ => (None, 60),
+                _ => (Writing::All, 60.0),
             };
-            if let Err(found) = written(seed.wrapping_add(n), long, most, &mut self.report) {
-                self.report.violations.push(found);
+            if let Err(found) = written(seed, &writing, most, &mut self.report) {
+                let least = match writing {
+                    Writing::Long(_) => found,
+                    _ => shortened(found, seed),
+                };
+                self.report.violations.push(least);
             }
             (self.progress)(&self.report);
         }
@@ -356,28 +387,71 @@ impl Runner<'_> {
     }
 }
 
+/// What is written in a manuscript.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Writing {
+    /// All operations that the seed has.
+    All,
+    /// Some of them, by their numbers.
+    Some(Vec<usize>),
+    /// One that is large.
+    Long(&'static str),
+}
+
+impl fmt::Display for Writing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Writing::All => f.write_str("all"),
+            Writing::Long(operation) => f.write_str(operation),
+            Writing::Some(steps) => {
+                let steps: Vec<String> = steps.iter().map(usize::to_string).collect();
+                f.write_str(&steps.join(","))
+            }
+        }
+    }
+}
+
+impl FromStr for Writing {
+    type Err = BadText;
+
+    fn from_str(text: &str) -> Result<Self, BadText> {
+        if text == "all" {
+            return Ok(Writing::All);
+        }
+        if let Some(long) = manuscript::LONG.into_iter().find(|long| *long == text) {
+            return Ok(Writing::Long(long));
+        }
+        let steps = text.split(',').map(|n| n.parse().map_err(|_| BadText));
+        steps.collect::<Result<_, _>>().map(Writing::Some)
+    }
+}
+
+fn manuscript(seed: u64, writing: &Writing) -> Result<Manuscript, String> {
+    guarded(|| match writing {
+        Writing::All => Manuscript::drawn(seed, None),
+        Writing::Some(steps) => Manuscript::drawn(seed, Some(steps)),
+        Writing::Long(operation) => Manuscript::long(seed, operation),
+    })
+}
+
 /// Writes a manuscript and looks at about so many of its crashes.
-fn written(seed: u64, long: Option<&str>, most: u64, report: &mut Report) -> Result<(), Violation> {
+fn written(seed: u64, writing: &Writing, most: f64, report: &mut Report) -> Result<(), Violation> {
     report.manuscripts += 1;
     let violation = |state, why| Violation {
         seed,
-        what: format!("a file, {}", long.unwrap_or("many operations")),
+        what: format!("file: {writing}"),
         state,
         why,
     };
-    let chance = Chance::new(seed);
-    let write = || match long {
-        Some(operation) => Manuscript::long(&chance, operation),
-        None => Manuscript::drawn(&chance),
-    };
-    let script = guarded(write).map_err(|why| violation(None, why))?;
+    let script = manuscript(seed, writing).map_err(|why| violation(None, why))?;
     let plan = Plan {
         seed,
         subsets: 3,
         tears: 1,
         mixed: 20,
     };
-    let wanted = most as f64 / script.recording.states(plan).count() as f64;
+    let chance = Chance::new(seed);
+    let wanted = most / script.recording.states(plan).count() as f64;
     for state in script.recording.states(plan) {
         if chance.next() as f64 > wanted * u64::MAX as f64 {
             continue;
@@ -388,6 +462,37 @@ fn written(seed: u64, long: Option<&str>, most: u64, report: &mut Report) -> Res
             .map_err(|why| violation(Some(state.to_string()), why))?;
     }
     Ok(())
+}
+
+/// What is left of a manuscript when all operations are dropped without which something is wrong still.
+fn shortened(mut found: Violation, seed: u64) -> Violation {
+    let Ok(script) = manuscript(seed, &Writing::All) else {
+        return found;
+    };
+    let mut steps = script.steps;
+    let mut at_once = steps.len() / 2;
+    while at_once > 0 {
+        let mut from = 0;
+        while from < steps.len() && steps.len() > at_once {
+            let mut less = steps.clone();
+            less.drain(from..less.len().min(from + at_once));
+            let writing = Writing::Some(less.clone());
+            match written(seed, &writing, 1000.0, &mut Report::default()) {
+                Err(still) => (found, steps) = (still, less),
+                Ok(()) => from += at_once,
+            }
+        }
+        at_once /= 2;
+    }
+    found
+}
+
+/// One manuscript again, and all its crashes.
+pub fn file(seed: u64, writing: &Writing) -> Report {
+    let mut report = Report::default();
+    let done = written(seed, writing, f64::MAX, &mut report);
+    report.violations.extend(done.err());
+    report
 }
 
 /// Of a crowd, about so many states are looked at.

@@ -48,6 +48,8 @@ pub enum Deed {
     Truncate(Path, usize),
     Punch(Path, usize),
     Collapse(Path, usize),
+    /// Sets places aside.
+    Allocate(Path, usize),
     Link(Path, Path),
     Unlink(Path),
     Rmdir(Path),
@@ -81,6 +83,7 @@ pub enum Kind {
     Truncate,
     Punch,
     Collapse,
+    Allocate,
     Link,
     Unlink,
     Rmdir,
@@ -107,7 +110,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 29] = [
+    pub const ALL: [Kind; 30] = [
         Kind::Create,
         Kind::Mkdir,
         Kind::Write,
@@ -115,6 +118,7 @@ impl Kind {
         Kind::Truncate,
         Kind::Punch,
         Kind::Collapse,
+        Kind::Allocate,
         Kind::Link,
         Kind::Unlink,
         Kind::Rmdir,
@@ -139,29 +143,19 @@ impl Kind {
         Kind::Checkpoint,
     ];
 
-    /// Whether it is about a file that is held open.
-    pub fn is_of_held(self) -> bool {
-        matches!(
-            self,
+    /// What comes right before, for there to be a file that is held open.
+    pub fn needs(self) -> Option<Kind> {
+        match self {
+            Kind::LinkOrphan | Kind::CloseOrphan => Some(Kind::Tmpfile),
             Kind::WriteHeld
-                | Kind::TruncateHeld
-                | Kind::LinkHeld
-                | Kind::LinkOrphan
-                | Kind::UnlinkHeld
-                | Kind::RenameOverHeld
-                | Kind::FsyncHeld
-                | Kind::Close
-                | Kind::CloseOrphan
-        )
-    }
-
-    /// Whether a file without a name that was made so does for it.
-    pub fn is_of_orphan(self) -> bool {
-        self.is_of_held()
-            && !matches!(
-                self,
-                Kind::LinkHeld | Kind::UnlinkHeld | Kind::RenameOverHeld | Kind::Close
-            )
+            | Kind::TruncateHeld
+            | Kind::LinkHeld
+            | Kind::UnlinkHeld
+            | Kind::RenameOverHeld
+            | Kind::FsyncHeld
+            | Kind::Close => Some(Kind::Open),
+            _ => None,
+        }
     }
 }
 
@@ -191,6 +185,8 @@ pub fn all() -> Vec<Deed> {
             Deed::Open(path),
             Deed::LinkHeld(path),
             Deed::RemoveAttribute(path),
+            Deed::Allocate(path, 1),
+            Deed::Allocate(path, 3),
         ]);
         all.extend((0..VALUES.len()).map(|size| Deed::SetAttribute(path, size)));
         for range in 0..RANGES.len() {
@@ -291,6 +287,7 @@ impl fmt::Display for Deed {
             Deed::Truncate(path, size) => write!(f, "truncate {path} {size}"),
             Deed::Punch(path, range) => write!(f, "punch {path} {range}"),
             Deed::Collapse(path, range) => write!(f, "collapse {path} {range}"),
+            Deed::Allocate(path, range) => write!(f, "allocate {path} {range}"),
             Deed::Link(path, other) => write!(f, "link {path} {other}"),
             Deed::Unlink(path) => write!(f, "unlink {path}"),
             Deed::Rmdir(path) => write!(f, "rmdir {path}"),

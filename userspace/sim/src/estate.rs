@@ -183,6 +183,7 @@ impl Estate {
             Deed::Truncate(..) => Kind::Truncate,
             Deed::Punch(..) => Kind::Punch,
             Deed::Collapse(..) => Kind::Collapse,
+            Deed::Allocate(..) => Kind::Allocate,
             Deed::Link(..) => Kind::Link,
             Deed::Unlink(path) if self.is_held_only(path) => Kind::UnlinkHeld,
             Deed::Unlink(_) => Kind::Unlink,
@@ -303,6 +304,11 @@ impl Estate {
                 }
                 new.drain(from..to);
                 self.hold(number, new, now)?;
+            }
+            Deed::Allocate(path, _) => {
+                let number = self.regular_at(path)?;
+                let same = self.held_by(number).to_vec();
+                self.hold(number, same, now)?;
             }
             Deed::Link(path, other) => {
                 let number = self.file(path)?;
@@ -443,6 +449,10 @@ impl Estate {
             Deed::Collapse(path, range) => {
                 let (from, to) = blocks(&RANGES[range]);
                 changed(files.collapse(file(path)?, from, to, now)?.group)
+            }
+            Deed::Allocate(path, range) => {
+                let (from, to) = blocks(&RANGES[range]);
+                changed(files.preallocate(file(path)?, from, to, None, now)?.group)
             }
             Deed::Link(path, other) => {
                 let done = files.link(file(path)?, directory(other)?, other.name(), now)?;

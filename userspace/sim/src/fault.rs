@@ -124,6 +124,24 @@ pub enum Injected {
     Discarded,
 }
 
+impl Injected {
+    /// All of them.
+    pub const ALL: [Injected; 12] = [
+        Injected::ReadFailed,
+        Injected::Rotted,
+        Injected::Garbled,
+        Injected::WriteFailed,
+        Injected::Full,
+        Injected::Misdirected,
+        Injected::Lost,
+        Injected::FlushFailed,
+        Injected::Lied,
+        Injected::Vanished,
+        Injected::CameBack,
+        Injected::PowerCut,
+    ];
+}
+
 /// The faults of one drive.
 #[derive(Debug)]
 pub(crate) struct Faults {

@@ -33,6 +33,11 @@ impl Chance {
         Chance(AtomicU64::new(seed))
     }
 
+    /// From now on the sequence of this seed.
+    pub fn restart(&self, seed: u64) {
+        self.0.store(seed, Ordering::Relaxed);
+    }
+
     /// The next number.
     pub fn next(&self) -> u64 {
         let state = (self.0.load(Ordering::Relaxed)).wrapping_add(0x9e37_79b9_7f4a_7c15);

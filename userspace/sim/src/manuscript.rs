@@ -44,6 +44,8 @@ pub struct Manuscript {
     pub recording: Recording,
     left: Vec<Vec<Shape>>,
     file: InodeNo,
+    /// The numbers of the operations that were done, of those that the seed has.
+    pub steps: Vec<usize>,
 }
 
 fn failed(why: Error) -> String {
@@ -108,8 +110,10 @@ fn durable(mounted: &Mounted<Simulated>) -> Result<(), String> {
 }
 
 impl Manuscript {
-    /// Many operations, drawn.
-    pub fn drawn(chance: &Chance) -> Result<Self, String> {
+    /// Many operations, drawn; or only some of those that the seed has. What one is does not depend on whether others are done, but for
+    /// what they leave.
+    pub fn drawn(seed: u64, steps: Option<&[usize]>) -> Result<Self, String> {
+        let chance = &Chance::new(seed);
         let count = chance.one(&[1, 2, 3]);
         let parity = chance.below(count.min(2)) as u8;
         let fleet = drives(chance, Bytes(32 << 20), count, parity)?;
@@ -128,11 +132,14 @@ impl Manuscript {
         }
         let mut left = vec![vec![Shape::of(&[])]];
         let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[4, 15, 40]));
-        for number in 1..=10 + chance.below(30) {
+        let all: Vec<usize> = (1..=10 + chance.below(30)).collect();
+        let steps = steps.map_or(all, <[_]>::to_vec);
+        for (number, step) in (1..).zip(&steps) {
+            chance.restart(Chance::new(seed ^ ((*step as u64) << 32)).next());
             // Noted before: from here on it may be there.
             fleet.note(recording::begun(number));
             let (between, done) = scribe.step(files);
-            done.map_err(|why| format!("step {number}: {why}"))?;
+            done.map_err(|why| format!("step {step}: {why}"))?;
             left.push(between);
             if chance.below(sync_in) == 0 {
                 durable(&mounted)?;
@@ -147,11 +154,13 @@ impl Manuscript {
             recording: fleet.recorded(),
             left,
             file,
+            steps,
         })
     }
 
     /// One operation that takes several transactions, each of which is durable before the next: one of [`LONG`].
-    pub fn long(chance: &Chance, operation: &str) -> Result<Self, String> {
+    pub fn long(seed: u64, operation: &str) -> Result<Self, String> {
+        let chance = &Chance::new(seed);
         // Room enough that going on is not refused for what it may need at worst.
         let fleet = drives(chance, Bytes(64 << 20), 1, 0)?;
         let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
@@ -188,6 +197,7 @@ impl Manuscript {
             recording: fleet.recorded(),
             left,
             file,
+            steps: Vec::new(),
         })
     }
 

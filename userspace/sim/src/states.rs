@@ -55,6 +55,21 @@ pub enum Kind {
     Mixed,
 }
 
+impl Kind {
+    /// Those that plans have.
+    pub const ALL: [Kind; 9] = [
+        Kind::Reset,
+        Kind::Lost,
+        Kind::Apart,
+        Kind::Prefix,
+        Kind::Only,
+        Kind::Dropped,
+        Kind::Torn,
+        Kind::Subset,
+        Kind::Mixed,
+    ];
+}
+
 impl State {
     /// What the state is meant to find.
     pub fn kind(&self) -> Kind {

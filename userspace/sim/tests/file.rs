@@ -204,7 +204,7 @@ fn crashes_leave_completed_writes_and_sizes_that_agree() {
     let chance = Chance::new(seed());
     let (mut states, mut intents) = (0, 0);
     while states < 400 {
-        let story = Manuscript::drawn(&chance).unwrap_or_else(|why| panic!("{why}"));
+        let story = Manuscript::drawn(chance.next(), None).unwrap_or_else(|why| panic!("{why}"));
         let plan = Plan {
             seed: chance.next(),
             subsets: 3,
@@ -230,7 +230,8 @@ fn crashes_leave_completed_writes_and_sizes_that_agree() {
 fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
     let chance = Chance::new(seed());
     for operation in manuscript::LONG {
-        let story = Manuscript::long(&chance, operation).unwrap_or_else(|why| panic!("{why}"));
+        let story =
+            Manuscript::long(chance.next(), operation).unwrap_or_else(|why| panic!("{why}"));
         let plan = Plan {
             seed: chance.next(),
             subsets: 1,

@@ -9,6 +9,9 @@
 //!
 //! `embrfs-sim crowd SEED DRIVES TASKS LENGTH`: lets so many tasks do so many things each at once, and looks at all crash states.
 //!
+//! `embrfs-sim file SEED all|NUMBER,NUMBER|OPERATION`: works on one file, and looks at all crash states: with all operations of the seed,
+//! some of them, or one that is large.
+//!
 //! `embrfs-sim replay SEED DRIVES bare|furnished 'OPERATION; OPERATION'`: plays one sequence, and looks at all of its crash states.
 
 use embrfs_sim::ace::Scene;
@@ -23,6 +26,9 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+/// In so many states everything is reached.
+const ENOUGH: u64 = 20_000;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|a| a == "replay") {
@@ -36,6 +42,9 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|a| a == "crowd") {
         return crowd(&arguments[1..]).unwrap_or_else(usage);
+    }
+    if arguments.first().is_some_and(|a| a == "file") {
+        return file(&arguments[1..]).unwrap_or_else(usage);
     }
     let number = |n: usize, default: u64| match arguments.get(n).filter(|a| !a.is_empty()) {
         Some(text) => text.parse().ok(),
@@ -67,7 +76,21 @@ fn main() -> ExitCode {
             eprintln!("  {done} of {states} states, {violations} violations");
         }
     });
-    tell(&report, begun)
+    let end = tell(&report, begun, states >= ENOUGH);
+    if states >= ENOUGH && !report.never().is_empty() {
+        return ExitCode::FAILURE;
+    }
+    end
+}
+
+/// None where the arguments make no sense.
+fn file(arguments: &[String]) -> Option<ExitCode> {
+    let [seed, writing] = arguments else {
+        return None;
+    };
+    let (seed, writing) = (seed.parse().ok()?, writing.parse().ok()?);
+    let begun = Instant::now();
+    Some(tell(&campaign::file(seed, &writing), begun, false))
 }
 
 /// None where the arguments make no sense.
@@ -88,7 +111,7 @@ fn parts(arguments: &[String]) -> Option<ExitCode> {
             break;
         }
     }
-    Some(tell(&report, begun))
+    Some(tell(&report, begun, false))
 }
 
 /// None where the arguments make no sense.
@@ -103,7 +126,7 @@ fn storm(arguments: &[String]) -> Option<ExitCode> {
     let named = |woe: &Woe| format!("{woe:?}") == *trouble;
     let woe = Woe::ALL.into_iter().find(named)?;
     let begun = Instant::now();
-    Some(tell(&campaign::storm(seed, drives, woe), begun))
+    Some(tell(&campaign::storm(seed, drives, woe), begun, false))
 }
 
 /// None where the arguments make no sense.
@@ -118,10 +141,10 @@ fn crowd(arguments: &[String]) -> Option<ExitCode> {
     };
     let begun = Instant::now();
     let report = campaign::crowd(seed.parse().ok()?, drives, shape);
-    Some(tell(&report, begun))
+    Some(tell(&report, begun, false))
 }
 
-fn tell(report: &Report, begun: Instant) -> ExitCode {
+fn tell(report: &Report, begun: Instant, is_all: bool) -> ExitCode {
     for violation in &report.violations {
         println!("VIOLATION {violation}");
     }
@@ -147,6 +170,9 @@ fn tell(report: &Report, begun: Instant) -> ExitCode {
         "in it {} stopped taking changes, and {} mounts of all drives were refused",
         report.storms.stopped, report.storms.refused
     );
+    if is_all && !report.never().is_empty() {
+        println!("NEVER REACHED: {}", report.never().join(", "));
+    }
     println!(
         "{} crashed again while recovering, {} went on after the crash",
         report.again, report.gone_on
@@ -197,12 +223,12 @@ fn replay(arguments: &[String]) -> Option<ExitCode> {
             ..Report::default()
         },
     };
-    Some(tell(&report, begun))
+    Some(tell(&report, begun, false))
 }
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED DRIVES TROUBLE | crowd SEED DRIVES TASKS LENGTH | replay SEED DRIVES bare|furnished SEQUENCE"
+        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED DRIVES TROUBLE | crowd SEED DRIVES TASKS LENGTH | file SEED OPERATIONS | replay SEED DRIVES bare|furnished SEQUENCE"
     );
     ExitCode::from(2)
 }

@@ -526,7 +526,8 @@ impl Story {
         let found = Estate::found(files)?;
         let named = found.clone().without_orphans();
         let is_it = |n: &usize| match is_first {
-            true => self.lefts[*n] == found,
+            // A file may lose its last name first, and all the rest later.
+            true => found.may_become(&self.lefts[*n]),
             false => self.lefts[*n].clone().without_orphans() == named,
         };
         let mut allowed = (durable..=committed).rev();

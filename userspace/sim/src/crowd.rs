@@ -81,6 +81,21 @@ struct Log {
     there: BTreeSet<(usize, &'static str)>,
 }
 
+/// What all tasks have in common, so that they meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Habit {
+    /// Each has files of its own liking.
+    Any,
+    /// Most of it is with one file.
+    OneFile,
+    /// Most of it is with the attributes of one file.
+    Attributes,
+}
+
+impl Habit {
+    const ALL: [Habit; 4] = [Habit::Any, Habit::Any, Habit::OneFile, Habit::Attributes];
+}
+
 /// What all tasks share.
 struct Hall {
     mounted: Mounted<Simulated>,
@@ -89,6 +104,7 @@ struct Hall {
     fleet: Fleet,
     locks: Locks,
     directories: [u64; DIRECTORIES.len()],
+    habit: Habit,
     /// Never held across a point at which others may run.
     log: Mutex<Log>,
 }
@@ -197,6 +213,7 @@ fn play(stage: &Stage, fleet: &Fleet, seed: u64, shape: Shape) -> Result<Played,
             fleet,
             locks: Locks::try_new().map_err(failed)?,
             directories,
+            habit: chance.one(&Habit::ALL),
             log: Mutex::new(Log {
                 deeds: vec![Vec::new(); shape.tasks],
                 at_work: shape.tasks,

@@ -491,11 +491,12 @@ impl Estate {
                 unchanged
             }
             Deed::Sync | Deed::Checkpoint => unchanged,
+            Deed::Open(_) if self.held.is_some() => return Err(Error::Invalid),
             Deed::Open(path) => {
                 let target = files.lookup(directory(path)?, path.name())?;
-                match (self.held, target.kind) {
-                    (None, FileType::Regular) => unchanged,
-                    (None, FileType::Directory) => return Err(Error::IsDirectory),
+                match target.kind {
+                    FileType::Regular => unchanged,
+                    FileType::Directory => return Err(Error::IsDirectory),
                     _ => return Err(Error::Invalid),
                 }
             }
@@ -605,6 +606,11 @@ impl Estate {
         self.bytes.retain(|number, _| files.contains_key(number));
         self.held = self.held.filter(|number| files.contains_key(number));
         self
+    }
+
+    /// Whether it is this once that is gone which has no name and which this does not have.
+    pub fn may_become(&self, left: &Self) -> bool {
+        self == left || self.clone().without_orphans_but(left) == *left
     }
 
     /// In what these differ first, in words.

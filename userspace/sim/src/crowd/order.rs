@@ -106,7 +106,8 @@ impl Orders {
 
     /// Whether this may be there: after a prefix that is no shorter than one point, and no longer than another.
     pub fn allow(&self, found: &Estate, least: &[usize], most: &[usize]) -> Result<(), String> {
-        self.allow_as(|state| state == found, found, least, most)
+        // A file may lose its last name first, and all the rest later.
+        self.allow_as(|state| found.may_become(state), found, least, most)
     }
 
     /// As [`Self::allow`], of files that have names.

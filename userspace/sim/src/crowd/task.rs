@@ -10,6 +10,7 @@ use super::locks::Claim;
 use super::locks::What;
 use super::order::Deed;
 use super::Event;
+use super::Habit;
 use super::Hall;
 use crate::clerk;
 use crate::deed::NAMES;
@@ -48,7 +49,11 @@ impl<'h> Task<'h> {
         Task {
             hall,
             number,
-            names: chance.one(&[1, 5, 9]),
+            names: match hall.habit {
+                Habit::Any => chance.one(&[1, 5, 9]),
+                Habit::OneFile => 2,
+                Habit::Attributes => 0,
+            },
             chance,
             count: 0,
             held: None,
@@ -119,7 +124,11 @@ impl<'h> Task<'h> {
         match there.is_empty() || self.chance.below(8) == 0 {
             true => self.place(),
             false => {
-                let (directory, name) = self.chance.one(&there);
+                let some = match self.hall.habit {
+                    Habit::Any => &there,
+                    Habit::OneFile | Habit::Attributes => &there[..1],
+                };
+                let (directory, name) = self.chance.one(some);
                 (self.hall.directories[directory], name)
             }
         }
@@ -352,21 +361,29 @@ impl<'h> Task<'h> {
     fn do_with(&mut self, number: u64) -> Result<(), String> {
         let inode = self.hall.files().inode(InodeNo(number));
         let inode = inode.map_err(|why| format!("inode {number}, which is in use: {why}"))?;
-        match inode.kind == FileType::Regular && self.chance.below(4) != 0 {
+        let of_inode = match self.hall.habit {
+            Habit::Attributes => 9,
+            _ => 3,
+        };
+        match inode.kind == FileType::Regular && self.chance.below(12) >= of_inode {
             true => self.do_with_contents(number),
             false => self.do_with_inode(number),
         }
     }
 
     fn do_with_inode(&mut self, number: u64) -> Result<(), String> {
-        let name = self.chance.one(&ATTRIBUTES);
-        let act = match self.chance.below(8) {
+        let (name, much) = match self.hall.habit {
+            Habit::Attributes => (ATTRIBUTES[0], 6),
+            _ => (self.chance.one(&ATTRIBUTES), 0),
+        };
+        let act = match self.chance.below(8 + 2 * much) {
             0 => return self.act(Act::Stat(number)).map(drop),
             1 | 2 => return self.act(Act::Attribute(number, name)).map(drop),
+            n if n > 7 + much => return self.act(Act::Attribute(number, name)).map(drop),
             3 | 4 => Act::Chmod(number, self.chance.below(0o10000) as u16),
+            7 => Act::RemoveAttribute(number, name),
             // The last two lie in pieces.
-            5 | 6 => Act::SetAttribute(number, name, self.chance.one(&[3, 2000, 9000, 9000])),
-            _ => Act::RemoveAttribute(number, name),
+            _ => Act::SetAttribute(number, name, self.chance.one(&[3, 2000, 9000, 9000])),
         };
         let hall = self.hall;
         let _own = hall.locks.take(&[Claim::alone(What::Names(number))]);

@@ -3,22 +3,19 @@
 //! A campaign: tales and sequences, each cut short in many ways, until so many crash states were looked at. A state that may not be is
 //! reported with what is needed to see it again, and with the shortest tale or sequence that shows its like.
 
+mod file;
+mod report;
+
 use crate::ace;
 use crate::ace::Scene;
 use crate::ace::Stage;
 use crate::crowd;
-use crate::crowd::ActKind;
 use crate::crowd::Crowd;
 use crate::deed;
 use crate::deed::Sequence;
-use crate::fault::Injected;
 use crate::host::Chance;
 use crate::manuscript;
-use crate::manuscript::Manuscript;
 use crate::recording::State;
-use crate::sectors::BadText;
-use crate::states;
-use crate::states::Kind;
 use crate::states::Plan;
 use crate::storm::Storm;
 use crate::storm::Weathered;
@@ -27,9 +24,12 @@ use crate::tale::tell;
 use crate::tale::Look;
 use crate::tale::Shape;
 use crate::tale::Tale;
-use crate::tally::Tally;
-use std::fmt;
-use std::str::FromStr;
+pub use file::file;
+use file::shortened;
+use file::written;
+pub use file::Writing;
+pub use report::Report;
+pub use report::Violation;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -49,113 +49,6 @@ fn sparse(chance: &Chance) -> Look {
         read_only: chance.below(8) == 0,
         go_on: chance.below(8) == 0,
         again: usize::from(chance.below(8) == 0),
-    }
-}
-
-/// A crash state that may not be.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// The seed that it comes from.
-    pub seed: u64,
-    /// The tale or the sequence.
-    pub what: String,
-    /// The state; none where already what comes before the crash went wrong.
-    pub state: Option<String>,
-    /// What is wrong.
-    pub why: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state.as_deref().unwrap_or("no crash");
-        write!(f, "SEED={} {}, {state}: {}", self.seed, self.what, self.why)
-    }
-}
-
-/// What a campaign came to.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Crash states that were looked at, by what drives kept.
-    pub states: Tally<Kind>,
-    /// Those of sequences among them, by what their last deed was.
-    pub deeds: Tally<deed::Kind>,
-    /// Tales that were told.
-    pub tales: u64,
-    /// Sequences that were played, by their length.
-    pub sequences: Tally<usize>,
-    /// Parts of the sequences of one and two deeds that were gone through.
-    pub parts: Vec<u64>,
-    /// Manuscripts that were written.
-    pub manuscripts: u64,
-    /// Operations on files that a crash left half done, and a mount carried out.
-    pub intents: u64,
-    /// Crowds of tasks that worked at once.
-    pub crowds: u64,
-    /// What they did.
-    pub acts: Tally<ActKind>,
-    /// What storms came to; their states are not among the others.
-    pub storms: Weathered,
-    /// Mounts that crashed again while they recovered.
-    pub again: u64,
-    /// Crash states that were gone on from.
-    pub gone_on: u64,
-    /// What may not be.
-    pub violations: Vec<Violation>,
-}
-
-impl Report {
-    /// All crash states that were looked at.
-    pub fn total(&self) -> u64 {
-        self.states.total() + self.storms.states.total()
-    }
-}
-
-impl Report {
-    /// What a campaign is to reach, and this one never did.
-    pub fn never(&self) -> Vec<String> {
-        fn of<K: Ord + Copy + fmt::Debug>(tally: &Tally<K>, all: &[K]) -> Vec<String> {
-            let none = all.iter().filter(|kind| tally.of(**kind) == 0);
-            none.map(|kind| format!("{kind:?}")).collect()
-        }
-        let counts = [
-            (self.again, "Again"),
-            (self.gone_on, "GoneOn"),
-            (self.intents, "Intents"),
-            (self.crowds, "Crowds"),
-            (self.storms.unallocated, "Unallocated"),
-        ];
-        let mut never = of(&self.states, &states::Kind::ALL);
-        never.extend(of(&self.deeds, &deed::Kind::ALL));
-        never.extend(of(&self.storms.states, &Woe::ALL));
-        never.extend(of(&self.storms.injected, &Injected::ALL));
-        let none = counts.iter().filter(|(count, _)| *count == 0);
-        never.extend(none.map(|(_, name)| (*name).to_owned()));
-        never
-    }
-
-    /// Counts a state.
-    fn count(&mut self, state: &State, look: Look) {
-        self.states.add(state.kind());
-        self.again += look.again as u64;
-        self.gone_on += u64::from(look.go_on);
-    }
-
-    /// Adds what another one came to.
-    pub fn merge(&mut self, other: Report) {
-        self.states.merge(&other.states);
-        self.deeds.merge(&other.deeds);
-        self.tales += other.tales;
-        self.sequences.merge(&other.sequences);
-        self.parts.extend(other.parts);
-        self.parts.sort_unstable();
-        self.manuscripts += other.manuscripts;
-        self.intents += other.intents;
-        self.crowds += other.crowds;
-        self.acts.merge(&other.acts);
-        self.storms.merge(&other.storms);
-        self.again += other.again;
-        self.gone_on += other.gone_on;
-        self.violations.extend(other.violations);
     }
 }
 
@@ -385,114 +278,6 @@ impl Runner<'_> {
         };
         self.report.violations.push(fewest(found, stage, sequence));
     }
-}
-
-/// What is written in a manuscript.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Writing {
-    /// All operations that the seed has.
-    All,
-    /// Some of them, by their numbers.
-    Some(Vec<usize>),
-    /// One that is large.
-    Long(&'static str),
-}
-
-impl fmt::Display for Writing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Writing::All => f.write_str("all"),
-            Writing::Long(operation) => f.write_str(operation),
-            Writing::Some(steps) => {
-                let steps: Vec<String> = steps.iter().map(usize::to_string).collect();
-                f.write_str(&steps.join(","))
-            }
-        }
-    }
-}
-
-impl FromStr for Writing {
-    type Err = BadText;
-
-    fn from_str(text: &str) -> Result<Self, BadText> {
-        if text == "all" {
-            return Ok(Writing::All);
-        }
-        if let Some(long) = manuscript::LONG.into_iter().find(|long| *long == text) {
-            return Ok(Writing::Long(long));
-        }
-        let steps = text.split(',').map(|n| n.parse().map_err(|_| BadText));
-        steps.collect::<Result<_, _>>().map(Writing::Some)
-    }
-}
-
-fn manuscript(seed: u64, writing: &Writing) -> Result<Manuscript, String> {
-    guarded(|| match writing {
-        Writing::All => Manuscript::drawn(seed, None),
-        Writing::Some(steps) => Manuscript::drawn(seed, Some(steps)),
-        Writing::Long(operation) => Manuscript::long(seed, operation),
-    })
-}
-
-/// Writes a manuscript and looks at about so many of its crashes.
-fn written(seed: u64, writing: &Writing, most: f64, report: &mut Report) -> Result<(), Violation> {
-    report.manuscripts += 1;
-    let violation = |state, why| Violation {
-        seed,
-        what: format!("file: {writing}"),
-        state,
-        why,
-    };
-    let script = manuscript(seed, writing).map_err(|why| violation(None, why))?;
-    let plan = Plan {
-        seed,
-        subsets: 3,
-        tears: 1,
-        mixed: 20,
-    };
-    let chance = Chance::new(seed);
-    let wanted = most / script.recording.states(plan).count() as f64;
-    for state in script.recording.states(plan) {
-        if chance.next() as f64 > wanted * u64::MAX as f64 {
-            continue;
-        }
-        report.states.add(state.kind());
-        report.gone_on += 1;
-        report.intents += guarded(|| script.check(seed, &state))
-            .map_err(|why| violation(Some(state.to_string()), why))?;
-    }
-    Ok(())
-}
-
-/// What is left of a manuscript when all operations are dropped without which something is wrong still.
-fn shortened(mut found: Violation, seed: u64) -> Violation {
-    let Ok(script) = manuscript(seed, &Writing::All) else {
-        return found;
-    };
-    let mut steps = script.steps;
-    let mut at_once = steps.len() / 2;
-    while at_once > 0 {
-        let mut from = 0;
-        while from < steps.len() && steps.len() > at_once {
-            let mut less = steps.clone();
-            less.drain(from..less.len().min(from + at_once));
-            let writing = Writing::Some(less.clone());
-            match written(seed, &writing, 1000.0, &mut Report::default()) {
-                Err(still) => (found, steps) = (still, less),
-                Ok(()) => from += at_once,
-            }
-        }
-        at_once /= 2;
-    }
-    found
-}
-
-/// One manuscript again, and all its crashes.
-pub fn file(seed: u64, writing: &Writing) -> Report {
-    let mut report = Report::default();
-    let done = written(seed, writing, f64::MAX, &mut report);
-    report.violations.extend(done.err());
-    report
 }
 
 /// Of a crowd, about so many states are looked at.

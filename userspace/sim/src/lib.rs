@@ -11,6 +11,7 @@
 //! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]),
 //! again and again ([`campaign`]); simpler ones have numbers ([`numbered`]). Short sequences of operations ([`deed`]) have a model of all they leave ([`estate`]); those of one
 //! and two are gone through completely ([`ace`]), and others are done while drives fail ([`storm`]).
+//! Several tasks work on names and files at once ([`crowd`]), in one order that explains what they were told.
 //!
 //! Names have a model of their own ([`files`]), and somebody who does the same to both ([`clerk`]). What files hold has
 //! plain bytes beside it ([`scribe`], [`manuscript`]); whether it agrees with free space is looked up item by item ([`contents`]).

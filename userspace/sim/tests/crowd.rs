@@ -28,13 +28,21 @@ fn tasks_on_names_and_files_share_one_order() {
     let stages = [stage(1), stage(2)];
     let mut acts: Tally<ActKind> = Tally::default();
     let mut states = 0;
-    for seed in (0..60).map(|n| base.wrapping_add(n)) {
+    for n in 0..500 {
+        // Some kinds are rare: then there are more crowds, of which no crashes are looked at.
+        if n >= 60 && ActKind::ALL.iter().all(|kind| acts.of(*kind) > 0) {
+            break;
+        }
+        let seed = base.wrapping_add(n);
         let chance = Chance::new(seed);
         let shape = Shape::drawn(&chance);
         let stage = &stages[chance.below(2)];
         let crowd = Crowd::gather(stage, seed, shape)
             .unwrap_or_else(|why| panic!("EMBRFS_SEED={seed}, {shape:?}: {why}"));
         acts.merge(&crowd.acts);
+        if n >= 60 {
+            continue;
+        }
         let plan = Plan {
             seed,
             subsets: 1,

@@ -138,7 +138,10 @@ fn trim(volume: &Volume, command: Command) -> Result<isize> {
         return Err(EOPNOTSUPP);
     }
     let mut bytes = [0; TrimRange::SIZE];
-    command.memory(bytes.len()).reader().read_slice(&mut bytes)?;
+    command
+        .memory(bytes.len())
+        .reader()
+        .read_slice(&mut bytes)?;
     let mut range = TrimRange::from_bytes(bytes);
     let blocks = |bytes: u64| Blocks(bytes.div_ceil(BLOCK_SIZE as u64));
     let (from, least) = (blocks(range.start), blocks(range.least));

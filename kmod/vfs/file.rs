@@ -48,7 +48,10 @@ impl TrimRange {
         let [start, length, least] = [0, 8, 16].map(|at| {
             let mut field = [0; 8];
             let here = bytes.iter().skip(at);
-            field.iter_mut().zip(here).for_each(|(to, from)| *to = *from);
+            field
+                .iter_mut()
+                .zip(here)
+                .for_each(|(to, from)| *to = *from);
             u64::from_ne_bytes(field)
         });
         TrimRange {

@@ -151,7 +151,11 @@ fn copies_that_are_too_few_or_lie_together() {
     assert_eq!(findings(&pair()), []);
     let cases: [(Forge, IsIt); 2] = [(forge_engram, is_engram), (forge_node, is_node)];
     for (forge, is_it) in cases {
-        let few = |f: &Finding| matches!(f, Finding::TooFew(what, 1, 2) if is_it(what));
+        let few = |f: &Finding| match f {
+            Finding::TooFew(what @ Use::Node(..), 1, 2) => is_it(what),
+            Finding::Fewer(what @ Use::Engram(_), 1, 2) => is_it(what),
+            _ => false,
+        };
         let together = |f: &Finding| matches!(f, Finding::Together(what, _) if is_it(what));
         for again in [false, true] {
             let found = findings(&forge(again));
@@ -160,7 +164,8 @@ fn copies_that_are_too_few_or_lie_together() {
             let twice = found.iter().filter(|f| together(f)).count();
             assert_eq!(twice, usize::from(again), "{found:?}");
             let these = found.iter().filter(|f| few(f) || together(f));
-            assert!(these.clone().all(Finding::is_damage));
+            let is_note = |f: &&Finding| matches!(f, Finding::Fewer(..));
+            assert!(these.clone().all(|f| f.is_damage() != is_note(&f)));
             assert!(these
                 .clone()
                 .all(|f| f.tree().is_some() != is_it(&Use::Engram(Default::default()))));

@@ -37,7 +37,9 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             self.found(Finding::Together(what, device));
         }
         if has < wanted {
-            self.found(match never_changed {
+            // What a device does not take of a file has fewer copies, and that may be known before the device is given up.
+            let is_data = matches!(what, Use::Engram(_));
+            self.found(match never_changed && !is_data {
                 true => Finding::TooFew(what, has, wanted),
                 false => Finding::Fewer(what, has, wanted),
             });

@@ -51,7 +51,7 @@ pub enum Finding {
     Together(Use, Slot),
     /// So many devices have a copy of a thing, but so many should; and there is no reason for that.
     TooFew(Use, usize, usize),
-    /// The same, on a volume that lost a device: what was written meanwhile has fewer copies.
+    /// The same, but a device was lost or did not take it: what is written meanwhile has fewer copies.
     Fewer(Use, usize, usize),
     /// Blocks that are said to be in use, but nothing uses them.
     Unused(Extent),
@@ -372,7 +372,7 @@ impl fmt::Display for Finding {
             }
             Finding::Fewer(what, has, wanted) => write!(
                 f,
-                "{what} has copies on {has} of {wanted} devices: it was written while one was not here"
+                "{what} has copies on {has} of {wanted} devices: it was written while one was not here or failed"
             ),
             Finding::Unused(e) => write!(f, "{} are said to be in use, but nothing uses them", Shown(e)),
             Finding::Used(e) => write!(f, "{} are said to be free, but are in use", Shown(e)),

@@ -291,7 +291,7 @@ impl<M: Machine> Mounted<M> {
     /// Writes the newest root once more, as the next one: so there are two that do not need what it does not. It needs no node and
     /// no record, so it is possible however full the volume is.
     #[inline(never)]
-    pub(super) fn repeat_root(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
+    fn repeat_root(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
         let Some(journal) = &self.journal else {
             return Err(Fault::ReadOnly);
         };
@@ -300,6 +300,16 @@ impl<M: Machine> Mounted<M> {
             // What is frozen has the next generation.
             return self.checkpoint_with(checkpoints);
         }
+        self.write_again(checkpoints, journal)
+    }
+
+    /// Does that where nothing is frozen.
+    #[inline(never)]
+    pub(super) fn write_again(
+        &self,
+        checkpoints: &mut Checkpoints,
+        journal: &Journal,
+    ) -> Result<(), Fault> {
         let generation = Generation(checkpoints.generation.0.saturating_add(1));
         let behind = checkpoints.behind;
         self.space.skip(generation);

@@ -313,11 +313,11 @@ impl<M: Machine> Mounted<M> {
             if mounted.present() != volume.epoch().present {
                 mounted.renew(&mut checkpoints, journal)?;
             }
-        }
-        // It is written over when no root needs it that may be mounted.
-        if idle.is_some() {
-            mounted.repeat_root(&mut checkpoints)?;
-            mounted.repeat_root(&mut checkpoints)?;
+            // What is left out is written over when no root needs it that may be mounted.
+            if idle.is_some() {
+                mounted.write_again(&mut checkpoints, journal)?;
+                mounted.write_again(&mut checkpoints, journal)?;
+            }
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use embr_engine::units::Generation;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
+use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
 use embrfs_sim::cache::Survival;
 use embrfs_sim::fleet::Fleet;
@@ -95,4 +96,22 @@ fn the_journal_never_fills() {
         let mounted = machine::mount(1001, &fleet, READ_WRITE).expect("it mounts again");
         assert!(is_whole(&mounted, 2 * GROUPS));
     }
+}
+
+/// What was left out was written over: who goes on from the root before the newest one has to know of it.
+#[test]
+fn the_root_before_knows_what_was_left_out() {
+    let fleet = crash_before_the_root(1, &stage(1));
+    let mounted = machine::mount(2, &fleet, READ_WRITE).expect("mounted");
+    (GROUPS..GROUPS + 20).for_each(|n| put(&mounted, n));
+    let base = mounted.bases().find(|b| b.tree == NAMES);
+    let top = base.and_then(|b| b.top).expect("an item");
+    drop(mounted);
+    for place in top.pointer.places.iter() {
+        let at = place.block.bytes().expect("a place");
+        fleet.rot(place.device, Bytes(at.0 + 300), 4);
+    }
+    let mounted = machine::mount(3, &fleet, READ_ONLY).expect("mounted");
+    assert!(matches!(mounted.cut(), Some(Fault::RootBefore(_))));
+    assert!(is_whole(&mounted, GROUPS + 20));
 }

@@ -111,11 +111,22 @@ static OF_PROCESS: Mutex<Graph> = Mutex::new(Graph::new());
 
 thread_local! {
     static HELD: RefCell<Vec<Held>> = const { RefCell::new(Vec::new()) };
+    /// What this thread said outside of worlds, sorted: saying it again needs no lock.
+    static SAID: RefCell<Vec<(usize, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// In worlds always; outside only in debug builds, because there it costs a process-wide lock.
-fn enabled() -> bool {
-    cfg!(debug_assertions) || sim::is_simulated()
+/// Says it to the graph of the process, unless this thread did so before.
+fn say_once(held: Held, then: Held) -> Result<(), String> {
+    let pair = (key(held.class), key(then.class));
+    SAID.with_borrow_mut(|said| {
+        let Err(at) = said.binary_search(&pair) else {
+            return Ok(());
+        };
+        let mut graph = OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+        graph.say(held, then)?;
+        said.insert(at, pair);
+        Ok(())
+    })
 }
 
 /// To be called before a lock of `class` is waited for.
@@ -124,7 +135,7 @@ fn enabled() -> bool {
 ///
 /// If that closes a circle.
 pub(crate) fn about_to_take(class: &'static LockClass, place: Place) {
-    if !enabled() || std::thread::panicking() {
+    if std::thread::panicking() {
         return;
     }
     let then = Held { class, place };
@@ -132,10 +143,11 @@ pub(crate) fn about_to_take(class: &'static LockClass, place: Place) {
         if held.is_empty() {
             return Ok(());
         }
-        let say_all = |graph: &mut Graph| held.iter().try_for_each(|&h| graph.say(h, then));
         match sim::current() {
-            Some(task) => task.with_order(say_all),
-            None => say_all(&mut OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner)),
+            Some(task) => {
+                task.with_order(|graph| held.iter().try_for_each(|&h| graph.say(h, then)))
+            }
+            None => held.iter().try_for_each(|&h| say_once(h, then)),
         }
     });
     if let Err(report) = said {
@@ -145,18 +157,14 @@ pub(crate) fn about_to_take(class: &'static LockClass, place: Place) {
 
 /// To be called once a lock of `class` is held.
 pub(crate) fn taken(class: &'static LockClass, place: Place) {
-    if enabled() {
-        HELD.with_borrow_mut(|held| held.push(Held { class, place }));
-    }
+    HELD.with_borrow_mut(|held| held.push(Held { class, place }));
 }
 
 /// To be called once a lock of `class` is no longer held.
 pub(crate) fn released(class: &'static LockClass) {
-    if enabled() {
-        HELD.with_borrow_mut(|held| {
-            if let Some(i) = held.iter().rposition(|h| core::ptr::eq(h.class, class)) {
-                held.remove(i);
-            }
-        });
-    }
+    HELD.with_borrow_mut(|held| {
+        if let Some(i) = held.iter().rposition(|h| core::ptr::eq(h.class, class)) {
+            held.remove(i);
+        }
+    });
 }

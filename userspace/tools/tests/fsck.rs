@@ -435,7 +435,7 @@ fn what_is_wrong_with_names_is_told_with_paths() {
 fn wrong_free_space_is_told_in_any_memory() {
     let dir = Dir::new();
     let devices = volume(&dir, "1+0", 600);
-    for memory in ["1", "4K", "8K", "1M"] {
+    for memory in ["46K", "47K", "1M"] {
         let done = fsck(&["-n", "--json", "--memory", memory], &devices)
             .expect(0)
             .json();
@@ -449,10 +449,13 @@ fn wrong_free_space_is_told_in_any_memory() {
         value.extend_from_slice(&9000u16.to_le_bytes());
         value.extend_from_slice(&4u16.to_le_bytes());
     });
-    for memory in ["1", "1M"] {
+    for memory in ["46K", "1M"] {
         let text = fsck(&["-n", "--memory", memory], &devices).expect(4).out;
         let told = "blocks 9000 to 9004 of the device in slot 0 are said to be in use";
         assert!(text.contains(told), "{text}");
     }
     fsck(&["-n", "--memory", "some"], &devices).expect(16);
+    // Free space alone takes 38400 bytes.
+    let text = fsck(&["-n", "--memory", "40K"], &devices).expect(8).err;
+    assert!(text.contains("needs 46592 at least"), "{text}");
 }

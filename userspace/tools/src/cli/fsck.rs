@@ -77,9 +77,10 @@ pub struct Args {
     #[arg(long)]
     pub progress: bool,
 
-    /// Memory for the check, beside what free space takes (64 bytes for each MiB of the volume); with less it takes longer
-    #[arg(long, value_name = "BYTES", value_parser = super::mkfs::size, default_value = "256M")]
-    pub memory: Bytes,
+    /// Memory for what grows with the volume, free space included (64 bytes for each MiB of it); with less it takes longer. Without
+    /// this, 256M and what free space takes
+    #[arg(long, value_name = "BYTES", value_parser = super::mkfs::size)]
+    pub memory: Option<Bytes>,
 
     /// Progress to a file descriptor, as fsck(8) asks for; ignored
     #[arg(short = 'C', value_name = "FD", hide = true, num_args = 0..=1, require_equals = true)]

@@ -6,6 +6,7 @@ use super::findings::Finding;
 use super::findings::Mend;
 use super::findings::Report;
 use super::open;
+use super::OPERATIONAL;
 use crate::cli::fsck::Args;
 use crate::failure::Failure;
 use crate::output;
@@ -28,6 +29,7 @@ use embr_engine::units::SnapshotId;
 use embr_engine::volume;
 use embr_engine::volume::assemble;
 use embr_engine::volume::assemble::Standing;
+use embr_engine::volume::assemble::Volume;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Machine;
 use embr_engine::volume::Mounted;
@@ -45,6 +47,10 @@ use std::time::Instant;
 
 /// Findings of one kind that are told; of more there is the number.
 const MOST: u64 = 100;
+/// Memory beside what free space takes, where nothing is said of it.
+const MEMORY: Bytes = Bytes(256 << 20);
+/// With less the check would not get on.
+const LEAST: Bytes = Bytes(8 << 10);
 /// The largest node cache: trees are mostly read once.
 const CACHE: Bytes = Bytes(64 << 20);
 
@@ -137,6 +143,24 @@ impl<M: Machine> Observer for Told<'_, M> {
     }
 }
 
+/// How much memory there is beside what free space takes.
+fn memory(args: &Args, volume: &Volume) -> Result<Bytes, Failure> {
+    let Some(all) = args.memory else {
+        return Ok(MEMORY);
+    };
+    let sizes = volume.seats().iter().map(|s| s.entry.bytes().0);
+    let free = Bytes(sizes.map(|size| size.div_ceil(1 << 20) * 64).sum());
+    let least = Bytes(free.0 + LEAST.0);
+    if all < least {
+        let text = format!(
+            "--memory {}: this volume needs {} at least, of which its free space takes {}",
+            all.0, least.0, free.0
+        );
+        return Err(Failure::new(OPERATIONAL, "memory", text));
+    }
+    Ok(Bytes(all.0 - free.0))
+}
+
 /// Checks what the volume holds, if its devices make one.
 pub(super) fn check(
     args: &Args,
@@ -165,7 +189,8 @@ pub(super) fn check(
             by_slot.extend(indices.get(index).map(|path| (seat.entry.slot, *path)));
         }
     }
-    let cache = Bytes(args.memory.0 / 4).min(CACHE);
+    let memory = memory(args, &assembled)?;
+    let cache = Bytes(memory.0 / 4).min(CACHE);
     machine::fetch_journals(devices.iter().zip(&members));
     let process = Process::new(Slots::of_volume(&assembled, &devices), host, |_| {});
     let mut faults = Vec::new();
@@ -197,7 +222,7 @@ pub(super) fn check(
         told.found(&check::Finding::Mount(why));
     }
     let options = Options {
-        memory: Bytes(args.memory.0.saturating_sub(cache.0)),
+        memory: Bytes(memory.0.saturating_sub(cache.0)),
         depth: Depth::Copies,
         data: args.data,
         snapshots: &[SnapshotId::FIRST],

@@ -7,6 +7,7 @@ use embr_engine::env::Hash256;
 use embr_engine::env::WritableDevice as _;
 use embr_engine::format::journal::Behind;
 use embr_engine::format::journal::End;
+use embr_engine::format::journal::Gap;
 use embr_engine::format::journal::Record;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
@@ -102,6 +103,10 @@ fn write(journal: &Journal, fleet: &Fleet, key: u64) -> End {
 
 /// The keys that are set, in order, and where the journal ends.
 fn read(fleet: &Fleet) -> Result<(Vec<u64>, End), ScanError> {
+    read_behind(fleet, Behind::all(BEGIN))
+}
+
+fn read_behind(fleet: &Fleet, behind: Behind) -> Result<(Vec<u64>, End), ScanError> {
     let mut sources = embr_rt::Vec::new();
     for slot in slots() {
         let source = Source {
@@ -121,7 +126,7 @@ fn read(fleet: &Fleet) -> Result<(Vec<u64>, End), ScanError> {
         Ok::<(), ScanError>(())
     };
     let known = |epoch| epoch == EPOCH || epoch == NEXT_EPOCH;
-    let (end, _) = scan.follow(fleet, &Scalar, Behind::all(BEGIN), 1, known, apply)?;
+    let (end, _) = scan.follow(fleet, &Scalar, behind, 1, known, apply)?;
     Ok((keys, end))
 }
 
@@ -288,4 +293,56 @@ fn a_failed_flush_is_known_before_another_one_counts() {
         failed += u32::from(known);
     }
     assert!(failed > 100, "{failed}");
+}
+
+/// A ring without room for a group on one of two drives: it would have one copy instead of two, so it is not acknowledged.
+#[test]
+fn a_group_that_a_ring_has_no_room_for_is_not_acknowledged() {
+    let fleet = Fleet::new(seed(), &[Bytes(32 << 20), Bytes(32 << 20)]);
+    let mut copies = embr_rt::Vec::new();
+    for (slot, kept) in slots().into_iter().zip([0, BLOCKS.0]) {
+        let mut ring = Ring::try_new(START, BLOCKS).expect("memory");
+        for n in 0..kept {
+            let at = Blocks(START.0 + n);
+            ring.found(Sequence(n + 1), at, 1).expect("room");
+        }
+        let id = id(slot);
+        copies.push(Copy { slot, id, ring }).expect("memory");
+    }
+    let writer = Writer {
+        volume: VOLUME,
+        epoch: EPOCH,
+        session: SessionId([1; 16]),
+    };
+    let journal = Journal::try_new(writer, copies, 2, BEGIN, Sequence(0)).expect("memory");
+    let group = append(&journal, 1, Members::default());
+    assert_eq!(journal.sync(&fleet, &Scalar, group), Err(Halt::Stopped));
+    assert!(journal.has_stopped());
+}
+
+/// Groups are left out behind the very group that the root means, and not behind another of its number.
+#[test]
+fn a_gap_is_behind_one_group_only() {
+    let fleet = fleet();
+    let first = journal(1, BEGIN, 0);
+    let after_one = write(&first, &fleet, 1);
+    let after_two = write(&first, &fleet, 2);
+    write(&first, &fleet, 3);
+    let gap = |after| Gap {
+        first: after_one.next,
+        after,
+        resume: after_two,
+    };
+    let behind = |after| Behind {
+        next: BEGIN,
+        gap: Some(gap(after)),
+    };
+    let known = Gap::behind(after_one.identity);
+    assert_eq!(
+        read_behind(&fleet, behind(known)).map(|r| r.0),
+        Ok(vec![1, 3])
+    );
+    let another = Gap::behind(after_two.identity);
+    let all = read_behind(&fleet, behind(another));
+    assert_eq!(all.map(|r| r.0), Ok(vec![1, 2, 3]));
 }

@@ -15,6 +15,7 @@ use embr_engine::tree::Nodes;
 use embr_engine::tree::Range;
 use embr_engine::units::Bytes;
 use embr_engine::units::TreeId;
+use embr_rt::lock_class;
 use embr_rt::Arc;
 use embrfs_sim::host::Chance;
 use embrfs_sim::nodes::Shelf;
@@ -42,16 +43,16 @@ fn change(chance: &Chance, tree: &Layered, model: &mut Model, keys: u64) {
                 first: key(at),
                 last: key(last),
             };
-            tree.remove_range(range).expect("room");
+            tree.change().remove_range(range).expect("room");
             model.retain(|k, _| !range.has(*k));
         }
         1 | 2 => {
-            tree.remove(key(at)).expect("room");
+            tree.change().remove(key(at)).expect("room");
             model.remove(&key(at));
         }
         _ => {
             let value = chance.next().to_le_bytes();
-            tree.set(key(at), copied(&value)).expect("room");
+            tree.change().set(key(at), copied(&value)).expect("room");
             model.insert(key(at), value.to_vec());
         }
     }
@@ -114,7 +115,7 @@ fn the_newest_layer_counts() {
         let shelf = Shelf::new(Scalar, Members(0xff), true);
         let nodes = shelf.nodes(1024, Bytes(1 << 20));
         let mut space = Space::new(&shelf, 1);
-        let tree = Layered::try_new(Base::empty(TreeId(3))).expect("memory");
+        let tree = Layered::try_new(Base::empty(TreeId(3)), lock_class!("tree")).expect("memory");
         let mut model = Model::new();
         for _ in 0..8 {
             for _ in 0..chance.below(keys as usize) {
@@ -143,7 +144,7 @@ fn the_newest_layer_counts() {
             assert_eq!(rest, Vec::from_iter(model.keys().copied()), "seed {seed}");
             check(&chance, &tree, &nodes, &model, keys);
             // What was frozen is in the base, and nothing else.
-            let alone = Layered::try_new(new).expect("memory");
+            let alone = Layered::try_new(new, lock_class!("tree of a base")).expect("memory");
             assert_eq!(
                 walked(&alone, &nodes, Range::ALL, false),
                 Vec::from_iter(before),

@@ -8,6 +8,8 @@ use embr_engine::tree::Key;
 use embr_engine::tree::Range;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
+use embr_engine::units::TreeId;
+use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
@@ -337,4 +339,57 @@ fn nobody_waits_for_ever() {
     }
     println!("{made} checkpoints in the background, {refused} refused");
     assert!(made > 0 && refused > 0);
+}
+
+/// Keys of two trees that each transaction changes to its own number.
+const SHARED: [(TreeId, Key); 4] = [
+    (NAMES, Key([90, 0, 0])),
+    (ENGRAMS, Key([91, 0, 0])),
+    (NAMES, Key([92, 0, 0])),
+    (ENGRAMS, Key([93, 0, 0])),
+];
+
+fn seen(mounted: &Mounted<Simulated>, (tree, key): (TreeId, Key)) -> u8 {
+    let value = mounted.get(tree, key, |v| v.first().copied());
+    value.expect("sound").flatten().unwrap_or(0)
+}
+
+/// Whoever reads one key after the other, and holds nothing, never sees the older state after the newer one.
+fn nothing_is_seen_in_part(seed: u64) {
+    let fleet = Fleet::new(seed, &[Bytes(32 << 20)]);
+    machine::make(seed, &fleet, Geometry::new(1, 0).expect("a geometry")).expect("a volume");
+    let outcome = World::new(seed).run(move || {
+        let mounted = Arc::new(machine::mount(seed, &fleet, machine::READ_WRITE).expect("mounts"));
+        let reader = |task: u64| {
+            let mounted = mounted.clone();
+            let read = move || {
+                let chance = Chance::new(seed ^ task);
+                let (mut newest, mut reads) = (0, 0);
+                while newest < STEPS as u8 && reads < 2000 {
+                    let n = seen(&mounted, SHARED[chance.below(SHARED.len())]);
+                    assert!(n >= newest, "{n} was seen after {newest}");
+                    (newest, reads) = (n, reads + 1);
+                }
+            };
+            Worker::try_spawn(lock_class!("reader"), read).expect("a task")
+        };
+        let readers = [1, 2].map(reader);
+        for number in 1..=STEPS as u8 {
+            let mut txn = mounted.begin().expect("writable");
+            for (tree, key) in SHARED {
+                txn.set(tree, key, &[number]).expect("room");
+            }
+            txn.commit().expect("room");
+        }
+        drop(readers);
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn readers_see_transactions_wholly() {
+    let seed = seed();
+    for n in 0..40 {
+        nothing_is_seen_in_part(seed.wrapping_add(n));
+    }
 }

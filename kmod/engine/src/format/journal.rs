@@ -46,6 +46,9 @@ pub const MAX_GROUP: usize = 1 << 20;
 /// Blocks that a record takes or frees, at most.
 pub const MAX_EXTENT: u64 = 32768;
 
+/// No group has this number or a higher one: it would take longer than anything lasts.
+pub const MAX_SEQUENCE: Sequence = Sequence(1 << 63);
+
 const CONTEXT: &[u8; 16] = b"embrfs group v1\0";
 /// What the identity covers: everything in the header that is the same in all copies.
 const COMMON: core::ops::Range<usize> = 48..160;
@@ -110,8 +113,18 @@ pub struct End {
 pub struct Gap {
     /// The first of them.
     pub first: Sequence,
+    /// How the identity of the group before that begins: behind another one, nothing is left out.
+    pub after: [u8; 8],
     /// Where the journal goes on behind them.
     pub resume: End,
+}
+
+impl Gap {
+    /// How this identity begins.
+    pub fn behind(identity: Hash256) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = identity.0;
+        [a, b, c, d, e, f, g, h]
+    }
 }
 
 /// What of the journal lies behind a root.
@@ -138,7 +151,9 @@ impl Behind {
     /// Where the journal goes on when everything was read up to `end`.
     pub fn onward(&self, end: End) -> End {
         match self.gap {
-            Some(gap) if gap.first == end.next => gap.resume,
+            Some(gap) if gap.first == end.next && gap.after == Gap::behind(end.identity) => {
+                gap.resume
+            }
             _ => end,
         }
     }
@@ -225,7 +240,7 @@ impl Header {
         let sound = raw.size.get() as usize == header.size()
             && header.size() <= MAX_GROUP
             && header.epoch != EpochId::NONE
-            && header.sequence.0 != 0
+            && (1..MAX_SEQUENCE.0).contains(&header.sequence.0)
             && header.durable < header.sequence;
         sound.then_some(header).ok_or(BadGroup::Field)
     }

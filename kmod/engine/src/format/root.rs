@@ -8,6 +8,7 @@ use crate::env::Hasher;
 use crate::format::journal::Behind;
 use crate::format::journal::End;
 use crate::format::journal::Gap;
+use crate::format::journal::MAX_SEQUENCE;
 use crate::format::layout;
 use crate::format::pointer;
 use crate::format::seal;
@@ -62,7 +63,7 @@ struct Raw {
     gap_first: U64,
     gap_next: U64,
     gap_identity: [u8; 32],
-    reserved: [u8; 8],
+    gap_after: [u8; 8],
 }
 
 /// An entry of the table of trees as it lies on disk.
@@ -74,6 +75,9 @@ struct RawTree {
     reserved: [u8; 14],
     top: pointer::Raw,
 }
+
+/// No root has this generation or a higher one: it would take longer than anything lasts.
+const MAX_GENERATION: Generation = Generation(1 << 63);
 
 /// Trees in a root, at most.
 pub const TREES: usize =
@@ -171,8 +175,10 @@ impl Journal {
     /// Whether the groups can follow one another.
     fn is_in_order(&self) -> bool {
         let Behind { next, gap } = self.behind;
+        let counts = |n: Sequence| n != Sequence(0) && n < MAX_SEQUENCE;
         let follows = |gap: Gap| next.next <= gap.first && gap.first < gap.resume.next;
-        next.next != Sequence(0) && gap.is_none_or(follows)
+        let last = gap.map_or(next.next, |gap| gap.resume.next);
+        counts(next.next) && counts(last) && gap.is_none_or(follows)
     }
 
     /// Whether a journal can lie there at all; whether it lies within its device is for those to check who know it.
@@ -189,6 +195,7 @@ impl Journal {
 /// How it is written that nothing is left out.
 const NO_GAP: Gap = Gap {
     first: Sequence(0),
+    after: [0; 8],
     resume: End {
         next: Sequence(0),
         identity: Hash256([0; 32]),
@@ -203,6 +210,7 @@ impl Raw {
         };
         let gap = Gap {
             first: Sequence(self.gap_first.get()),
+            after: self.gap_after,
             resume: end(self.gap_next, self.gap_identity),
         };
         Behind {
@@ -282,7 +290,7 @@ impl Root {
         }
         let sound = raw.size.get() as usize == layout::ROOT_SIZE
             && root.epoch != EpochId::NONE
-            && root.generation != Generation(0)
+            && root.generation < MAX_GENERATION
             && (Generation(1)..=root.generation).contains(&root.made)
             && root.written.nanos < 1_000_000_000
             && root.journal.is_in_order()
@@ -333,7 +341,7 @@ impl Root {
             gap_first: gap.first.0.into(),
             gap_next: gap.resume.next.0.into(),
             gap_identity: gap.resume.identity.0,
-            reserved: [0; 8],
+            gap_after: gap.after,
         };
         out.fill(0);
         // Both have their size from the layout; a shorter buffer would only leave a root that no one accepts.
@@ -381,6 +389,7 @@ mod tests {
                     },
                     gap: Some(Gap {
                         first: Sequence(77),
+                        after: [9; 8],
                         resume: End {
                             next: Sequence(79),
                             identity: Hash256([8; 32]),

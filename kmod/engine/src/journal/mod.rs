@@ -463,6 +463,16 @@ impl Journal {
         let places = places(&mut state, sequence, header.size());
         let failing = state.failing;
         state.end.identity = header.identity;
+        let unplaced =
+            |(copy, place): (&Copy, &Option<Place>)| place.is_none() && !failing.has(copy.slot);
+        if state.copies.iter().zip(places.iter()).any(unplaced) {
+            // It would have fewer copies than it should, and nobody would know.
+            state.stopped = true;
+            work.spare.truncate(HEADER_SIZE);
+            state.idle = Some(work);
+            self.written.notify_all();
+            return state;
+        }
         drop(state);
 
         let outcome = if padded {

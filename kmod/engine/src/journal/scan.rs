@@ -55,9 +55,10 @@ pub struct Found {
     pub blocks: u64,
     /// What it says was durable when it was written.
     pub durable: Sequence,
+    /// Its identity.
+    pub identity: Hash256,
     epoch: EpochId,
     previous: Hash256,
-    identity: Hash256,
 }
 
 /// What kept the journal from being read.

@@ -66,6 +66,92 @@ pub struct Delta {
     bytes: usize,
 }
 
+/// What room a delta is missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lack {
+    leaves: Spares,
+    branches: Spares,
+    /// How large the list of branches has to be, none if it is large enough.
+    index: usize,
+    /// The list of ranges likewise.
+    gone: usize,
+}
+
+/// Empty leaves or branches to spare.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Spares {
+    here: usize,
+    wanted: usize,
+}
+
+impl Spares {
+    fn missing(self) -> usize {
+        self.wanted.saturating_sub(self.here)
+    }
+
+    /// Those that are missing, each of this capacity, in a list that has room for all.
+    fn make<T>(self, capacity: usize) -> Result<Vec<Vec<T>>, NoMem> {
+        let mut new = Vec::new();
+        if self.missing() != 0 {
+            new.try_reserve(self.wanted)?;
+        }
+        for _ in 0..self.missing() {
+            new.push(Vec::try_with_capacity(capacity)?)?;
+        }
+        Ok(new)
+    }
+}
+
+impl Lack {
+    /// Whether nothing is missing.
+    pub fn is_nothing(&self) -> bool {
+        self.leaves.missing() == 0
+            && self.branches.missing() == 0
+            && self.index == 0
+            && self.gone == 0
+    }
+}
+
+/// Room for changes, made while nobody waits for the delta.
+#[derive(Debug)]
+pub struct Room {
+    leaves: Vec<Leaf>,
+    branches: Vec<Branch>,
+    index: Vec<Branch>,
+    gone: Vec<Range>,
+}
+
+impl Room {
+    /// As much as is missing.
+    pub fn try_new(lack: Lack) -> Result<Self, NoMem> {
+        Ok(Room {
+            leaves: lack.leaves.make(LEAF)?,
+            branches: lack.branches.make(BRANCH)?,
+            index: Vec::try_with_capacity(lack.index)?,
+            gone: Vec::try_with_capacity(lack.gone)?,
+        })
+    }
+}
+
+/// How large a list has to be made that takes `more`; it doubles, so that this is rare.
+fn growth<T>(list: &Vec<T>, more: usize) -> usize {
+    let wanted = list.len().saturating_add(more);
+    if wanted <= list.capacity() {
+        return 0;
+    }
+    wanted.max(list.len().saturating_mul(2))
+}
+
+/// Moves what a list holds into the `larger` one, and puts that in its place.
+fn replace<T>(list: &mut Vec<T>, mut larger: Vec<T>) -> Result<(), NoMem> {
+    if larger.capacity() == 0 {
+        return Ok(());
+    }
+    larger.try_append(list)?;
+    *list = larger;
+    Ok(())
+}
+
 fn first_of_leaf(leaf: &Leaf) -> Key {
     leaf.first().map_or(Key::MAX, |e| e.key)
 }
@@ -112,17 +198,33 @@ impl Delta {
 
     /// Makes room for `changes` further changes of keys and `ranges` of ranges: they will not fail.
     pub fn reserve(&mut self, changes: usize, ranges: usize) -> Result<(), NoMem> {
+        let room = Room::try_new(self.lack(changes, ranges))?;
+        self.move_into(room)
+    }
+
+    /// What room is missing for so many changes.
+    pub fn lack(&self, changes: usize, ranges: usize) -> Lack {
         // A range that ends within a leaf leaves the leaf's end behind, at most once per range; nothing is split.
-        while self.spare_leaves.len() < changes {
-            let leaf = Vec::try_with_capacity(LEAF)?;
-            self.spare_leaves.push(leaf)?;
+        Lack {
+            leaves: Spares {
+                here: self.spare_leaves.len(),
+                wanted: changes,
+            },
+            branches: Spares {
+                here: self.spare_branches.len(),
+                wanted: changes,
+            },
+            index: growth(&self.branches, changes),
+            gone: growth(&self.gone, ranges),
         }
-        while self.spare_branches.len() < changes {
-            let branch = Vec::try_with_capacity(BRANCH)?;
-            self.spare_branches.push(branch)?;
-        }
-        self.branches.try_reserve(changes)?;
-        self.gone.try_reserve(ranges)
+    }
+
+    /// Takes over room that was made meanwhile. Needs no memory if the changes that it was [lacking](Self::lack) for are all that came.
+    pub fn move_into(&mut self, room: Room) -> Result<(), NoMem> {
+        replace(&mut self.spare_leaves, room.leaves)?;
+        replace(&mut self.spare_branches, room.branches)?;
+        replace(&mut self.branches, room.index)?;
+        replace(&mut self.gone, room.gone)
     }
 
     /// The place of the leaf that has the key, or would: the last that begins at or before it, else the first.

@@ -10,16 +10,18 @@ use crate::tree::change::Range;
 use crate::tree::cursor::Cursor;
 use crate::tree::delta::Delta;
 use crate::tree::delta::Known;
+use crate::tree::delta::Room;
 use crate::tree::error::TreeError;
 use crate::tree::key::Key;
 use crate::tree::nodes::Host;
 use crate::tree::nodes::Nodes;
 use crate::tree::Base;
-use embr_rt::lock_class;
 use embr_rt::Arc;
 use embr_rt::Box;
+use embr_rt::LockClass;
 use embr_rt::RwLock;
 use embr_rt::Vec;
+use embr_rt::WriteGuard;
 
 struct Layers {
     active: Delta,
@@ -30,6 +32,26 @@ struct Layers {
 /// A tree in its three layers.
 pub struct Layered {
     layers: RwLock<Layers>,
+}
+
+/// Changes of a tree that nobody sees yet.
+pub struct Changing<'l>(WriteGuard<'l, Layers>);
+
+impl Changing<'_> {
+    /// Gives the key a value.
+    pub fn set(&mut self, key: Key, value: Vec<u8>) -> Result<(), NoMem> {
+        self.0.active.set(key, value)
+    }
+
+    /// Removes the key.
+    pub fn remove(&mut self, key: Key) -> Result<(), NoMem> {
+        self.0.active.remove(key)
+    }
+
+    /// Removes every key of the range.
+    pub fn remove_range(&mut self, range: Range) -> Result<(), NoMem> {
+        self.0.active.remove_range(range)
+    }
 }
 
 /// What the layers below the active one are at some moment; it holds the base.
@@ -50,8 +72,8 @@ impl Below {
 }
 
 impl Layered {
-    /// This base, and nothing changed since.
-    pub fn try_new(base: Base) -> Result<Self, NoMem> {
+    /// This base, and nothing changed since. Trees that are changed together need locks of classes of their own.
+    pub fn try_new(base: Base, class: &'static LockClass) -> Result<Self, NoMem> {
         Ok(Layered {
             layers: RwLock::try_new(
                 Layers {
@@ -59,7 +81,7 @@ impl Layered {
                     frozen: None,
                     base: Arc::try_new(base)?,
                 },
-                lock_class!("tree"),
+                class,
             )?,
         })
     }
@@ -105,24 +127,20 @@ impl Layered {
         }
     }
 
-    /// Makes room for so many changes of keys and of ranges: they will not fail.
+    /// Makes room for so many changes of keys and of ranges: they will not fail. Nobody else changes it meanwhile; who reads it does not
+    /// wait for the memory.
     pub fn reserve(&self, changes: usize, ranges: usize) -> Result<(), NoMem> {
-        self.layers.write().active.reserve(changes, ranges)
+        let lack = self.layers.read().active.lack(changes, ranges);
+        if lack.is_nothing() {
+            return Ok(());
+        }
+        let room = Room::try_new(lack)?;
+        self.layers.write().active.move_into(room)
     }
 
-    /// Gives the key a value. Room must be reserved.
-    pub fn set(&self, key: Key, value: Vec<u8>) -> Result<(), NoMem> {
-        self.layers.write().active.set(key, value)
-    }
-
-    /// Removes the key. Room must be reserved.
-    pub fn remove(&self, key: Key) -> Result<(), NoMem> {
-        self.layers.write().active.remove(key)
-    }
-
-    /// Removes every key of the range. Room must be reserved.
-    pub fn remove_range(&self, range: Range) -> Result<(), NoMem> {
-        self.layers.write().active.remove_range(range)
+    /// Begins changes that are seen together, once this is dropped. Room for them must be reserved.
+    pub fn change(&self) -> Changing<'_> {
+        Changing(self.layers.write())
     }
 
     /// Bytes of memory that the active delta holds.

@@ -27,6 +27,7 @@ pub use change::Range;
 pub use cursor::Cursor;
 pub use error::TreeError;
 pub use key::Key;
+pub use layered::Changing;
 pub use layered::Layered;
 pub use merge::merge;
 pub use nodes::Nodes;

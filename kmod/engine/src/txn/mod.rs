@@ -7,6 +7,7 @@
 
 use crate::format::journal::Extent;
 use crate::format::journal::Record;
+use crate::format::journal::MAX_EXTENT;
 use crate::format::member::Members;
 use crate::format::member::Slot;
 use crate::format::node::MAX_VALUE;
@@ -14,6 +15,7 @@ use crate::journal::Journal;
 use crate::space::promise::Promise;
 use crate::space::reserve;
 use crate::space::Purpose;
+use crate::tree::Changing;
 use crate::tree::Key;
 use crate::tree::Range;
 use crate::units::Sequence;
@@ -21,6 +23,7 @@ use crate::units::TreeId;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
+use crate::volume::mounted::TREES;
 use crate::volume::relief::Patience;
 use embr_rt::Vec;
 
@@ -127,6 +130,10 @@ impl<'m, M: Machine> Transaction<'m, M> {
     }
 
     fn record(&mut self, record: Record<'_>) -> Result<(), Fault> {
+        let too_long = |e: &Extent| e.blocks.0 > MAX_EXTENT;
+        if matches!(&record, Record::Take(e) | Record::Free(e) if too_long(e)) {
+            return Err(Fault::TooLarge);
+        }
         if self.records.len().saturating_add(record.size()) > self.most() {
             return Err(Fault::TooLarge);
         }
@@ -350,8 +357,19 @@ impl<'m, M: Machine> Transaction<'m, M> {
     /// makes no sense.
     fn apply(&mut self) -> Result<(), Fault> {
         let mounted = self.mounted;
+        // Of several trees, nobody sees one changed and another not yet.
+        let mut trees: [Option<Changing<'_>>; TREES.len()] = Default::default();
+        for (changing, (id, tree)) in trees.iter_mut().zip(mounted.trees.iter()) {
+            if self.changes.iter().any(|c| c.tree() == *id) {
+                *changing = Some(tree.change());
+            }
+        }
         for change in core::mem::take(&mut self.changes) {
-            let Some(tree) = mounted.tree(change.tree()) else {
+            let index = mounted
+                .trees
+                .iter()
+                .position(|(id, _)| *id == change.tree());
+            let Some(Some(tree)) = index.and_then(|n| trees.get_mut(n)) else {
                 continue;
             };
             match change {
@@ -360,6 +378,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
                 Change::RangeGone(_, range) => tree.remove_range(range)?,
             }
         }
+        drop(trees);
         for extent in core::mem::take(&mut self.taken) {
             mounted.space.take(extent)?;
         }

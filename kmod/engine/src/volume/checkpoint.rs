@@ -13,6 +13,7 @@ use crate::format::journal::End;
 use crate::format::journal::Extent;
 use crate::format::journal::Gap;
 use crate::format::journal::Record;
+use crate::format::journal::MAX_EXTENT;
 use crate::format::layout;
 use crate::format::member::Members;
 use crate::format::member::Slot;
@@ -132,7 +133,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Bytes that the checkpoint to come may have to note of its nodes, with a third more for what is lost at the ends of groups and
-    /// of the ring.
+    /// of the ring. However many that would be in theory, an empty ring has room for a transaction too.
     fn records_to_come(&self) -> u64 {
         let copies = self.space.node_copies();
         // Each node that is written, and as many that are not needed any more.
@@ -141,7 +142,10 @@ impl<M: Machine> Mounted<M> {
             .granted()
             .saturating_mul(copies)
             .saturating_mul(2);
-        (records.saturating_mul(NODE_RECORD) / 3).saturating_mul(4)
+        let ring = self.journal.as_ref().map_or(0, Journal::ring_bytes);
+        (records.saturating_mul(NODE_RECORD) / 3)
+            .saturating_mul(4)
+            .min(ring / 2)
     }
 
     /// Sees to it that a transaction with so many bytes of records finds room. Called with no lock held.
@@ -570,10 +574,12 @@ impl<'m, M: Machine> Building<'m, M> {
     }
 }
 
-/// Adds blocks to a list, joined with what lies before them if that came lately.
+/// Adds blocks to a list, joined with what lies before them if that came lately and one record can tell of both.
 fn gather(list: &mut Vec<Extent>, extent: Extent) -> Result<(), NoMem> {
     let follows = |e: &&mut Extent| {
-        e.device == extent.device && e.start.0.saturating_add(e.blocks.0) == extent.start.0
+        e.device == extent.device
+            && e.start.0.saturating_add(e.blocks.0) == extent.start.0
+            && e.blocks.0.saturating_add(extent.blocks.0) <= MAX_EXTENT
     };
     if let Some(last) = list.iter_mut().rev().take(COPIES).find(follows) {
         last.blocks = Blocks(last.blocks.0.saturating_add(extent.blocks.0));

@@ -63,10 +63,13 @@ impl<M: Machine> Mounted<M> {
         !self.is_resting() && self.space.is_due()
     }
 
-    /// Discards some of what is due. Says whether there was any. Called with no lock held.
+    /// Discards some of what is due, unless somebody discards already: who serves has more to do than wait for him. Says whether it
+    /// did. Called with no lock held.
     #[inline(never)]
     pub(super) fn discard_some(&self) -> bool {
-        let _only = self.discards.lock();
+        let Some(_only) = self.discards.try_lock() else {
+            return false;
+        };
         // Who lets it rest waits for that lock.
         if self.is_resting() {
             return false;

@@ -38,6 +38,13 @@ struct State {
     ended: bool,
 }
 
+impl State {
+    /// Whether nobody waits for the thread that serves.
+    fn is_idle(&self) -> bool {
+        self.errand.is_none() || self.outcome.is_some()
+    }
+}
+
 /// One errand at a time, between those who ask and the thread that serves.
 pub(super) struct Errands {
     state: Mutex<State>,
@@ -97,13 +104,14 @@ impl<M: Machine> Mounted<M> {
         let errands = &self.errands;
         let discards = self.has_discards();
         let mut state = errands.state.lock();
-        let idle = state.errand.is_none() || state.outcome.is_some();
-        if idle && discards {
+        let mut discarded = false;
+        if state.is_idle() && discards {
             // Somebody may ask for something before the next ones.
             drop(state);
-            self.discard_some();
+            discarded = self.discard_some();
             state = errands.state.lock();
-        } else if !state.woken && idle {
+        }
+        if !discarded && !state.woken && state.is_idle() {
             let _why = errands.changed.wait_timeout(&mut state, limit);
         }
         if let (Some(errand), None) = (state.errand, state.outcome) {

@@ -58,6 +58,7 @@ use crate::volume::mounted::Inside;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::Part;
+use crate::volume::mounted::NAMES;
 use crate::volume::mounted::SPACE;
 use crate::volume::mounted::TREES;
 use crate::volume::probe::Member;
@@ -313,9 +314,13 @@ impl<M: Machine> Mounted<M> {
             if mounted.present() != volume.epoch().present {
                 mounted.renew(&mut checkpoints, journal)?;
             }
-            // What is left out is written over when no root needs it that may be mounted.
-            if idle.is_some() {
-                mounted.write_again(&mut checkpoints, journal)?;
+            // What is left out is written over when no root needs it that may be mounted. Of one that says so there may not be a second yet.
+            let again = match (idle, behind.gap) {
+                (Some(_), _) => 2,
+                (None, Some(_)) => 1,
+                (None, None) => 0,
+            };
+            for _ in 0..again {
                 mounted.write_again(&mut checkpoints, journal)?;
             }
         }
@@ -511,8 +516,12 @@ impl<M: Machine> Mounted<M> {
             },
         )?;
         self.space.adopt(change);
+        let mut before = found.iter().rev();
+        let before = before.find(|f| f.sequence.0.saturating_add(1) == idle.0);
+        let before = before.map_or(behind.next.identity, |f| f.identity);
         let gap = Gap {
             first: idle,
+            after: Gap::behind(before),
             resume: end,
         };
         // Where there is one already, only what follows it at once can be left out too.
@@ -536,10 +545,10 @@ impl<M: Machine> Mounted<M> {
         match record {
             Record::Set(tree, key, value) => {
                 let value = Vec::try_from_slice(value)?;
-                changed(tree, 1, 0)?.set(key, value)?;
+                changed(tree, 1, 0)?.change().set(key, value)?;
             }
-            Record::Gone(tree, key) => changed(tree, 1, 0)?.remove(key)?,
-            Record::RangeGone(tree, range) => changed(tree, 0, 1)?.remove_range(range)?,
+            Record::Gone(tree, key) => changed(tree, 1, 0)?.change().remove(key)?,
+            Record::RangeGone(tree, range) => changed(tree, 0, 1)?.change().remove_range(range)?,
             Record::Take(_) | Record::Free(_) | Record::NodesTaken(..) | Record::NodesFreed(..)
                 if !self.space.is_charted() => {}
             Record::Take(extent) => self.redo_take(extent)?,
@@ -641,7 +650,12 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
     let mut trees = Vec::new();
     for id in TREES {
         let base = bases.iter().find(|b| b.tree == id);
-        let layered = Layered::try_new(base.copied().unwrap_or(Base::empty(id)))?;
+        let class = match id {
+            SPACE => lock_class!("tree of free space"),
+            NAMES => lock_class!("tree of names"),
+            _ => lock_class!("tree of engrams"),
+        };
+        let layered = Layered::try_new(base.copied().unwrap_or(Base::empty(id)), class)?;
         trees.push((id, layered))?;
     }
     Ok(trees)

@@ -235,7 +235,7 @@ impl<M: Machine> Given<'_, '_, '_, M> {
 }
 
 /// Finds another place for a copy that its device did not take, not on a bad device. None if there is no such place, but there are other
-/// copies: fewer are better than none.
+/// copies: fewer are better than none. What was promised the copy goes with it: should all this fail, it is promised again.
 fn elsewhere<M: Machine>(
     mounted: &Mounted<M>,
     store: &mut Store<'_>,
@@ -250,7 +250,6 @@ fn elsewhere<M: Machine>(
     let new = (mounted.parts().iter().map(|p| p.slot))
         .filter(|slot| !bad.has(*slot) && !taken(*slot))
         .find_map(|slot| mounted.space.allocate(slot, blocks, blocks));
-    store.moved = true;
     match new {
         Some(new) => {
             let mut places = store.places.iter_mut().skip(here);

@@ -241,8 +241,6 @@ pub struct Store<'a> {
     pub hashes: Vec<u8>,
     /// Where in an engram that is there already; else it is a new one.
     pub(super) old: Option<At>,
-    /// A device did not take its copy: not all places are as they were promised.
-    pub(super) moved: bool,
 }
 
 impl<'a> Store<'a> {
@@ -257,7 +255,6 @@ impl<'a> Store<'a> {
             sources,
             hashes: Vec::new(),
             old: None,
-            moved: false,
         };
         let size = mounted.hash_size();
         let mut full: Vec<Hash256> = Vec::new();
@@ -341,7 +338,6 @@ impl<'m, 'a, 'p, M: Machine> Given<'m, 'a, 'p, M> {
                 sources: Vec::new(),
                 hashes: Vec::new(),
                 old: None,
-                moved: false,
             })?;
             left = left.saturating_sub(blocks);
         }
@@ -352,13 +348,7 @@ impl<'m, 'a, 'p, M: Machine> Given<'m, 'a, 'p, M> {
 impl<M: Machine> Drop for Given<'_, '_, '_, M> {
     fn drop(&mut self) {
         for store in self.stores.iter().filter(|s| s.old.is_none()) {
-            if !store.moved {
-                self.mounted.give_back_to(self.promise, &store.places);
-                continue;
-            }
-            for extent in store.places.iter() {
-                self.mounted.give_back(*extent);
-            }
+            self.mounted.give_back_to(self.promise, &store.places);
         }
     }
 }

@@ -424,15 +424,8 @@ fn take<M: Machine>(
     store: &mut Store<'_>,
     promise: &mut Promise,
 ) -> Result<(), Error> {
-    if !store.moved {
-        let places = core::mem::take(&mut store.places);
-        return Ok(txn.take_promised(promise, &places)?);
-    }
-    // They are not as they were promised.
-    while let Some(place) = store.places.pop() {
-        txn.take(place)?;
-    }
-    Ok(())
+    let places = core::mem::take(&mut store.places);
+    Ok(txn.take_promised(promise, &places)?)
 }
 
 /// Where the engram of a store lies.

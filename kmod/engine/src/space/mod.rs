@@ -407,28 +407,25 @@ impl State {
         }
     }
 
-    /// Divides all that is promised among the devices that are present; says whether there is room for so many copies. Not while a
-    /// checkpoint is being made.
-    fn divide_anew(&mut self, nodes: Copies, data: Copies) -> bool {
+    /// Divides all that is promised, and of the reserve so many nodes, among the devices that are present; says whether there is room
+    /// for so many copies. Not while a checkpoint is being made.
+    fn divide_anew(&mut self, nodes: Copies, data: Copies, kept: u64) -> bool {
         let State {
             devices, claims, ..
         } = self;
-        let floor = claims.kept.min(claims.reserve.floor);
-        // What is kept for those that free comes back as soon as there is room.
-        for kept in [claims.kept, floor] {
-            let all = kept
-                .saturating_add(claims.active)
-                .saturating_add(claims.frozen)
-                .saturating_add(claims.promised);
-            if share::divide_all(devices, (nodes, all), (data, claims.blocks)) {
-                (claims.nodes, claims.data, claims.kept) = (nodes, data, kept);
-                return true;
-            }
+        let all = kept
+            .saturating_add(claims.active)
+            .saturating_add(claims.frozen)
+            .saturating_add(claims.promised);
+        let fits = share::divide_all(devices, (nodes, all), (data, claims.blocks));
+        if fits {
+            (claims.nodes, claims.data, claims.kept) = (nodes, data, kept);
         }
-        false
+        fits
     }
 
-    /// The same in as many copies as there is room for, but no more than are wanted.
+    /// The same in as many copies as there is room for, but no more than are wanted. The reserve stays as it is: what was accepted is
+    /// written by means of it, and is rather in fewer copies than lost.
     fn divide_in_fewer(&mut self) {
         let (nodes, data) = self.claims.wanted;
         let fewer = (1..data.count)
@@ -442,18 +439,20 @@ impl State {
             count: 1,
             apart: true,
         };
-        let mut all = core::iter::once((nodes, data))
-            .chain(fewer)
-            .chain([(one, one)]);
-        // One copy of each always fits where there were more.
-        let _ = all.any(|(nodes, data)| self.divide_anew(nodes, data));
+        let kept = self.claims.kept;
+        let floor = kept.min(self.claims.reserve.floor);
+        // One copy of each fits where there were more, on a device of its own.
+        let mut all = core::iter::once((nodes, data, kept))
+            .chain(fewer.map(|(nodes, data)| (nodes, data, kept)))
+            .chain([(one, one, kept), (one, one, floor)]);
+        let _ = all.any(|(nodes, data, kept)| self.divide_anew(nodes, data, kept));
     }
 
     /// After space came back, and while no checkpoint is being made: makes good what there was no room for. Says whether there is now.
     fn make_good(&mut self) -> bool {
         let (nodes, data) = self.claims.wanted;
         let as_wanted = (self.claims.nodes, self.claims.data) == (nodes, data);
-        let as_wanted = as_wanted || self.divide_anew(nodes, data);
+        let as_wanted = as_wanted || self.divide_anew(nodes, data, self.claims.kept);
         self.fill_reserve() && as_wanted
     }
 

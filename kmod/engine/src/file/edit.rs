@@ -214,6 +214,13 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         Ok(self.find(number)?.window.cell(index))
     }
 
+    /// What the window of a block [weighs](Window::weight) by now.
+    pub(super) fn weight(&mut self, block: FileBlock) -> Result<u64, Error> {
+        self.cell(block)?;
+        let current = self.current();
+        Ok(self.find(split(block).0)?.window.weight(current)?)
+    }
+
     /// What the snapshot itself says of a block by now.
     pub(super) fn own(&mut self, block: FileBlock) -> Result<State, Error> {
         let current = self.current();

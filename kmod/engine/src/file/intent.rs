@@ -11,6 +11,8 @@ use super::edit::PER_GONE;
 use super::edit::PER_WINDOW;
 use super::extents;
 use super::inline;
+use super::shift::Ahead;
+use super::shift::Shift;
 use super::window::State;
 use super::window::Windows;
 use super::END;
@@ -47,10 +49,11 @@ impl<M: Machine> Change<'_, M> {
 
     /// Nothing is done with the file any more, if anything was.
     pub(crate) fn forget_intent(&mut self, file: InodeNo) -> Result<(), Error> {
-        match self.files.intent(file)? {
-            Some(_) => self.remove(item(file)),
-            None => Ok(()),
+        if self.files.intent(file)?.is_some() {
+            self.remove(item(file))?;
+            self.still = Some(file);
         }
+        Ok(())
     }
 }
 
@@ -86,21 +89,39 @@ impl<M: Machine> Files<'_, M> {
     /// Carries out what is being done with a file.
     #[inline(never)] // Its frame is large enough alone.
     pub(super) fn settle(&self, file: InodeNo) -> Result<bool, Error> {
-        let mut any = false;
-        while let Some(intent) = self.intent(file)? {
-            any = true;
-            match self.go_on(intent, Batch::Large) {
-                Err(Error::NoSpace) => self.go_on(intent, Batch::Small)?,
+        let Some(intent) = self.intent(file)? else {
+            return Ok(false);
+        };
+        self.regain_room(&intent)?;
+        let mut shift = self.names.shifts.lock().take(file);
+        let done = self.settle_with(intent, &mut shift);
+        let mut shifts = self.names.shifts.lock();
+        match done {
+            Ok(()) => shifts.end(file),
+            Err(_) => shifts.put_back(file, shift),
+        }
+        drop(shifts);
+        done.map(|()| true)
+    }
+
+    #[inline(never)]
+    fn settle_with(&self, first: Intent, shift: &mut Option<Shift>) -> Result<(), Error> {
+        let mut next = Some(first);
+        while let Some(intent) = next {
+            match self.go_on(intent, Batch::Large, shift) {
+                Err(Error::NoSpace) => self.go_on(intent, Batch::Small, shift)?,
                 done => done?,
             }
+            next = self.intent(intent.inode)?;
         }
-        Ok(any)
+        Ok(())
     }
 
     /// Does as much of an operation as one transaction holds.
     #[inline(never)]
-    fn go_on(&self, intent: Intent, batch: Batch) -> Result<(), Error> {
+    fn go_on(&self, intent: Intent, batch: Batch, shift: &mut Option<Shift>) -> Result<(), Error> {
         let file = intent.inode;
+        let mut ahead = shift.as_ref().map(|shift| shift.ahead).unwrap_or_default();
         let mut change = Change::begin_freeing(*self, Timestamp::default())?;
         let rest = match intent.operation {
             Operation::Clear => {
@@ -118,16 +139,22 @@ impl<M: Machine> Files<'_, M> {
                         edit.finish()?;
                         Some(intent)
                     }
-                    None => collapse_more(edit, intent)?,
+                    None => collapse_more(edit, intent, &mut ahead)?,
                 }
             }
-            Operation::Insert => self.insert_more(&mut change, intent, batch)?,
+            Operation::Insert => self.insert_more(&mut change, intent, batch, &mut ahead)?,
         };
         match rest {
             Some(intent) => change.intend(&intent)?,
             None => change.remove(item(file))?,
         }
-        change.commit_alone(()).map(|_| ())
+        let Some(shift) = shift else {
+            return change.commit_alone(()).map(|_| ());
+        };
+        let mut part = shift.part(ahead);
+        let done = change.commit_under((), &mut part);
+        shift.put_back(part);
+        done.map(|_| shift.ahead = ahead)
     }
 
     /// As [`Self::settle`], for what is seen to be done already: if it cannot go on now, it does later. Whoever changes the file next
@@ -166,6 +193,7 @@ impl<M: Machine> Files<'_, M> {
         change: &mut Change<'_, M>,
         intent: Intent,
         batch: Batch,
+        ahead: &mut Ahead,
     ) -> Result<Option<Intent>, Error> {
         let file = intent.inode;
         let mut edit = Edit::new(change, file).sized(batch);
@@ -183,6 +211,7 @@ impl<M: Machine> Files<'_, M> {
                     rest = Some(at);
                     break 'all;
                 }
+                ahead.pass(&mut edit, block)?;
                 edit.shift(block, block.plus(intent.blocks()))?;
                 at = block;
             }
@@ -224,6 +253,7 @@ impl<M: Machine> Files<'_, M> {
 fn collapse_more<M: Machine>(
     mut edit: Edit<'_, '_, M>,
     intent: Intent,
+    ahead: &mut Ahead,
 ) -> Result<Option<Intent>, Error> {
     let source = intent.cursor.plus(intent.blocks());
     let back = |block: FileBlock| FileBlock(block.0.saturating_sub(intent.blocks()));
@@ -235,6 +265,7 @@ fn collapse_more<M: Machine>(
                 rest = Some(back(block));
                 break 'all;
             }
+            ahead.pass(&mut edit, block)?;
             edit.shift(block, back(block))?;
         }
     }

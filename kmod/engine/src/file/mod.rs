@@ -18,6 +18,7 @@ mod pieces;
 pub mod plan;
 mod ranges;
 mod read;
+mod shift;
 mod truncate;
 mod window;
 mod write;
@@ -25,6 +26,7 @@ mod write;
 pub use crate::format::inode::MAX_SIZE;
 pub use pieces::Holds;
 pub use pieces::Piece;
+pub(crate) use shift::Shifts;
 pub use write::Rest;
 
 use crate::format::extent;

@@ -9,6 +9,7 @@ use super::pieces::Holds;
 use super::pieces::Piece;
 use super::plan::Given;
 use super::regular;
+use super::shift::Shift;
 use super::window::At;
 use super::window::State;
 use super::write::map;
@@ -174,14 +175,14 @@ impl<M: Machine> Files<'_, M> {
         to: FileBlock,
         now: Timestamp,
     ) -> Result<Done<()>, Error> {
-        let (change, size) = self.before_shift(file, now)?;
+        let (change, size, room) = self.before_shift(file, to, now)?;
         if from >= to || to.start() >= size {
             return Err(Error::Invalid);
         }
         let less = to.start().0.saturating_sub(from.start().0);
         let size = Bytes(size.0.saturating_sub(less));
         self.shift(
-            change,
+            (change, room),
             size,
             Intent {
                 operation: Operation::Collapse,
@@ -208,7 +209,7 @@ impl<M: Machine> Files<'_, M> {
         if self.pieces(file, last, END, 2)?.iter().any(pushed_out) {
             return Err(Error::TooBig);
         }
-        let (change, size) = self.before_shift(file, now)?;
+        let (change, size, room) = self.before_shift(file, at, now)?;
         if at.start() >= size || blocks == 0 {
             return Err(Error::Invalid);
         }
@@ -216,7 +217,7 @@ impl<M: Machine> Files<'_, M> {
         let size = more.and_then(|more| size.plus(more));
         let size = size.filter(|s| *s <= MAX_SIZE).ok_or(Error::TooBig)?;
         self.shift(
-            change,
+            (change, room),
             size,
             Intent {
                 operation: Operation::Insert,
@@ -228,8 +229,16 @@ impl<M: Machine> Files<'_, M> {
         )
     }
 
-    fn before_shift(&self, file: InodeNo, now: Timestamp) -> Result<(Begun<'_, M>, Bytes), Error> {
+    /// For a change that makes what lies from a block on move: the size, and room for that.
+    #[inline(never)]
+    fn before_shift(
+        &self,
+        file: InodeNo,
+        from: FileBlock,
+        now: Timestamp,
+    ) -> Result<(Begun<'_, M>, Bytes, Shift), Error> {
         self.settle(file)?;
+        let room = self.room_to_shift(file, from)?;
         let mut change = Change::begin(*self, now)?;
         let inode = change.inode(file)?;
         regular(inode)?;
@@ -237,20 +246,36 @@ impl<M: Machine> Files<'_, M> {
         if !self.view.is_alone() {
             return Err(Error::NotPermitted);
         }
-        Ok((change, size))
+        Ok((change, size, room))
     }
 
     fn shift(
         &self,
-        mut change: Begun<'_, M>,
+        (change, room): (Begun<'_, M>, Shift),
         size: Bytes,
         intent: Intent,
     ) -> Result<Done<()>, Error> {
-        change.intend(&intent)?;
-        let done = change.resize(intent.inode, size)?;
-        self.settle_or_later(intent.inode);
-        Ok(done)
+        let file = intent.inode;
+        // It must not be too late for want of memory.
+        self.names.shifts.lock().add(file, room)?;
+        let done = intended(change, size, &intent);
+        match done {
+            Ok(_) => self.settle_or_later(file),
+            Err(_) => self.names.shifts.lock().end(file),
+        }
+        done
     }
+}
+
+/// Commits what is to be seen of an operation.
+#[inline(never)]
+fn intended<M: Machine>(
+    mut change: Begun<'_, M>,
+    size: Bytes,
+    intent: &Intent,
+) -> Result<Done<()>, Error> {
+    change.intend(intent)?;
+    change.resize(intent.inode, size)
 }
 
 /// Sets places aside for as many holes as an engram has blocks. Says from where on it has to go on.

@@ -10,6 +10,7 @@ use crate::format::extent;
 use crate::format::extent::Encoding;
 use crate::format::extent::Run;
 use crate::format::extent::WINDOW;
+use crate::format::node::LEAF_ENTRY;
 use crate::names::item::Item;
 use crate::names::Error;
 use crate::names::Files;
@@ -21,6 +22,7 @@ use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::SnapshotId;
+use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Inside;
 use crate::volume::mounted::Machine;
@@ -180,6 +182,22 @@ impl Window {
             cell.hear(version, state, current);
         }
         Some(())
+    }
+
+    /// Bytes of leaves that what the snapshot itself says of it takes, at most, wherever in the file that is moved: two windows have it
+    /// then, and one run more.
+    pub(super) fn weight(&self, current: SnapshotId) -> Result<u64, NoMem> {
+        let runs = self.runs(current, u32::MAX)?.len();
+        let of_runs = match runs {
+            0 => 0,
+            runs => extent::size(runs)
+                .saturating_add(extent::size(1))
+                .saturating_add(LEAF_ENTRY * 2),
+        };
+        let is_inline = |cell: &&Cell| cell.own(current) == State::Inline;
+        let inline = self.cells.iter().filter(is_inline).count();
+        let of_inline = inline.saturating_mul(LEAF_ENTRY + 1 + BLOCK_SIZE);
+        Ok(of_runs.saturating_add(of_inline) as u64)
     }
 
     /// The runs that the snapshot's own item has to list. Of blocks that are not `known` it is not known what lies below.

@@ -201,6 +201,11 @@ pub fn parse(value: &[u8]) -> Option<Runs<'_>> {
     (header.first() == Some(&VERSION) && !runs.is_empty()).then_some(Runs(runs))
 }
 
+/// Bytes of an item's value that lists so many runs.
+pub fn size(runs: usize) -> usize {
+    runs.saturating_mul(RUN_SIZE).saturating_add(HEADER_SIZE)
+}
+
 /// The item's value for these runs.
 pub fn encode(runs: &[Run]) -> Result<Vec<u8>, NoMem> {
     let mut value = Vec::zeroed(HEADER_SIZE)?;

@@ -53,6 +53,8 @@ pub(crate) struct Change<'n, M: Machine> {
     inodes: Vec<Loaded>,
     /// A file without a name that nobody uses, and that holds too much to go with it.
     left: Option<InodeNo>,
+    /// A file in which nothing moves any more once this has happened.
+    pub(crate) still: Option<InodeNo>,
     /// When it happens.
     pub(crate) now: Timestamp,
     /// Nobody else changes items meanwhile.
@@ -89,6 +91,7 @@ impl<'n, M: Machine> Change<'n, M> {
             txn: files.mounted.begin()?,
             inodes: Vec::new(),
             left: None,
+            still: None,
             now,
         })?))
     }
@@ -282,6 +285,9 @@ impl<M: Machine> Begun<'_, M> {
     pub(crate) fn commit_alone<T>(mut self, what: T) -> Result<Done<T>, Error> {
         self.put_inodes()?;
         let group = self.txn.commit_in_place(None)?;
+        if let Some(file) = self.still {
+            self.files.names.shifts.lock().end(file);
+        }
         Ok(Done { what, group })
     }
 

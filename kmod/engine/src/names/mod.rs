@@ -7,8 +7,8 @@
 //! for a rename first the volume's rename lock, where directories differ; then directories, an ancestor before what is below it;
 //! then files by their numbers. `readdir` and `lookup` are content with a shared lock of the directory. What hosts do without such
 //! locks (writing back times and sizes) is kept apart here: a change holds the lock on changes from its first look at an inode
-//! until it has committed. That lock, then the one on pieces of attributes' values or the one on the numbers for new inodes, come
-//! before any of [`Mounted`]'s. Attributes are read without any lock of the caller's.
+//! until it has committed. That lock, then the one on pieces of attributes' values, the one on the numbers for new inodes or the one on
+//! room for what moves, come before any of [`Mounted`]'s. Attributes are read without any lock of the caller's.
 //!
 //! Nothing here reads or writes what files hold: that is [`crate::file`]'s.
 
@@ -73,6 +73,8 @@ pub struct Names {
     pieces: RwLock<()>,
     numbers: Mutex<Numbers>,
     pub(crate) engrams: Mutex<crate::engram::Numbers>,
+    /// Nobody waits for anything while he holds it.
+    pub(crate) shifts: Mutex<crate::file::Shifts>,
 }
 
 impl Names {
@@ -86,6 +88,10 @@ impl Names {
             engrams: Mutex::try_new(
                 crate::engram::Numbers::default(),
                 lock_class!("engram numbers"),
+            )?,
+            shifts: Mutex::try_new(
+                crate::file::Shifts::default(),
+                lock_class!("room for what moves"),
             )?,
         })
     }

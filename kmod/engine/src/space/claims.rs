@@ -162,7 +162,15 @@ impl Space {
 
     /// Promises room for so many blocks of data and what comes of them, if it is there.
     pub fn promise(this: &Arc<Self>, blocks: Blocks) -> Option<Promise> {
-        let nodes = Promise::nodes_for(blocks);
+        Self::promise_both(this, blocks, Promise::nodes_for(blocks))
+    }
+
+    /// Promises room for so many nodes by which trees may grow, if it is there.
+    pub fn promise_nodes(this: &Arc<Self>, nodes: u64) -> Option<Promise> {
+        Self::promise_both(this, Blocks(0), nodes)
+    }
+
+    fn promise_both(this: &Arc<Self>, blocks: Blocks, nodes: u64) -> Option<Promise> {
         let mut state = this.state.lock();
         if !state.claim(nodes, Purpose::Taking) {
             return None;

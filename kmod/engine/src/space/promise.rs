@@ -44,6 +44,17 @@ impl Promise {
         }
     }
 
+    /// Takes out all nodes but so many, as a promise of its own.
+    pub(crate) fn split_nodes(&mut self, kept: u64) -> Promise {
+        let nodes = self.nodes.saturating_sub(kept);
+        self.nodes = self.nodes.saturating_sub(nodes);
+        Promise {
+            space: self.space.clone(),
+            blocks: 0,
+            nodes,
+        }
+    }
+
     /// Takes over all that another promise of the same volume has.
     pub fn merge(&mut self, mut other: Promise) {
         if !Arc::ptr_eq(&self.space, &other.space) {

@@ -117,6 +117,17 @@ impl Change {
     }
 }
 
+/// Nodes by which a tree may have grown, at any time, once entries of so many bytes were moved within it in pieces, but for the ends
+/// of what was moved: a node is at least a quarter full.
+pub fn of_moved(bytes: u64) -> u64 {
+    let leaves = bytes.div_ceil(ROOM / 4);
+    // A parent has at least so many children.
+    leaves.saturating_add(leaves.div_ceil(CHILDREN))
+}
+
+/// Nodes for both ends: what lies there and does not move is divided from what does.
+pub const OF_ENDS: u64 = 8;
+
 /// How much is kept back on a volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reserve {

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Room for what a range that is taken out or put in makes move. Moving is done in pieces that give back what they take, but what
+//! moves may need more leaves than before: runs are cut where windows begin, and leaves get less full. So the nodes for that are promised
+//! before anything is seen of it, and stay so until it is done: whoever changes the file first goes on with it, and must not find
+//! the volume full. A piece is given what is not needed for what is still to be moved. Why that is enough is in
+//! docs/decisions/file-data.md.
+
+use super::edit::Edit;
+use super::window::Windows;
+use super::END;
+use super::WINDOW_BLOCKS;
+use crate::error::NoMem;
+use crate::format::intent::Intent;
+use crate::format::intent::Operation;
+use crate::names::Error;
+use crate::names::Files;
+use crate::space::promise::Promise;
+use crate::space::reserve;
+use crate::space::Space;
+use crate::units::FileBlock;
+use crate::units::InodeNo;
+use crate::volume::mounted::Machine;
+use crate::volume::relief::Patience;
+use embr_rt::Vec;
+
+/// What is still to be moved.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ahead {
+    /// Bytes of leaves that it takes where it comes to lie, at most.
+    bytes: u64,
+    /// The window that was the last to be moved, wholly or in part. It is not counted any more.
+    window: Option<u64>,
+}
+
+impl Ahead {
+    /// This block is moved next.
+    pub(super) fn pass<M: Machine>(
+        &mut self,
+        edit: &mut Edit<'_, '_, M>,
+        block: FileBlock,
+    ) -> Result<(), Error> {
+        let number = block.0 / WINDOW_BLOCKS;
+        if self.window != Some(number) {
+            self.window = Some(number);
+            self.bytes = self.bytes.saturating_sub(edit.weight(block)?);
+        }
+        Ok(())
+    }
+}
+
+/// The room of a file in which something moves.
+pub(super) struct Shift {
+    promise: Promise,
+    pub(super) ahead: Ahead,
+}
+
+impl Shift {
+    /// What a piece may use that leaves this to be moved.
+    pub(super) fn part(&mut self, left: Ahead) -> Promise {
+        self.promise.split_nodes(reserve::of_moved(left.bytes))
+    }
+
+    /// What a piece did not need.
+    pub(super) fn put_back(&mut self, part: Promise) {
+        self.promise.merge(part);
+    }
+}
+
+/// The room of all files in which something moves; none of one that somebody is at work on.
+#[derive(Default)]
+pub(crate) struct Shifts(Vec<(InodeNo, Option<Shift>)>);
+
+impl Shifts {
+    pub(super) fn has(&self, file: InodeNo) -> bool {
+        self.0.iter().any(|(of, _)| *of == file)
+    }
+
+    pub(super) fn add(&mut self, file: InodeNo, shift: Shift) -> Result<(), NoMem> {
+        self.0.push((file, Some(shift)))
+    }
+
+    pub(super) fn take(&mut self, file: InodeNo) -> Option<Shift> {
+        let found = self.0.iter_mut().find(|(of, _)| *of == file);
+        found.and_then(|(_, shift)| shift.take())
+    }
+
+    pub(super) fn put_back(&mut self, file: InodeNo, shift: Option<Shift>) {
+        if let Some((_, room)) = self.0.iter_mut().find(|(of, _)| *of == file) {
+            *room = shift;
+        }
+    }
+
+    /// Nothing moves in the file any more.
+    pub(crate) fn end(&mut self, file: InodeNo) {
+        self.0.retain(|(of, _)| *of != file);
+    }
+}
+
+impl<M: Machine> Files<'_, M> {
+    /// Promises room for what lies from a block on and is to be moved.
+    #[inline(never)]
+    pub(super) fn room_to_shift(&self, file: InodeNo, from: FileBlock) -> Result<Shift, Error> {
+        self.room_for(file, from, END)
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn room_for(&self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<Shift, Error> {
+        let bytes = self.weight(file, from, to)?;
+        let nodes = reserve::of_moved(bytes).saturating_add(reserve::OF_ENDS);
+        let mut patience = Patience::short();
+        loop {
+            if let Some(promise) = Space::promise_nodes(&self.mounted.space, nodes) {
+                let window = None;
+                let ahead = Ahead { bytes, window };
+                return Ok(Shift { promise, ahead });
+            }
+            if !self.mounted.relieve(&mut patience)? {
+                return Err(Error::NoSpace);
+            }
+        }
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn weight(&self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<u64, Error> {
+        let current = self.view.current();
+        let mut bytes = 0u64;
+        let mut windows = Windows::new(*self, file, from, to)?;
+        while let Some(window) = windows.next()? {
+            bytes = bytes.saturating_add(window.weight(current)?);
+        }
+        Ok(bytes)
+    }
+
+    /// After a mount: room for the rest of what a crash cut short. It was promised before, so it is there while nobody else takes
+    /// space. Without it what is kept back has to do.
+    #[inline(never)]
+    pub(super) fn regain_room(&self, intent: &Intent) -> Result<(), Error> {
+        let (from, to) = match intent.operation {
+            Operation::Clear => return Ok(()),
+            Operation::Collapse => (intent.cursor.plus(intent.blocks()), END),
+            Operation::Insert => (intent.from, intent.cursor),
+        };
+        if self.names.shifts.lock().has(intent.inode) {
+            return Ok(());
+        }
+        match self.room_for(intent.inode, from, to) {
+            Ok(shift) => Ok(self.names.shifts.lock().add(intent.inode, shift)?),
+            Err(Error::NoSpace) => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+}

@@ -259,7 +259,7 @@ impl Volume {
         self.room.take(blocks)
     }
 
-    /// Brings room of which some is lost back to so many blocks, if there is more to be had: what a device refused has its places elsewhere.
+    /// Brings room of which some was used back to so many blocks, if there is more to be had.
     pub(crate) fn top_up(&self, room: &mut Option<Promise>, blocks: Blocks) {
         let _scope = NoFs::new();
         if let Some(room) = room {

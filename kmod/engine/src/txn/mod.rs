@@ -267,7 +267,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
         };
         let mut at = 0;
         for (first, end) in core::mem::take(&mut self.runs) {
-            // What is between was not promised: a device did not take its copy, which has its place elsewhere.
+            // What is between was not given out of the promise.
             give_back(at, first);
             let copies = taken.get(first..end).unwrap_or_default();
             self.mounted.space.give_back_to(promise, copies);

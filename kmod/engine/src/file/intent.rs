@@ -32,6 +32,7 @@ use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::NAMES;
+use embr_rt::Box;
 
 /// Bytes of the journal that a block in the tree takes that moves.
 const PER_INLINE: usize = BLOCK_SIZE + 64 + PER_GONE;
@@ -89,12 +90,11 @@ impl<M: Machine> Files<'_, M> {
     /// Carries out what is being done with a file.
     #[inline(never)] // Its frame is large enough alone.
     pub(super) fn settle(&self, file: InodeNo) -> Result<bool, Error> {
-        let Some(intent) = self.intent(file)? else {
+        if !self.regain_room(file)? {
             return Ok(false);
-        };
-        self.regain_room(&intent)?;
+        }
         let mut shift = self.names.shifts.lock().take(file);
-        let done = self.settle_with(intent, &mut shift);
+        let done = self.settle_with(file, &mut shift);
         let mut shifts = self.names.shifts.lock();
         match done {
             Ok(()) => shifts.end(file),
@@ -105,48 +105,34 @@ impl<M: Machine> Files<'_, M> {
     }
 
     #[inline(never)]
-    fn settle_with(&self, first: Intent, shift: &mut Option<Shift>) -> Result<(), Error> {
-        let mut next = Some(first);
-        while let Some(intent) = next {
-            match self.go_on(intent, Batch::Large, shift) {
-                Err(Error::NoSpace) => self.go_on(intent, Batch::Small, shift)?,
+    fn settle_with(&self, file: InodeNo, shift: &mut Option<Box<Shift>>) -> Result<(), Error> {
+        while let Some(intent) = self.intent(file)? {
+            match self.go_on(&intent, Batch::Large, shift) {
+                Err(Error::NoSpace) => self.go_on(&intent, Batch::Small, shift)?,
                 done => done?,
             }
-            next = self.intent(intent.inode)?;
         }
         Ok(())
     }
 
     /// Does as much of an operation as one transaction holds.
     #[inline(never)]
-    fn go_on(&self, intent: Intent, batch: Batch, shift: &mut Option<Shift>) -> Result<(), Error> {
-        let file = intent.inode;
+    fn go_on(
+        &self,
+        intent: &Intent,
+        batch: Batch,
+        shift: &mut Option<Box<Shift>>,
+    ) -> Result<(), Error> {
         let mut ahead = shift.as_ref().map(|shift| shift.ahead).unwrap_or_default();
         let mut change = Change::begin_freeing(*self, Timestamp::default())?;
         let rest = match intent.operation {
-            Operation::Clear => {
-                let mut edit = Edit::new(&mut change, file).sized(batch);
-                let at = edit.clear(intent.cursor, intent.to, Clear::All)?;
-                edit.finish()?;
-                at.map(|cursor| Intent { cursor, ..intent })
-            }
-            // At first what is taken out goes; later there is nothing.
-            Operation::Collapse => {
-                let mut edit = Edit::new(&mut change, file).sized(batch);
-                let source = intent.cursor.plus(intent.blocks());
-                match edit.clear(intent.cursor, source, Clear::All)? {
-                    Some(_) => {
-                        edit.finish()?;
-                        Some(intent)
-                    }
-                    None => collapse_more(edit, intent, &mut ahead)?,
-                }
-            }
+            Operation::Clear => clear_more(&mut change, intent, batch)?,
+            Operation::Collapse => collapse_more(&mut change, intent, batch, &mut ahead)?,
             Operation::Insert => self.insert_more(&mut change, intent, batch, &mut ahead)?,
         };
         match rest {
-            Some(intent) => change.intend(&intent)?,
-            None => change.remove(item(file))?,
+            Some(cursor) => change.intend(&Intent { cursor, ..*intent })?,
+            None => change.remove(item(intent.inode))?,
         }
         let Some(shift) = shift else {
             return change.commit_alone(()).map(|_| ());
@@ -191,10 +177,10 @@ impl<M: Machine> Files<'_, M> {
     fn insert_more(
         &self,
         change: &mut Change<'_, M>,
-        intent: Intent,
+        intent: &Intent,
         batch: Batch,
         ahead: &mut Ahead,
-    ) -> Result<Option<Intent>, Error> {
+    ) -> Result<Option<FileBlock>, Error> {
         let file = intent.inode;
         let mut edit = Edit::new(change, file).sized(batch);
         let mut cursor = intent.cursor;
@@ -218,7 +204,7 @@ impl<M: Machine> Files<'_, M> {
             cursor = from;
         }
         edit.finish()?;
-        Ok(rest.map(|cursor| Intent { cursor, ..intent }))
+        Ok(rest)
     }
 
     /// The last window with anything in the blocks from `from` to before `to`.
@@ -248,29 +234,59 @@ impl<M: Machine> Files<'_, M> {
     }
 }
 
-/// Moves what lies behind what is taken out.
+/// Clears on, and says from where on there is more.
+#[inline(never)] // Its frame is large enough alone.
+fn clear_more<M: Machine>(
+    change: &mut Change<'_, M>,
+    intent: &Intent,
+    batch: Batch,
+) -> Result<Option<FileBlock>, Error> {
+    let mut edit = Edit::new(change, intent.inode).sized(batch);
+    let at = edit.clear(intent.cursor, intent.to, Clear::All)?;
+    edit.finish()?;
+    Ok(at)
+}
+
+/// Moves what lies behind what is taken out, and says from where on there is more. At first what is taken out goes; later there is nothing.
 #[inline(never)] // Its frame is large enough alone.
 fn collapse_more<M: Machine>(
-    mut edit: Edit<'_, '_, M>,
-    intent: Intent,
+    change: &mut Change<'_, M>,
+    intent: &Intent,
+    batch: Batch,
     ahead: &mut Ahead,
-) -> Result<Option<Intent>, Error> {
+) -> Result<Option<FileBlock>, Error> {
+    let mut edit = Edit::new(change, intent.inode).sized(batch);
+    let source = intent.cursor.plus(intent.blocks());
+    if edit.clear(intent.cursor, source, Clear::All)?.is_some() {
+        edit.finish()?;
+        return Ok(Some(intent.cursor));
+    }
+    let rest = move_back(&mut edit, intent, ahead)?;
+    edit.finish()?;
+    Ok(rest)
+}
+
+#[inline(never)] // Its frame is large enough alone.
+fn move_back<M: Machine>(
+    edit: &mut Edit<'_, '_, M>,
+    intent: &Intent,
+    ahead: &mut Ahead,
+) -> Result<Option<FileBlock>, Error> {
     let source = intent.cursor.plus(intent.blocks());
     let back = |block: FileBlock| FileBlock(block.0.saturating_sub(intent.blocks()));
     let mut rest = None;
-    let mut windows = Windows::new(edit.change.files, intent.inode, source, END)?;
+    let mut windows = Windows::boxed(edit.change.files, intent.inode, source, END)?;
     'all: while let Some(window) = windows.next()? {
         for (block, index) in window.blocks(source, END) {
             if !edit.has_room(price(window.cell(index).state)) {
                 rest = Some(back(block));
                 break 'all;
             }
-            ahead.pass(&mut edit, block)?;
+            ahead.pass(edit, block)?;
             edit.shift(block, back(block))?;
         }
     }
-    edit.finish()?;
-    Ok(rest.map(|cursor| Intent { cursor, ..intent }))
+    Ok(rest)
 }
 
 /// Bytes of the journal that it takes to move a block.

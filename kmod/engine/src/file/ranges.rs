@@ -33,6 +33,7 @@ use crate::units::InodeNo;
 use crate::units::Timestamp;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
+use embr_rt::Box;
 use embr_rt::Vec;
 
 impl<M: Machine> Files<'_, M> {
@@ -236,7 +237,7 @@ impl<M: Machine> Files<'_, M> {
         file: InodeNo,
         from: FileBlock,
         now: Timestamp,
-    ) -> Result<(Begun<'_, M>, Bytes, Shift), Error> {
+    ) -> Result<(Begun<'_, M>, Bytes, Box<Shift>), Error> {
         self.settle(file)?;
         let room = self.room_to_shift(file, from)?;
         let mut change = Change::begin(*self, now)?;
@@ -251,7 +252,7 @@ impl<M: Machine> Files<'_, M> {
 
     fn shift(
         &self,
-        (change, room): (Begun<'_, M>, Shift),
+        (change, room): (Begun<'_, M>, Box<Shift>),
         size: Bytes,
         intent: Intent,
     ) -> Result<Done<()>, Error> {

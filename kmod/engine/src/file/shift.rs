@@ -11,7 +11,6 @@ use super::window::Windows;
 use super::END;
 use super::WINDOW_BLOCKS;
 use crate::error::NoMem;
-use crate::format::intent::Intent;
 use crate::format::intent::Operation;
 use crate::names::Error;
 use crate::names::Files;
@@ -22,6 +21,7 @@ use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::volume::mounted::Machine;
 use crate::volume::relief::Patience;
+use embr_rt::Box;
 use embr_rt::Vec;
 
 /// What is still to be moved.
@@ -69,23 +69,23 @@ impl Shift {
 
 /// The room of all files in which something moves; none of one that somebody is at work on.
 #[derive(Default)]
-pub(crate) struct Shifts(Vec<(InodeNo, Option<Shift>)>);
+pub(crate) struct Shifts(Vec<(InodeNo, Option<Box<Shift>>)>);
 
 impl Shifts {
     pub(super) fn has(&self, file: InodeNo) -> bool {
         self.0.iter().any(|(of, _)| *of == file)
     }
 
-    pub(super) fn add(&mut self, file: InodeNo, shift: Shift) -> Result<(), NoMem> {
+    pub(super) fn add(&mut self, file: InodeNo, shift: Box<Shift>) -> Result<(), NoMem> {
         self.0.push((file, Some(shift)))
     }
 
-    pub(super) fn take(&mut self, file: InodeNo) -> Option<Shift> {
+    pub(super) fn take(&mut self, file: InodeNo) -> Option<Box<Shift>> {
         let found = self.0.iter_mut().find(|(of, _)| *of == file);
         found.and_then(|(_, shift)| shift.take())
     }
 
-    pub(super) fn put_back(&mut self, file: InodeNo, shift: Option<Shift>) {
+    pub(super) fn put_back(&mut self, file: InodeNo, shift: Option<Box<Shift>>) {
         if let Some((_, room)) = self.0.iter_mut().find(|(of, _)| *of == file) {
             *room = shift;
         }
@@ -100,12 +100,16 @@ impl Shifts {
 impl<M: Machine> Files<'_, M> {
     /// Promises room for what lies from a block on and is to be moved.
     #[inline(never)]
-    pub(super) fn room_to_shift(&self, file: InodeNo, from: FileBlock) -> Result<Shift, Error> {
+    pub(super) fn room_to_shift(
+        &self,
+        file: InodeNo,
+        from: FileBlock,
+    ) -> Result<Box<Shift>, Error> {
         self.room_for(file, from, END)
     }
 
     #[inline(never)] // Its frame is large enough alone.
-    fn room_for(&self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<Shift, Error> {
+    fn room_for(&self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<Box<Shift>, Error> {
         let bytes = self.weight(file, from, to)?;
         let nodes = reserve::of_moved(bytes).saturating_add(reserve::OF_ENDS);
         let mut patience = Patience::short();
@@ -113,7 +117,7 @@ impl<M: Machine> Files<'_, M> {
             if let Some(promise) = Space::promise_nodes(&self.mounted.space, nodes) {
                 let window = None;
                 let ahead = Ahead { bytes, window };
-                return Ok(Shift { promise, ahead });
+                return Ok(Box::try_new(Shift { promise, ahead })?);
             }
             if !self.mounted.relieve(&mut patience)? {
                 return Err(Error::NoSpace);
@@ -132,22 +136,26 @@ impl<M: Machine> Files<'_, M> {
         Ok(bytes)
     }
 
-    /// After a mount: room for the rest of what a crash cut short. It was promised before, so it is there while nobody else takes
-    /// space. Without it what is kept back has to do.
+    /// Whether something is being done with a file. After a mount: room for the rest of what a crash cut short. It was promised before,
+    /// so it is there while nobody else takes space. Without it what is kept back has to do.
     #[inline(never)]
-    pub(super) fn regain_room(&self, intent: &Intent) -> Result<(), Error> {
+    pub(super) fn regain_room(&self, file: InodeNo) -> Result<bool, Error> {
+        let Some(intent) = self.intent(file)? else {
+            return Ok(false);
+        };
         let (from, to) = match intent.operation {
-            Operation::Clear => return Ok(()),
+            Operation::Clear => return Ok(true),
             Operation::Collapse => (intent.cursor.plus(intent.blocks()), END),
             Operation::Insert => (intent.from, intent.cursor),
         };
-        if self.names.shifts.lock().has(intent.inode) {
-            return Ok(());
+        if self.names.shifts.lock().has(file) {
+            return Ok(true);
         }
-        match self.room_for(intent.inode, from, to) {
-            Ok(shift) => Ok(self.names.shifts.lock().add(intent.inode, shift)?),
-            Err(Error::NoSpace) => Ok(()),
-            Err(why) => Err(why),
+        match self.room_for(file, from, to) {
+            Ok(shift) => self.names.shifts.lock().add(file, shift)?,
+            Err(Error::NoSpace) => {}
+            Err(why) => return Err(why),
         }
+        Ok(true)
     }
 }

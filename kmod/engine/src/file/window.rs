@@ -276,6 +276,17 @@ impl<'n, M: Machine> Windows<'n, M> {
         Ok(windows)
     }
 
+    /// The same on the heap, for who has deep calls ahead.
+    #[inline(never)]
+    pub(super) fn boxed(
+        files: Files<'n, M>,
+        file: InodeNo,
+        from: FileBlock,
+        to: FileBlock,
+    ) -> Result<Box<Self>, Error> {
+        Ok(Box::try_new(Windows::new(files, file, from, to)?)?)
+    }
+
     /// The next window.
     #[allow(clippy::should_implement_trait)] // It may fail.
     pub(super) fn next(&mut self) -> Result<Option<Window>, Error> {

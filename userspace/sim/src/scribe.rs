@@ -3,6 +3,7 @@
 //! Somebody who does the same, drawn from a seed, to a file of the engine and to plain bytes; and what a crash may leave.
 
 use crate::host::Chance;
+use crate::image::print;
 use crate::machine::Simulated;
 use embr_engine::file::Dirty;
 use embr_engine::file::Holds;
@@ -16,9 +17,6 @@ use embr_engine::units::InodeNo;
 use embr_engine::units::Timestamp;
 use embr_engine::units::BLOCK_SIZE;
 use std::collections::BTreeMap;
-use std::hash::DefaultHasher;
-use std::hash::Hash as _;
-use std::hash::Hasher as _;
 
 /// When everything here happens.
 pub const NOW: Timestamp = Timestamp {
@@ -39,17 +37,15 @@ impl Shape {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         let mut last = [0; BLOCK_SIZE];
-        let blocks = bytes.chunks(BLOCK_SIZE).map(|block| {
-            let mut hasher = DefaultHasher::new();
-            match block.len() == BLOCK_SIZE {
-                true => block.hash(&mut hasher),
+        let blocks = bytes
+            .chunks(BLOCK_SIZE)
+            .map(|block| match block.len() == BLOCK_SIZE {
+                true => print(block),
                 false => {
                     last[..block.len()].copy_from_slice(block);
-                    last[..].hash(&mut hasher);
+                    print(&last)
                 }
-            }
-            hasher.finish()
-        });
+            });
         Shape {
             size: bytes.len() as u64,
             blocks: blocks.collect(),

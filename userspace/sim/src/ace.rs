@@ -6,6 +6,7 @@
 
 use crate::clerk;
 use crate::contents;
+use crate::contents::Copies;
 use crate::deed;
 use crate::deed::Deed;
 use crate::deed::Kind;
@@ -24,6 +25,7 @@ use crate::recording;
 use crate::recording::Recording;
 use crate::recording::Snapshot;
 use crate::recording::State;
+use crate::roots;
 use crate::tale::Look;
 use embr_engine::check::Depth;
 use embr_engine::format::geometry::Geometry;
@@ -415,9 +417,13 @@ impl Stage {
             if fleet.snapshot() != before {
                 return Err("a read-only mount wrote".into());
             }
-            for (slot, _) in before.drives.iter().skip(1) {
-                self.without(story, seed, &before, *slot, bounds)?;
-            }
+        }
+        for lost in look.without.of(&snapshot) {
+            self.without(story, seed, &snapshot, lost, bounds)?;
+        }
+        if look.older_root {
+            self.of_older_root(story, seed, &snapshot, bounds)
+                .map_err(|why| format!("without the newest root: {why}"))?;
         }
         fleet.record();
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
@@ -425,7 +431,8 @@ impl Stage {
         contents::audit(&mounted)?;
         let recovery = fleet.recorded();
         if look.go_on {
-            go_on(&fleet, &mounted, &left, seed).map_err(|why| format!("going on: {why}"))?;
+            go_on(&fleet, &mounted, &left, Copies::All, seed)
+                .map_err(|why| format!("going on: {why}"))?;
         }
         let chance = Chance::new(seed);
         for _ in 0..look.again {
@@ -438,6 +445,25 @@ impl Stage {
             contents::audit(&mounted).map_err(within)?;
         }
         Ok(())
+    }
+
+    /// The same crash, and no drive has the newest root any more.
+    fn of_older_root(
+        &self,
+        story: &Story,
+        seed: u64,
+        snapshot: &Snapshot,
+        bounds: (usize, usize),
+    ) -> Result<(), String> {
+        let fleet = Fleet::start(seed, snapshot);
+        if !roots::lose_newest(&fleet, seed)? {
+            return Ok(());
+        }
+        // As fsck does, and as who works on.
+        story.judge(&machine::inspect(seed, &fleet)?, bounds, true)?;
+        let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
+        story.judge(&mounted, bounds, true)?;
+        contents::audit(&mounted).map(|_| ())
     }
 
     /// The same crash, and one drive did not come back from it.
@@ -478,6 +504,7 @@ pub(crate) fn go_on(
     fleet: &Fleet,
     mounted: &Mounted<Simulated>,
     left: &Estate,
+    copies: Copies,
     seed: u64,
 ) -> Result<(), String> {
     let chance = Chance::new(seed ^ 0x0067_6f20_6f6e);
@@ -487,15 +514,20 @@ pub(crate) fn go_on(
         actor.act(deed)?;
     }
     actor.compare()?;
-    contents::audit(mounted)?;
+    contents::audit_but(mounted, copies)?;
     actor.sync()?;
     let later = Fleet::start(seed, &fleet.snapshot());
     let mounted = machine::mount(seed ^ 1, &later, machine::READ_WRITE)?;
     Actor::new(&mounted, actor.estate.clone(), 300)?.compare()?;
-    contents::audit(&mounted).map(|_| ())
+    contents::audit_but(&mounted, copies).map(|_| ())
 }
 
 impl Story {
+    /// What happened to the drives.
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
     /// The crashes that shorter sequences do not have, by a plan; never one twice that leaves the same and may leave the same.
     pub fn states(&self, plan: crate::states::Plan) -> impl Iterator<Item = State> + '_ {
         let mut seen = std::collections::HashSet::new();

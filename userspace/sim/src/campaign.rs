@@ -15,6 +15,7 @@ use crate::deed;
 use crate::deed::Sequence;
 use crate::host::Chance;
 use crate::manuscript;
+use crate::recording::Recording;
 use crate::recording::State;
 use crate::states::Plan;
 use crate::storm::Storm;
@@ -24,6 +25,7 @@ use crate::tale::tell;
 use crate::tale::Look;
 use crate::tale::Shape;
 use crate::tale::Tale;
+use crate::tale::Without;
 pub use file::file;
 use file::shortened;
 use file::written;
@@ -39,6 +41,8 @@ pub const PARTS: u64 = 256;
 /// Looks everywhere.
 const THOROUGH: Look = Look {
     read_only: true,
+    without: Without::Each,
+    older_root: true,
     go_on: true,
     again: 1,
 };
@@ -47,6 +51,11 @@ const THOROUGH: Look = Look {
 fn sparse(chance: &Chance) -> Look {
     Look {
         read_only: chance.below(8) == 0,
+        without: match chance.below(2) {
+            0 => Without::One(chance.below(60)),
+            _ => Without::Nothing,
+        },
+        older_root: chance.below(8) == 0,
         go_on: chance.below(8) == 0,
         again: usize::from(chance.below(8) == 0),
     }
@@ -280,6 +289,22 @@ impl Runner<'_> {
     }
 }
 
+/// About so many states of a plan, drawn by its seed, each with what else is drawn for it.
+fn some(
+    recording: &Recording,
+    plan: Plan,
+    most: f64,
+) -> impl Iterator<Item = (State, Chance)> + '_ {
+    let chance = Chance::new(plan.seed);
+    let wanted = most / recording.states(plan).count() as f64;
+    let drawn = move |state| {
+        let own = chance.next();
+        let is_wanted = own as f64 <= wanted * u64::MAX as f64;
+        is_wanted.then(|| (state, Chance::new(own)))
+    };
+    recording.states(plan).filter_map(drawn)
+}
+
 /// Of a crowd, about so many states are looked at.
 const CROWDED: f64 = 30.0;
 
@@ -310,14 +335,9 @@ fn gathered(
         tears: 1,
         mixed: 20,
     };
-    let chance = Chance::new(seed);
-    let wanted = most / crowd.recording().states(plan).count() as f64;
-    for state in crowd.recording().states(plan) {
-        if chance.next() as f64 > wanted * u64::MAX as f64 {
-            continue;
-        }
+    for (state, chance) in some(crowd.recording(), plan, most) {
         let look = sparse(&chance);
-        report.count(&state, look);
+        report.count(&state, look, crowd.recording().slots(state.cut).count());
         guarded(|| crowd.check(seed, &state, look))
             .map_err(|why| violation(Some(format!("{state} {look:?}")), why))?;
     }
@@ -416,7 +436,7 @@ fn cut_short(
     let chance = Chance::new(seed);
     for state in story.states(plan) {
         let look = look(&chance);
-        report.count(&state, look);
+        report.count(&state, look, story.recording().slots(state.cut).count());
         report.deeds.add(story.kind);
         guarded(|| stage.check(&story, seed, &state, look))
             .map_err(|why| violation(Some(format!("{state} {look:?}")), why))?;
@@ -520,15 +540,10 @@ fn tale(seed: u64, shape: Shape, report: &mut Report) -> Option<Violation> {
         tears: 1,
         mixed: 20,
     };
-    let chance = Chance::new(seed);
     // Not all states of one tale, so that many tales get their turn.
-    let wanted = 300.0 / (tale.recording.states(plan).count() as f64);
-    for state in tale.recording.states(plan) {
-        if chance.next() as f64 > wanted * u64::MAX as f64 {
-            continue;
-        }
+    for (state, chance) in some(&tale.recording, plan, 300.0) {
         let look = sparse(&chance);
-        report.count(&state, look);
+        report.count(&state, look, tale.recording.slots(state.cut).count());
         if let Err(why) = looked_at(&tale, seed, &state, look) {
             return violation(Some(format!("{state} {look:?}")), why);
         }

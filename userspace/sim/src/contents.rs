@@ -4,6 +4,7 @@
 //! used by one thing, and nothing is used by none. For volumes with one snapshot.
 
 use crate::inspector;
+pub use crate::inspector::Copies;
 use crate::machine::Simulated;
 use crate::tale::Nodes;
 use crate::tale::NODE_BLOCKS;
@@ -102,8 +103,13 @@ pub fn engrams(mounted: &Mounted<Simulated>) -> Result<BTreeMap<u64, Known>, Str
     Ok(engrams)
 }
 
-/// Whether all agrees. Says how many blocks of engrams live.
+/// Whether all agrees, on drives that never failed. Says how many blocks of engrams live.
 pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
+    audit_but(mounted, Copies::All)
+}
+
+/// Whether all agrees, but for copies that drives lack which failed.
+pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, String> {
     let engrams = engrams(mounted)?;
     let mut named: BTreeMap<(u64, usize), u64> = BTreeMap::new();
     let mut inline = BTreeSet::new();
@@ -189,7 +195,8 @@ pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
     // The engine's own check says the same.
     let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;
     let view = View::first();
-    inspector::check(mounted, Some(names.of(mounted, &view)), Depth::Tree, &[])?;
+    let how = (Depth::Tree, copies);
+    inspector::check_but(mounted, Some(names.of(mounted, &view)), how, &[])?;
     Ok(lives)
 }
 

@@ -16,6 +16,7 @@ use crate::ace::Stage;
 use crate::ace::READ_ONLY;
 use crate::cache::Survival;
 use crate::contents;
+use crate::contents::Copies;
 use crate::deed::Path;
 use crate::deed::DIRECTORIES;
 use crate::deed::NAMES;
@@ -28,6 +29,7 @@ use crate::machine;
 use crate::machine::Simulated;
 use crate::recording::Recording;
 use crate::recording::State;
+use crate::roots;
 use crate::tale::Look;
 use crate::tally::Tally;
 pub use act::ActKind;
@@ -330,12 +332,30 @@ impl Crowd {
             let files = names.of(&mounted, &view);
             inspector::check(&mounted, Some(files), Depth::Copies, &[]).map_err(within)?;
         }
+        for lost in look.without.of(&snapshot) {
+            let within = |why| format!("without drive {}: {why}", lost.index());
+            let fleet = Fleet::start(seed, &snapshot);
+            fleet.vanish(lost);
+            let mounted = machine::mount(seed, &fleet, READ_ONLY).map_err(within)?;
+            let found = found(&mounted).map_err(within)?;
+            self.orders.allow(&found, &least, &most).map_err(within)?;
+        }
+        if look.older_root {
+            let within = |why| format!("without the newest root: {why}");
+            let fleet = Fleet::start(seed, &snapshot);
+            if roots::lose_newest(&fleet, seed).map_err(within)? {
+                let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
+                (self.recovered(&mounted, |found| self.orders.allow(found, &least, &most)))
+                    .map_err(within)?;
+            }
+        }
         fleet.record();
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
         let left = self.recovered(&mounted, |found| self.orders.allow(found, &least, &most))?;
         let recovery = fleet.recorded();
         if look.go_on {
-            ace::go_on(&fleet, &mounted, &left, seed).map_err(|why| format!("going on: {why}"))?;
+            ace::go_on(&fleet, &mounted, &left, Copies::All, seed)
+                .map_err(|why| format!("going on: {why}"))?;
         }
         let chance = Chance::new(seed);
         for _ in 0..look.again {

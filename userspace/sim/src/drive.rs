@@ -7,10 +7,12 @@ use crate::cache::Cached;
 use crate::cache::Contents;
 use crate::cache::Survival;
 use crate::cache::Written;
+use crate::fault::Fault;
 use crate::fault::Faults;
 use crate::fault::FlushFault;
 use crate::fault::Injected;
 use crate::fault::ReadFault;
+use crate::fault::When;
 use crate::fault::WriteFault;
 use crate::host::Chance;
 use crate::image::block;
@@ -172,6 +174,15 @@ impl Drive {
                 self.faults.injected.add(Injected::Lost);
                 return (Effect::Nothing, Ok(()));
             }
+            Some(WriteFault::CutPower) => {
+                if self.contents.cache.is_empty() {
+                    let again = Fault::Write(When::After(1), WriteFault::CutPower);
+                    self.faults.expect(again);
+                }
+                self.cut_power(&Survival::None);
+                let (_, done) = self.write(at, from);
+                return (Effect::Changed, done);
+            }
             Some(WriteFault::Misdirect(by)) => {
                 self.faults.injected.add(Injected::Misdirected);
                 written = Written::new(self.elsewhere(&written, by), from);
@@ -296,6 +307,14 @@ impl Drive {
             ..left.expect("a survival names unflushed writes")
         };
         Effect::Changed
+    }
+
+    /// This is what becomes of unflushed writes, if there are any.
+    pub fn cut_power(&mut self, survival: &Survival) -> Effect {
+        if !self.contents.cache.is_empty() {
+            self.faults.injected.add(Injected::PowerCut);
+        }
+        self.fall_back(survival)
     }
 
     /// From now on every call fails.

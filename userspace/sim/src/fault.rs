@@ -31,6 +31,8 @@ pub enum WriteFault {
     Misdirect(Option<u64>),
     /// It is reported as done, and nothing is done.
     Lose,
+    /// Right before it, or before the first after it that finds something unflushed, the drive alone loses power and that.
+    CutPower,
     /// The drive is gone from here on.
     Vanish,
 }

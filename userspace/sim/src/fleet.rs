@@ -246,12 +246,9 @@ impl Fleet {
         self.with(slot, |d| (d.come_back(survival), ()));
     }
 
-    /// Power fails for this drive alone: this is what becomes of its unflushed writes, and it answers again.
+    /// Power fails for this drive alone: this is what becomes of its unflushed writes, if there are any, and it answers again.
     pub fn cut_power(&self, slot: Slot, survival: &Survival) {
-        self.with(slot, |d| {
-            d.faults.injected.add(Injected::PowerCut);
-            (d.fall_back(survival), ())
-        });
+        self.with(slot, |d| (d.cut_power(survival), ()));
     }
 
     /// Turns these bits of the byte at `at` over, on the medium.

@@ -23,11 +23,20 @@ impl Observer for Found {
     }
 }
 
+/// Whether drives were without what others have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Copies {
+    /// None was ever lost, nor did it refuse anything: there are all that there should be.
+    All,
+    /// What a drive did not take has fewer.
+    MayLack,
+}
+
 /// All that is wrong with a volume, of which a test holds these blocks.
 pub fn findings(
     mounted: &Mounted<Simulated>,
     files: Option<Files<'_, Simulated>>,
-    depth: Depth,
+    (depth, copies): (Depth, Copies),
     held: &[Extent],
 ) -> Result<Vec<Finding>, String> {
     let mut found = Found::default();
@@ -45,19 +54,30 @@ pub fn findings(
         let known = mounted.node_count();
         return Err(format!("{} nodes, by the root {known}", counted.nodes));
     }
-    // Tales and storms lose drives: what they leave has fewer copies.
-    found.0.retain(|f| !matches!(f, Finding::Fewer(..)));
+    if copies == Copies::MayLack {
+        found.0.retain(|f| !matches!(f, Finding::Fewer(..)));
+    }
     Ok(found.0)
 }
 
-/// Whether nothing is wrong.
+/// Whether nothing is wrong with a volume none of whose drives ever failed.
 pub fn check(
     mounted: &Mounted<Simulated>,
     files: Option<Files<'_, Simulated>>,
     depth: Depth,
     held: &[Extent],
 ) -> Result<(), String> {
-    let found = findings(mounted, files, depth, held)?;
+    check_but(mounted, files, (depth, Copies::All), held)
+}
+
+/// Whether nothing is wrong, but for copies that drives lack which failed.
+pub fn check_but(
+    mounted: &Mounted<Simulated>,
+    files: Option<Files<'_, Simulated>>,
+    how: (Depth, Copies),
+    held: &[Extent],
+) -> Result<(), String> {
+    let found = findings(mounted, files, how, held)?;
     match found.as_slice() {
         [] => Ok(()),
         [first, ..] => Err(format!("{} findings, the first: {first}", found.len())),

@@ -9,7 +9,7 @@
 //! states that a crash may leave are derived, each with a name of one line ([`states`]).
 //!
 //! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]),
-//! again and again ([`campaign`]); simpler ones have numbers ([`numbered`]). Short sequences of operations ([`deed`]) have a model of all they leave ([`estate`]); those of one
+//! again and again ([`campaign`]), now and then without the newest root ([`roots`]); simpler ones have numbers ([`numbered`]). Short sequences of operations ([`deed`]) have a model of all they leave ([`estate`]); those of one
 //! and two are gone through completely ([`ace`]), and others are done while drives fail ([`storm`]).
 //! Several tasks work on names and files at once ([`crowd`]), in one order that explains what they were told.
 //!
@@ -43,6 +43,7 @@ pub mod mutant;
 pub mod nodes;
 pub mod numbered;
 pub mod recording;
+pub mod roots;
 pub mod scribe;
 pub mod sectors;
 pub mod specimen;

@@ -19,6 +19,7 @@ use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::TreeId;
 use embr_engine::volume::assemble;
+use embr_engine::volume::assemble::AssembleError;
 use embr_engine::volume::create;
 use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
@@ -27,6 +28,7 @@ use embr_engine::volume::Machine;
 use embr_engine::volume::Member;
 use embr_engine::volume::Mounted;
 use embr_rt::Box;
+use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -142,14 +144,35 @@ pub const READ_WRITE: Options = Options {
     dirty: Bytes(16 << 20),
 };
 
+/// Why drives do not make a mounted volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// What a drive holds makes no sense.
+    Drive(Slot, embr_engine::Error),
+    /// They are no volume.
+    Volume(std::boxed::Box<AssembleError>),
+    /// The volume is not mounted.
+    Mount(Fault),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Drive(slot, why) => write!(f, "drive {}: {why}", slot.index()),
+            Refused::Volume(why) => write!(f, "{why:?}"),
+            Refused::Mount(why) => why.fmt(f),
+        }
+    }
+}
+
 /// The members on the drives that answer.
-fn members(machine: &Simulated) -> Result<Vec<Member>, String> {
+fn members(machine: &Simulated) -> Result<Vec<Member>, Refused> {
     let mut members = Vec::new();
     for drive in machine.fleet.drives() {
         match probe(&drive, machine.host.hasher()) {
             Ok(member) => members.push(member),
             Err(embr_engine::Error::Read(..)) => {}
-            Err(why) => return Err(format!("drive {}: {why}", drive.slot().index())),
+            Err(why) => return Err(Refused::Drive(drive.slot(), why)),
         }
     }
     Ok(members)
@@ -157,7 +180,16 @@ fn members(machine: &Simulated) -> Result<Vec<Member>, String> {
 
 /// Mounts the volume on the drives that answer. It may discard what is freed, by the seed.
 pub fn mount(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simulated>, String> {
-    let mounted = mount_plain(seed, fleet, options)?;
+    try_to_mount(seed, fleet, options).map_err(|why| why.to_string())
+}
+
+/// The same, for who asks why it is refused.
+pub fn try_to_mount(
+    seed: u64,
+    fleet: &Fleet,
+    options: Options,
+) -> Result<Mounted<Simulated>, Refused> {
+    let mounted = open(seed, fleet, options)?;
     let chance = Chance::new(!seed);
     if chance.below(2) == 0 {
         mounted.set_discard(Some(Blocks(chance.one(&[1, 1, 4, 8]))));
@@ -171,12 +203,15 @@ pub fn mount_plain(
     fleet: &Fleet,
     options: Options,
 ) -> Result<Mounted<Simulated>, String> {
+    open(seed, fleet, options).map_err(|why| why.to_string())
+}
+
+fn open(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simulated>, Refused> {
     let machine = Simulated::new(seed, fleet);
     let members = members(&machine)?;
-    let volume = assemble(&members).map_err(|why| format!("{why:?}"))?;
+    let volume = assemble(&members).map_err(|why| Refused::Volume(why.into()))?;
     let mounted = Mounted::open(machine, &volume, &members, options);
-    let mounted = mounted.map(Box::into_inner);
-    mounted.map_err(|why| why.to_string())
+    mounted.map(Box::into_inner).map_err(Refused::Mount)
 }
 
 /// Mounts the volume to be checked; an error where already that finds something wrong.
@@ -196,7 +231,7 @@ pub fn inspect_telling(
     tell: &mut dyn FnMut(Fault),
 ) -> Result<Mounted<Simulated>, String> {
     let machine = Simulated::new(seed, fleet);
-    let members = members(&machine)?;
+    let members = members(&machine).map_err(|why| why.to_string())?;
     let volume = assemble(&members).map_err(|why| format!("{why:?}"))?;
     let mounted = Mounted::inspect(machine, &volume, &members, READ_WRITE.cache, tell);
     let mounted = mounted.map(Box::into_inner);

@@ -12,6 +12,7 @@ use crate::machine::Simulated;
 use crate::recording;
 use crate::recording::Recording;
 use crate::recording::State;
+use crate::roots;
 use crate::scribe::Scribe;
 use crate::scribe::Shape;
 use crate::scribe::NOW;
@@ -201,23 +202,35 @@ impl Manuscript {
         })
     }
 
-    /// Whether what this crash left is allowed. Says how many intents there were.
-    pub fn check(&self, seed: u64, state: &State) -> Result<u64, String> {
-        let chance = Chance::new(seed);
+    /// Whether what this crash left is allowed; without the newest root, too, where that is asked. Says how many intents there were.
+    pub fn check(&self, seed: u64, state: &State, older_root: bool) -> Result<u64, String> {
         let snapshot = self.recording.at(state).ok_or("no such state")?;
+        if older_root {
+            let within = |why| format!("without the newest root: {why}");
+            let fleet = Fleet::start(seed, &snapshot);
+            if roots::lose_newest(&fleet, seed).map_err(within)? {
+                self.stands(&Chance::new(seed), &fleet, state)
+                    .map_err(within)?;
+            }
+        }
+        let chance = Chance::new(seed);
         let fleet = Fleet::start(chance.next(), &snapshot);
+        self.stands(&chance, &fleet, state)
+    }
+
+    fn stands(&self, chance: &Chance, fleet: &Fleet, state: &State) -> Result<u64, String> {
         let (names, view) = (names()?, View::first());
-        let mut scribe = Scribe::new(&chance, self.file, 70);
+        let mut scribe = Scribe::new(chance, self.file, 70);
         let seen_read_only = {
             let options = Options {
                 read_only: true,
                 degraded: false,
                 ..machine::READ_WRITE
             };
-            let mounted = machine::mount(chance.next(), &fleet, options)?;
+            let mounted = machine::mount(chance.next(), fleet, options)?;
             scribe.found(names.of(&mounted, &view)).map_err(failed)?
         };
-        let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
+        let mounted = machine::mount(chance.next(), fleet, machine::READ_WRITE)?;
         let files = names.of(&mounted, &view);
         let intents = files.resume().map_err(failed)?;
         contents::audit(&mounted)?;

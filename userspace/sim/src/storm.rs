@@ -4,30 +4,26 @@
 //! elsewhere, flushes that lie, drives that go and come back; and lack of memory. As long as no more drives are bad than may be lost,
 //! nothing acknowledged is lost; and whatever is bad, nothing false is ever read.
 
+mod aftermath;
+mod woe;
+
 use crate::ace;
 use crate::ace::Actor;
 use crate::ace::Failed;
 use crate::ace::Stage;
-use crate::ace::READ_ONLY;
 use crate::cache::shuffle;
 use crate::cache::Survival;
-use crate::contents;
 use crate::deed::Deed;
 use crate::deed::Sequence;
 use crate::estate::Estate;
-use crate::fault::Fault as DriveFault;
-use crate::fault::FlushFault;
 use crate::fault::Injected;
-use crate::fault::Odds;
-use crate::fault::When;
-use crate::fault::WriteFault;
 use crate::fleet::Fleet;
 use crate::host::Chance;
 use crate::machine;
 use crate::machine::Simulated;
-use crate::recording::Snapshot;
 use crate::tally::Tally;
-use embr_engine::format::member::Members;
+use aftermath::Attempt;
+pub use aftermath::Refusal;
 use embr_engine::format::member::Slot;
 use embr_engine::names::Error;
 use embr_engine::names::HashWidth;
@@ -38,147 +34,14 @@ use embr_engine::volume::recover::Options;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
 use embr_rt::failpoint;
-
-/// What goes wrong.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Woe {
-    /// Reads return errors.
-    ReadsFail,
-    /// Reads return wrong bits, once.
-    Garbles,
-    /// What is read has rotted.
-    Rots,
-    /// Much has rotted before the volume is mounted.
-    Rotten,
-    /// Writes return errors, and are done in part.
-    WritesFail,
-    /// Writes are acknowledged and land elsewhere.
-    Misdirects,
-    /// Writes are acknowledged and not done.
-    Loses,
-    /// Flushes return errors, and anything becomes of what was not flushed.
-    FlushesFail,
-    /// Flushes are acknowledged and not done.
-    Lies,
-    /// The drive is gone for good.
-    Vanishes,
-    /// The drive goes, and is back after the crash with what it had.
-    Stale,
-    /// The drive takes nothing new.
-    Full,
-    /// The drive alone loses power and what it had not flushed, and nobody is told.
-    PowerOfOne,
-    /// After the crash, drives are mounted apart, and then together.
-    Apart,
-    /// Memory cannot be had.
-    NoMemory,
-}
-
-impl Woe {
-    /// All of them.
-    pub const ALL: [Woe; 15] = [
-        Woe::ReadsFail,
-        Woe::Garbles,
-        Woe::Rots,
-        Woe::Rotten,
-        Woe::WritesFail,
-        Woe::Misdirects,
-        Woe::Loses,
-        Woe::FlushesFail,
-        Woe::Lies,
-        Woe::Vanishes,
-        Woe::Stale,
-        Woe::Full,
-        Woe::PowerOfOne,
-        Woe::Apart,
-        Woe::NoMemory,
-    ];
-
-    /// Whether a drive may have forgotten what it acknowledged.
-    fn forgets(self) -> bool {
-        matches!(
-            self,
-            Woe::Rots | Woe::Rotten | Woe::Misdirects | Woe::Loses | Woe::Lies | Woe::PowerOfOne
-        )
-    }
-
-    /// Whether it befalls reads, and so mounts too.
-    fn of_reads(self) -> bool {
-        matches!(self, Woe::ReadsFail | Woe::Garbles | Woe::Rots)
-    }
-
-    /// Things go wrong from now on.
-    fn begin(self, fleet: &Fleet, slot: Slot, chance: &Chance) {
-        let often = chance.one(&[3000, 15_000, 50_000]);
-        let soon = chance.below(8) as u64;
-        let odds = Odds::default();
-        let write = |fault| fleet.expect(slot, DriveFault::Write(When::After(soon), fault));
-        match self {
-            Woe::ReadsFail => fleet.odds(
-                slot,
-                Odds {
-                    read_fails: often,
-                    ..odds
-                },
-            ),
-            Woe::Garbles => fleet.odds(
-                slot,
-                Odds {
-                    garble: often,
-                    ..odds
-                },
-            ),
-            Woe::Rots => fleet.odds(slot, Odds { rot: often, ..odds }),
-            Woe::WritesFail => {
-                write(WriteFault::Fail);
-                let write_fails = often;
-                fleet.odds(
-                    slot,
-                    Odds {
-                        write_fails,
-                        ..odds
-                    },
-                );
-            }
-            Woe::Misdirects => {
-                write(WriteFault::Misdirect(None));
-                let misdirects = often;
-                fleet.odds(slot, Odds { misdirects, ..odds });
-            }
-            Woe::Loses => {
-                write(WriteFault::Lose);
-                let loses = often;
-                fleet.odds(slot, Odds { loses, ..odds });
-            }
-            Woe::FlushesFail => {
-                let fail = FlushFault::Fail(None);
-                fleet.expect(slot, DriveFault::Flush(When::After(soon / 4), fail));
-            }
-            Woe::Lies => {
-                let when = match chance.below(2) {
-                    0 => When::After(soon / 4),
-                    _ => When::From(soon / 4),
-                };
-                fleet.expect(slot, DriveFault::Flush(when, FlushFault::Lie));
-            }
-            Woe::Vanishes | Woe::Stale => {
-                let fault = match chance.below(2) {
-                    0 => DriveFault::Write(When::After(soon), WriteFault::Vanish),
-                    _ => DriveFault::Flush(When::After(soon / 4), FlushFault::Vanish),
-                };
-                fleet.expect(slot, fault);
-            }
-            Woe::Full => fleet.limit(slot, Some(soon)),
-            Woe::PowerOfOne => fleet.cut_power(slot, &Survival::None),
-            Woe::Rotten | Woe::Apart | Woe::NoMemory => {}
-        }
-    }
-}
+pub use woe::Woe;
 
 /// What storms came to.
 #[derive(Clone, Debug, Default)]
 pub struct Weathered {
     /// Crash states that were looked at.
+    pub looked: u64,
+    /// Those of them in which that really came which was to go wrong.
     pub states: Tally<Woe>,
     /// What was done to drives.
     pub injected: Tally<Injected>,
@@ -186,18 +49,22 @@ pub struct Weathered {
     pub unallocated: u64,
     /// Storms in which the engine stopped.
     pub stopped: u64,
-    /// Mounts of all drives that were refused.
-    pub refused: u64,
+    /// States that were looked at without the newest root, too.
+    pub older_roots: u64,
+    /// Mounts that were refused, as they may be.
+    pub refused: Tally<Refusal>,
 }
 
 impl Weathered {
     /// Adds what others came to.
     pub fn merge(&mut self, other: &Weathered) {
+        self.looked += other.looked;
         self.states.merge(&other.states);
         self.injected.merge(&other.injected);
         self.unallocated += other.unallocated;
         self.stopped += other.stopped;
-        self.refused += other.refused;
+        self.older_roots += other.older_roots;
+        self.refused.merge(&other.refused);
     }
 }
 
@@ -322,9 +189,13 @@ impl<'s> Storm<'s> {
             durable: 0,
             last: None,
         };
-        match machine::mount(self.chance.next(), &fleet, self.options()) {
+        let attempt = Attempt {
+            writes: true,
+            reads_fail: false,
+        };
+        match self.mount(self.chance.next(), &fleet, self.options()) {
             Ok(mounted) => self.act(&fleet, &mounted, &mut annals)?,
-            Err(_) => self.weathered.refused += 1,
+            Err(why) => self.refused(why, attempt)?,
         }
         if self.woe == Woe::Stale {
             for slot in &self.bad {
@@ -336,7 +207,12 @@ impl<'s> Storm<'s> {
             }
         }
         fleet.heal();
-        self.weathered.injected.merge(&fleet.injected());
+        let injected = fleet.injected();
+        self.weathered.injected.merge(&injected);
+        let came = match self.woe.done() {
+            Some(done) => injected.of(done) != 0,
+            None => self.weathered.unallocated != 0,
+        };
         let snapshot = fleet.snapshot();
         let (a, b) = (self.chance.next(), self.chance.next());
         for survival in [
@@ -347,12 +223,13 @@ impl<'s> Storm<'s> {
             Survival::Subset(b),
         ] {
             let snapshot = snapshot.after(&survival).ok_or("no such state")?;
-            self.weathered.states.add(self.woe);
+            self.weathered.looked += 1;
             let failed = |why| format!("after {survival}: {why}");
-            if self.woe == Woe::Apart {
-                self.apart(&snapshot, &annals).map_err(failed)?;
+            let was_apart =
+                self.woe == Woe::Apart && self.apart(&snapshot, &annals).map_err(failed)?;
+            if self.look(&snapshot, &annals).map_err(failed)? || came || was_apart {
+                self.weathered.states.add(self.woe);
             }
-            self.look(&snapshot, &annals).map_err(failed)?;
         }
         Ok(())
     }
@@ -399,7 +276,8 @@ impl<'s> Storm<'s> {
                         self.compare(&actor)?;
                     }
                 }
-                Err(why) if self.safe => {
+                // Where no drive that is needed fails, nothing else does.
+                Err(why) if self.safe || self.woe.done().is_none() => {
                     return Err(failed(why.to_string()));
                 }
                 Err(_) => {
@@ -415,7 +293,9 @@ impl<'s> Storm<'s> {
     /// While too many drives are bad, nothing can be said of what is read.
     fn compare(&self, actor: &Actor<'_>) -> Result<(), String> {
         match agrees(actor) {
-            Err(why) if self.safe => Err(format!("after {}: {why}", self.done)),
+            Err(why) if self.safe || self.woe.done().is_none() => {
+                Err(format!("after {}: {why}", self.done))
+            }
             _ => Ok(()),
         }
     }
@@ -442,110 +322,6 @@ impl<'s> Storm<'s> {
             }
             Err(Failed::Engine(why)) => Ok(Err(why)),
             Err(why) => Err(why.to_string()),
-        }
-    }
-
-    /// What a crash left, as all drives have it, and as the sound ones do.
-    fn look(&mut self, snapshot: &Snapshot, annals: &Annals) -> Result<(), String> {
-        // What is read wrongly while the journal is searched looks like its end; what cannot be read does not.
-        let forgets = self.woe.forgets() || matches!(self.woe, Woe::Garbles | Woe::Rots);
-        let least = match self.safe || !forgets {
-            true => annals.durable,
-            false => 0,
-        };
-        let fleet = Fleet::start(self.seed, snapshot);
-        if self.woe.of_reads() {
-            for slot in &self.bad {
-                self.woe.begin(&fleet, *slot, &self.chance);
-            }
-        }
-        if self.woe == Woe::NoMemory {
-            // Wherever a mount ends for want of memory, the next one finds everything.
-            failpoint::fail_nth(1 + self.chance.below(300) as u64);
-            let done = machine::mount(self.seed, &fleet, self.options()).map(|_| ());
-            let failed = failpoint::off().failed;
-            self.weathered.unallocated += failed;
-            if failed == 0 {
-                done?;
-            }
-        }
-        let mounted = machine::mount(self.seed, &fleet, self.options());
-        if !self.safe {
-            fleet.heal();
-        }
-        match mounted {
-            Err(_) => self.weathered.refused += 1,
-            Ok(mounted) => match found(&mounted) {
-                Ok(found) => {
-                    // A mount that says so may be without what was acknowledged last; none that writes may.
-                    let least = match mounted.cut() {
-                        Some(why) if !mounted.is_read_only() => return Err(why.to_string()),
-                        Some(_) => 0,
-                        None => least,
-                    };
-                    annals.allow(&found, least)?;
-                    if self.safe {
-                        contents::audit(&mounted)?;
-                        ace::go_on(&fleet, &mounted, &found, self.seed)
-                            .map_err(|why| format!("going on: {why}"))?;
-                    }
-                }
-                Err(why) if self.safe => return Err(why),
-                Err(_) => {}
-            },
-        }
-        self.weathered.injected.merge(&fleet.injected());
-        let fleet = Fleet::start(self.seed, snapshot);
-        if self.safe {
-            self.bad.iter().for_each(|slot| fleet.vanish(*slot));
-        }
-        let within = |why| format!("without drives {:?}: {why}", self.bad);
-        match machine::mount(self.seed, &fleet, READ_ONLY).and_then(|mounted| found(&mounted)) {
-            Ok(found) => annals.allow(&found, least).map_err(within),
-            Err(why) if self.safe => Err(within(why)),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// The bad drives and the others, each alone and then all together. Two sides that were both written to are refused.
-    fn apart(&mut self, snapshot: &Snapshot, annals: &Annals) -> Result<(), String> {
-        if !self.safe {
-            return Ok(());
-        }
-        let bad: Members = self.bad.iter().copied().collect();
-        let (bad, rest) = snapshot.split(bad);
-        let mut written = Vec::new();
-        let mut sides = Vec::new();
-        for (seed, side) in [(self.seed ^ 1, bad), (self.seed ^ 2, rest)] {
-            let fleet = Fleet::start(seed, &side);
-            let mounted = machine::mount(seed, &fleet, READ_ONLY)?;
-            annals.allow(&found(&mounted)?, annals.durable)?;
-            drop(mounted);
-            // No two of them draw the same epoch.
-            if let Ok(mounted) = machine::mount(seed, &fleet, machine::READ_WRITE) {
-                let found = found(&mounted)?;
-                annals.allow(&found, annals.durable)?;
-                let mut actor = Actor::new(&mounted, found, 200)?;
-                actor.act(ace::draw(&self.chance, &actor.estate))?;
-                actor.sync()?;
-                written.push(actor.estate.clone().without_orphans());
-            }
-            sides.push(fleet.snapshot());
-        }
-        let all = sides
-            .into_iter()
-            .try_fold(Snapshot::default(), Snapshot::join);
-        let fleet = Fleet::start(self.seed, &all.ok_or("a drive on both sides")?);
-        let together = machine::mount(self.seed, &fleet, READ_ONLY);
-        match (&written[..], together) {
-            ([], Ok(mounted)) => annals.allow(&found(&mounted)?, annals.durable),
-            ([only], Ok(mounted)) => match only.difference(&found(&mounted)?) {
-                Some(what) => Err(format!("one side was written to: {what}")),
-                None => Ok(()),
-            },
-            ([_, _, ..], Ok(_)) => Err("both sides were written to, and nobody minds".into()),
-            ([_, _, ..], Err(_)) => Ok(()),
-            (_, Err(why)) => Err(format!("together: {why}")),
         }
     }
 }

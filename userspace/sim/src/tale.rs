@@ -12,28 +12,23 @@ use crate::recording;
 use crate::recording::Recording;
 use crate::recording::Snapshot;
 use crate::recording::State;
+use crate::roots;
 use embr_engine::check::Depth;
-use embr_engine::env::Device as _;
 use embr_engine::env::Devices as _;
-use embr_engine::env::WritableDevice as _;
 use embr_engine::env::Write;
 use embr_engine::format::geometry::Geometry;
 use embr_engine::format::journal::Extent;
-use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
 use embr_engine::format::node::Node;
 use embr_engine::format::pointer::Pointer;
-use embr_engine::hash::Scalar;
 use embr_engine::tree::check::Visitor;
 use embr_engine::tree::Key;
 use embr_engine::tree::Range;
 use embr_engine::tree::TreeError;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
-use embr_engine::units::Generation;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::NAMES;
-use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
@@ -462,11 +457,40 @@ fn keys(mounted: &Mounted<Simulated>) -> Result<BTreeMap<Key, Vec<u8>>, String> 
     Ok(up.into_iter().filter(|(key, _)| *key != COUNTER).collect())
 }
 
+/// Which of several drives are taken away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Without {
+    /// None.
+    Nothing,
+    /// The one with this number, counted round and round.
+    One(usize),
+    /// Each, one after the other.
+    Each,
+}
+
+impl Without {
+    /// Those of a volume; none of only one drive.
+    pub fn of(self, snapshot: &Snapshot) -> Vec<Slot> {
+        let slots: Vec<Slot> = snapshot.drives.keys().copied().collect();
+        match self {
+            _ if slots.len() < 2 => Vec::new(),
+            Without::Nothing => Vec::new(),
+            Without::One(number) => vec![slots[number % slots.len()]],
+            Without::Each => slots,
+        }
+    }
+}
+
 /// How thoroughly a state is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// Mount read-only first, which must show the same and write nothing; and again with as many drives lost as may be.
+    /// Mount read-only first, which must show the same and write nothing, with fsck over all copies; and again with as many drives lost
+    /// as may be.
     pub read_only: bool,
+    /// Take drives away, one at a time, and mount read-only.
+    pub without: Without,
+    /// Mount without the newest root, from the one before it.
+    pub older_root: bool,
     /// Go on with the tale after the crash, unmount and mount again.
     pub go_on: bool,
     /// Crash so many times more within the recovery.
@@ -498,7 +522,9 @@ impl Tale {
                 return Err("a read-only mount wrote".into());
             }
             self.check_without(seed, &before, durable, committed)?;
-            self.check_older_root(seed, &before, durable, committed)?;
+        }
+        if look.older_root {
+            self.check_older_root(seed, &snapshot, durable, committed)?;
         }
         fleet.record();
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
@@ -556,22 +582,8 @@ impl Tale {
     ) -> Result<(), String> {
         let fleet = Fleet::start(seed, snapshot);
         let within = |why| format!("without the newest root: {why}");
-        let mut newest = Generation(0);
-        for drive in fleet.drives() {
-            let member = probe(&drive, &Scalar).map_err(|why| within(why.to_string()))?;
-            newest = newest.max(member.root.generation);
-        }
-        if newest == Generation(1) {
-            // mkfs wrote only one.
+        if !roots::lose_newest(&fleet, seed).map_err(within)? {
             return Ok(());
-        }
-        for drive in fleet.drives() {
-            for ring in layout::rings(drive.size()) {
-                let at = layout::slot_at(ring, layout::ring_slot(newest)).ok_or("no such slot")?;
-                drive
-                    .write(at, &[0; layout::ROOT_SIZE])
-                    .map_err(|why| within(why.to_string()))?;
-            }
         }
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
         self.survived(&mounted, &fleet, durable, committed, Depth::Tree)

@@ -12,6 +12,7 @@ use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::states::Plan;
 use embrfs_sim::tale::Look;
+use embrfs_sim::tale::Without;
 use embrfs_sim::tally::Tally;
 
 fn stage(drives: usize) -> Stage {
@@ -56,6 +57,8 @@ fn tasks_on_names_and_files_share_one_order() {
             }
             let look = Look {
                 read_only: chance.below(4) == 0,
+                without: Without::One(chance.below(2)),
+                older_root: chance.below(4) == 0,
                 go_on: chance.below(4) == 0,
                 again: usize::from(chance.below(4) == 0),
             };

@@ -217,7 +217,7 @@ fn crashes_leave_completed_writes_and_sizes_that_agree() {
                 continue;
             }
             states += 1;
-            match story.check(chance.next(), &state) {
+            match story.check(chance.next(), &state, chance.below(4) == 0) {
                 Ok(n) => intents += n,
                 Err(why) => panic!("{state}: {why}"),
             }
@@ -244,7 +244,7 @@ fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
             if chance.next() as f64 > wanted * u64::MAX as f64 {
                 continue;
             }
-            match story.check(chance.next(), &state) {
+            match story.check(chance.next(), &state, chance.below(4) == 0) {
                 Ok(n) => intents += n,
                 Err(why) => panic!("{operation}: {state}: {why}"),
             }

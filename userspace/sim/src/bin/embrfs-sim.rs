@@ -166,16 +166,19 @@ fn tell(report: &Report, begun: Instant, is_all: bool) -> ExitCode {
         "trouble that came: {}, Unallocated {}",
         report.storms.injected, report.storms.unallocated
     );
-    println!(
-        "in it {} stopped taking changes, and {} mounts of all drives were refused",
-        report.storms.stopped, report.storms.refused
-    );
+    println!("in it {} stopped taking changes", report.storms.stopped);
+    println!("mounts that were refused: {}", report.storms.refused);
     if is_all && !report.never().is_empty() {
         println!("NEVER REACHED: {}", report.never().join(", "));
     }
     println!(
         "{} crashed again while recovering, {} went on after the crash",
         report.again, report.gone_on
+    );
+    println!(
+        "{} were looked at without the newest root, {} without one of several drives",
+        report.older_roots + report.storms.older_roots,
+        report.without
     );
     let states = report.total() as f64;
     let on_processor = processor_time().unwrap_or(begun.elapsed());

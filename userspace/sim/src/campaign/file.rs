@@ -4,9 +4,9 @@
 //! anything is wrong.
 
 use super::guarded;
+use super::some;
 use super::Report;
 use super::Violation;
-use crate::host::Chance;
 use crate::manuscript;
 use crate::manuscript::Manuscript;
 use crate::sectors::BadText;
@@ -82,15 +82,13 @@ pub(super) fn written(
         tears: 1,
         mixed: 20,
     };
-    let chance = Chance::new(seed);
-    let wanted = most / script.recording.states(plan).count() as f64;
-    for state in script.recording.states(plan) {
-        if chance.next() as f64 > wanted * u64::MAX as f64 {
-            continue;
-        }
+    for (state, chance) in some(&script.recording, plan, most) {
+        // Where all are looked at, it is to be found again.
+        let older_root = most == f64::MAX || chance.below(8) == 0;
         report.states.add(state.kind());
         report.gone_on += 1;
-        report.intents += guarded(|| script.check(seed, &state))
+        report.older_roots += u64::from(older_root);
+        report.intents += guarded(|| script.check(seed, &state, older_root))
             .map_err(|why| violation(Some(state.to_string()), why))?;
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::states::Kind;
 use crate::storm::Weathered;
 use crate::storm::Woe;
 use crate::tale::Look;
+use crate::tale::Without;
 use crate::tally::Tally;
 use std::fmt;
 
@@ -61,6 +62,10 @@ pub struct Report {
     pub again: u64,
     /// Crash states that were gone on from.
     pub gone_on: u64,
+    /// Those that were looked at without the newest root, too.
+    pub older_roots: u64,
+    /// Those that were looked at without one of the drives.
+    pub without: u64,
     /// What may not be.
     pub violations: Vec<Violation>,
 }
@@ -68,7 +73,7 @@ pub struct Report {
 impl Report {
     /// All crash states that were looked at.
     pub fn total(&self) -> u64 {
-        self.states.total() + self.storms.states.total()
+        self.states.total() + self.storms.looked
     }
 }
 
@@ -82,6 +87,9 @@ impl Report {
         let counts = [
             (self.again, "Again"),
             (self.gone_on, "GoneOn"),
+            (self.older_roots, "OlderRoots"),
+            (self.storms.older_roots, "OlderRootsInStorms"),
+            (self.without, "Without"),
             (self.intents, "Intents"),
             (self.crowds, "Crowds"),
             (self.storms.unallocated, "Unallocated"),
@@ -95,11 +103,13 @@ impl Report {
         never
     }
 
-    /// Counts a state.
-    pub(super) fn count(&mut self, state: &State, look: Look) {
+    /// Counts a state of so many drives.
+    pub(super) fn count(&mut self, state: &State, look: Look, drives: usize) {
         self.states.add(state.kind());
         self.again += look.again as u64;
         self.gone_on += u64::from(look.go_on);
+        self.older_roots += u64::from(look.older_root);
+        self.without += u64::from(drives > 1 && look.without != Without::Nothing);
     }
 
     /// Adds what another one came to.
@@ -117,6 +127,8 @@ impl Report {
         self.storms.merge(&other.storms);
         self.again += other.again;
         self.gone_on += other.gone_on;
+        self.older_roots += other.older_roots;
+        self.without += other.without;
         self.violations.extend(other.violations);
     }
 }

@@ -16,7 +16,6 @@ use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::seed;
 use embrfs_sim::machine;
 use embrfs_sim::states as kinds;
-use embrfs_sim::storm::Woe;
 
 /// As many as a test run has time for; `make sim` goes on for as long as one likes.
 #[test]
@@ -36,6 +35,12 @@ fn crashes_leave_a_prefix() {
         "{} tales, part {:?}: {}; {}; {}",
         report.tales, report.parts, report.states, report.deeds, report.storms.states
     );
+    // Where a run that passes is to show what it looked at.
+    if let Some(file) = std::env::var_os("EMBRFS_SAY") {
+        let (states, violations) = (report.total(), report.violations.len());
+        let said = format!("EMBRFS_SEED={seed}\n{states} crash states, {violations} violations\n");
+        std::fs::write(file, said).expect("EMBRFS_SAY is a file");
+    }
     if let Some(violation) = report.violations.first() {
         panic!("{violation}");
     }
@@ -45,9 +50,6 @@ fn crashes_leave_a_prefix() {
     }
     for kind in deed::Kind::ALL {
         assert!(report.deeds.of(kind) > 0, "{kind:?} was never reached");
-    }
-    for woe in Woe::ALL {
-        assert!(report.storms.states.of(woe) > 0, "{woe:?} never came");
     }
     assert!(report.crowds > 0 && report.storms.unallocated > 0);
     assert!(report.again > 0 && report.gone_on > 0);

@@ -422,7 +422,7 @@ impl Stage {
             self.without(story, seed, &snapshot, lost, bounds)?;
         }
         if look.older_root {
-            self.of_older_root(story, seed, &snapshot, bounds)
+            self.of_older_root(story, seed, &snapshot, (bounds, true))
                 .map_err(|why| format!("without the newest root: {why}"))?;
         }
         fleet.record();
@@ -438,8 +438,11 @@ impl Stage {
         for _ in 0..look.again {
             let cut = chance.next() % (recovery.end() + 1);
             let state = State::new(cut, crate::cache::Survival::Subset(chance.next()));
-            let fleet = Fleet::start(seed, &recovery.at(&state).ok_or("no such state")?);
             let within = |why| format!("crashed again in the recovery, {state}: {why}");
+            let again = recovery.at(&state).ok_or("no such state")?;
+            self.of_older_root(story, seed, &again, (bounds, false))
+                .map_err(|why| within(format!("without the newest root: {why}")))?;
+            let fleet = Fleet::start(seed, &again);
             let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
             story.judge(&mounted, bounds, false).map_err(within)?;
             contents::audit(&mounted).map_err(within)?;
@@ -453,16 +456,16 @@ impl Stage {
         story: &Story,
         seed: u64,
         snapshot: &Snapshot,
-        bounds: (usize, usize),
+        (bounds, is_first): ((usize, usize), bool),
     ) -> Result<(), String> {
         let fleet = Fleet::start(seed, snapshot);
         if !roots::lose_newest(&fleet, seed)? {
             return Ok(());
         }
         // As fsck does, and as who works on.
-        story.judge(&machine::inspect(seed, &fleet)?, bounds, true)?;
+        story.judge(&machine::inspect(seed, &fleet)?, bounds, is_first)?;
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
-        story.judge(&mounted, bounds, true)?;
+        story.judge(&mounted, bounds, is_first)?;
         contents::audit(&mounted).map(|_| ())
     }
 

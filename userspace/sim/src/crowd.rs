@@ -361,8 +361,18 @@ impl Crowd {
         for _ in 0..look.again {
             let cut = chance.next() % (recovery.end() + 1);
             let state = State::new(cut, Survival::Subset(chance.next()));
-            let fleet = Fleet::start(seed, &recovery.at(&state).ok_or("no such state")?);
             let within = |why| format!("crashed again in the recovery, {state}: {why}");
+            let again = recovery.at(&state).ok_or("no such state")?;
+            let fleet = Fleet::start(seed, &again);
+            if roots::lose_newest(&fleet, seed).map_err(within)? {
+                let within = |why| within(format!("without the newest root: {why}"));
+                let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
+                (self.recovered(&mounted, |found| {
+                    self.orders.allow_named(found, &least, &most)
+                }))
+                .map_err(within)?;
+            }
+            let fleet = Fleet::start(seed, &again);
             let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
             // Of what nobody used any more, some may be gone by now.
             (self.recovered(&mounted, |found| {

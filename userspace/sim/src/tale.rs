@@ -538,8 +538,10 @@ impl Tale {
             let cut = chance.next() % (recovery.end() + 1);
             let state = State::new(cut, crate::cache::Survival::Subset(chance.next()));
             let again = recovery.at(&state).ok_or("no such state")?;
-            let fleet = Fleet::start(seed, &again);
             let within = |why| format!("crashed again in the recovery, {state}: {why}");
+            self.check_older_root(seed, &again, durable, committed)
+                .map_err(within)?;
+            let fleet = Fleet::start(seed, &again);
             let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
             self.survived(&mounted, &fleet, durable, committed, Depth::Tree)
                 .map_err(within)?;

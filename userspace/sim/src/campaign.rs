@@ -50,14 +50,14 @@ const THOROUGH: Look = Look {
 /// Looks at what takes long now and then.
 fn sparse(chance: &Chance) -> Look {
     Look {
-        read_only: chance.below(6) == 0,
+        read_only: chance.below(5) == 0,
         without: match chance.below(2) {
             0 => Without::One(chance.below(60)),
             _ => Without::Nothing,
         },
         older_root: chance.below(8) == 0,
-        go_on: chance.below(6) == 0,
-        again: usize::from(chance.below(6) == 0),
+        go_on: chance.below(5) == 0,
+        again: usize::from(chance.below(5) == 0),
     }
 }
 

@@ -14,6 +14,7 @@ use embr_engine::format::superblock::Superblock;
 use embr_engine::hash::Scalar;
 use embr_engine::units::EpochId;
 use embr_engine::units::Generation;
+use embr_engine::units::Sequence;
 use embr_engine::units::Timestamp;
 use embr_engine::volume::probe;
 
@@ -61,6 +62,7 @@ pub fn write_root(disk: &Disk, superblock: &Superblock, epoch: EpochId, generati
     let root = Root {
         nodes: 0,
         made: Generation(1),
+        told: Sequence(0),
         volume: superblock.volume,
         epoch,
         generation: Generation(generation),

@@ -3,10 +3,14 @@
 //! Storms count what really came, and checks of volumes tell copies that are lacking from copies that nobody wrote.
 
 use embr_engine::check::Depth;
+use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
+use embr_engine::units::Blocks;
 use embrfs_sim::ace::Scene;
 use embrfs_sim::ace::Stage;
 use embrfs_sim::campaign::Report;
+use embrfs_sim::contents;
+use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::seed;
 use embrfs_sim::inspector;
 use embrfs_sim::inspector::Copies;
@@ -78,4 +82,22 @@ fn copies_that_a_drive_lacks_are_told_where_none_failed() {
     let why = check(Copies::All).expect_err("nodes were written without it");
     assert!(why.contains("has copies on 1 of 2 devices"), "{why}");
     assert_eq!(inspector::check(&mounted, None, Depth::Tree, &[]), Err(why));
+}
+
+/// One bit of any block of the journal of an only drive: the volume is as it was, or the mount that writes is refused.
+#[test]
+fn who_does_not_know_which_nodes_the_root_has_does_not_write() {
+    let stage = stage(1);
+    let snapshot = stage.fleet(1).snapshot();
+    let (slot, contents) = snapshot.drives.first_key_value().expect("a drive");
+    let (start, blocks) = layout::journal(contents.durable.size());
+    let written = contents.durable.written().into_iter();
+    let journal = written.filter(|(n, _)| (start.0..start.0 + blocks.0).contains(n));
+    for (n, _) in journal {
+        let fleet = Fleet::start(1, &snapshot);
+        fleet.rot(*slot, Blocks(n).bytes().expect("a place"), 1);
+        if let Ok(mounted) = machine::mount(1, &fleet, machine::READ_WRITE) {
+            contents::audit(&mounted).unwrap_or_else(|why| panic!("block {n}: {why}"));
+        }
+    }
 }

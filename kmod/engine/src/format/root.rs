@@ -64,6 +64,7 @@ struct Raw {
     gap_next: U64,
     gap_identity: [u8; 32],
     gap_after: [u8; 8],
+    told: U64,
 }
 
 /// An entry of the table of trees as it lies on disk.
@@ -113,6 +114,8 @@ pub struct Root {
     pub nodes: u64,
     /// The generation of the root that named these very trees first. What the journal says of the nodes of later ones is not for this one.
     pub made: Generation,
+    /// The last group that tells of their nodes, zero where none does. Without it nobody knows what is free.
+    pub told: Sequence,
 }
 
 /// Why a slot holds no root that can be used.
@@ -281,6 +284,7 @@ impl Root {
             },
             nodes: raw.nodes.get(),
             made: Generation(raw.made.get()),
+            told: Sequence(raw.told.get()),
         };
         if root.volume != volume || root.device != device {
             return Err(BadRoot::Foreign);
@@ -295,6 +299,7 @@ impl Root {
             && root.written.nanos < 1_000_000_000
             && root.journal.is_in_order()
             && root.journal.is_possible()
+            && root.told < MAX_SEQUENCE
             && table(bytes).is_some_and(|mut t| t.all(|tree| tree.is_some()));
         sound.then_some(root).ok_or(BadRoot::Field)
     }
@@ -342,6 +347,7 @@ impl Root {
             gap_next: gap.resume.next.0.into(),
             gap_identity: gap.resume.identity.0,
             gap_after: gap.after,
+            told: self.told.0.into(),
         };
         out.fill(0);
         // Both have their size from the layout; a shorter buffer would only leave a root that no one accepts.
@@ -401,6 +407,7 @@ mod tests {
             },
             nodes: 1 << 40,
             made: Generation(7),
+            told: Sequence(90),
         }
     }
 
@@ -460,7 +467,7 @@ mod tests {
         // A generation of another slot, another slot's number, another size, no epoch, nanoseconds, too many trees, no group, a
         // journal in the first area, a small one, one beyond any device, a gap before the first group, one that goes back, a tree
         // twice, a level that no tree has, no place.
-        let cases: [(usize, &[u8], BadRoot); 16] = [
+        let cases: [(usize, &[u8], BadRoot); 17] = [
             (8, &[2], BadRoot::Version(2)),
             (80, &[8], BadRoot::Slot),
             (92, &[8], BadRoot::Slot),
@@ -474,9 +481,10 @@ mod tests {
             (159, &[0x80], BadRoot::Field),
             (184, &[76], BadRoot::Field),
             (192, &[77], BadRoot::Field),
-            (240 + 80, &[1], BadRoot::Field),
-            (241, &[200], BadRoot::Field),
-            (240 + 16 + 24, &[0; 8], BadRoot::Field),
+            (248 + 80, &[1], BadRoot::Field),
+            (247, &[0x80], BadRoot::Field),
+            (249, &[200], BadRoot::Field),
+            (248 + 16 + 24, &[0; 8], BadRoot::Field),
         ];
         for (field, value, reason) in cases {
             let mut bytes = [0u8; layout::ROOT_SIZE];

@@ -59,6 +59,8 @@ pub struct Checkpoints {
     generation: Generation,
     /// The first root that named its trees.
     made: Generation,
+    /// The last group that tells of the nodes of its trees.
+    told: Sequence,
     /// What of the journal lies behind it.
     behind: Behind,
     /// The changes of the next root are frozen as of here. It stays so until they are in a root, however often that fails.
@@ -77,6 +79,7 @@ impl Checkpoints {
         Checkpoints {
             generation: root.generation,
             made: root.made,
+            told: root.told,
             behind: root.journal.behind,
             frozen: None,
             retired: Vec::new(),
@@ -107,6 +110,14 @@ impl Checkpoints {
     pub(super) fn records(&mut self) -> Option<&mut Records> {
         self.records.as_deref_mut()
     }
+}
+
+/// How old a root and its trees are.
+#[derive(Clone, Copy)]
+struct Age {
+    generation: Generation,
+    made: Generation,
+    told: Sequence,
 }
 
 impl<M: Machine> Mounted<M> {
@@ -263,12 +274,17 @@ impl<M: Machine> Mounted<M> {
         self.space.announce(&building.freed)?;
         // A device that fails from here on is given up afterwards: the journal speaks of this root, and what both name is durable.
         let appended = self.append_records(journal, &records);
+        let told = journal.newest();
         drop(order);
         let published = appended
             .and_then(|()| self.apply_nodes(generation, &mut building))
             .and_then(|()| {
-                let made = generation;
-                self.write_roots((generation, made), behind, (&kept, nodes), &mut buffer)
+                let age = Age {
+                    generation,
+                    made: generation,
+                    told,
+                };
+                self.write_roots(age, behind, (&kept, nodes), &mut buffer)
             });
         match published {
             Ok(failed) => self.report(failed),
@@ -287,6 +303,7 @@ impl<M: Machine> Mounted<M> {
         }
         checkpoints.frozen = None;
         checkpoints.made = generation;
+        checkpoints.told = told;
         self.space.settle(nodes);
         journal.confirm();
         self.rooted(checkpoints, journal, generation, behind)
@@ -329,7 +346,12 @@ impl<M: Machine> Mounted<M> {
         checkpoints: &mut Checkpoints,
         generation: Generation,
     ) -> Result<Members, Fault> {
-        let (behind, made) = (checkpoints.behind, checkpoints.made);
+        let behind = checkpoints.behind;
+        let age = Age {
+            generation,
+            made: checkpoints.made,
+            told: checkpoints.told,
+        };
         let Some(records) = checkpoints.records() else {
             return Err(Fault::ReadOnly);
         };
@@ -340,7 +362,7 @@ impl<M: Machine> Mounted<M> {
             let _ = bases.push_within_capacity(*tree.frozen().1);
         }
         let trees = (&bases[..], self.space.nodes());
-        let failed = self.write_roots((generation, made), behind, trees, root);
+        let failed = self.write_roots(age, behind, trees, root);
         // Wherever it is by now, no other one may be of this generation.
         checkpoints.generation = generation;
         failed
@@ -481,7 +503,11 @@ impl<M: Machine> Mounted<M> {
     /// The commit point: the root of this generation, on all members. Says which of them did not take it.
     fn write_roots(
         &self,
-        (generation, made): (Generation, Generation),
+        Age {
+            generation,
+            made,
+            told,
+        }: Age,
         behind: Behind,
         (trees, nodes): (&[Base], u64),
         bytes: &mut [u8],
@@ -507,6 +533,7 @@ impl<M: Machine> Mounted<M> {
                 journal,
                 nodes,
                 made,
+                told,
             };
             for ring in layout::rings(part.size) {
                 let at = layout::slot_at(ring, slot).filter(|_| !failed.has(part.slot));

@@ -24,6 +24,7 @@ use crate::units::Bytes;
 use crate::units::DeviceId;
 use crate::units::EpochId;
 use crate::units::Generation;
+use crate::units::Sequence;
 use crate::units::Timestamp;
 use crate::units::Uuid;
 use crate::units::BLOCK_SIZE;
@@ -214,6 +215,7 @@ impl Plan {
             journal: Journal::of_new(entry.bytes()),
             nodes: 0,
             made: Generation(1),
+            told: Sequence(0),
         }
     }
 

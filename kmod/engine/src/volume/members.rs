@@ -249,10 +249,14 @@ impl<M: Machine> Mounted<M> {
         };
         // What is there stays, and so does the journal behind it: it goes on in the new epoch.
         self.roll().change(epoch);
-        let generation = Generation(checkpoints.generation().0.saturating_add(1));
-        self.space.skip(generation);
-        let failed = self.write_newest(checkpoints, generation)?;
-        journal.fail(failed, |_| true);
+        let mut failed = Members::default();
+        // With one root alone, an epoch would be gone with that, and all that was acknowledged in it.
+        for _ in 0..2 {
+            let generation = Generation(checkpoints.generation().0.saturating_add(1));
+            self.space.skip(generation);
+            failed = Members(failed.0 | self.write_newest(checkpoints, generation)?.0);
+            journal.fail(failed, |_| true);
+        }
         let lost = epoch.absent;
         let copies = self.space.lose(lost, self.parity);
         journal.go_on(epoch.id, lost);

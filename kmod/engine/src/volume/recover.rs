@@ -515,6 +515,10 @@ impl<M: Machine> Mounted<M> {
                 self.redo(root.made, group, record).or_else(&mut *note)
             },
         )?;
+        if end.next <= root.told {
+            // That nobody says of it that it was durable is because nothing came behind it.
+            return Err(Fault::JournalLost(end.next));
+        }
         self.space.adopt(change);
         let mut before = found.iter().rev();
         let before = before.find(|f| f.sequence.0.saturating_add(1) == idle.0);

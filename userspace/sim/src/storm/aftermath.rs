@@ -93,11 +93,14 @@ pub(super) struct Attempt {
     pub reads_fail: bool,
 }
 
-/// To write, while nothing goes wrong.
-const CALM: Attempt = Attempt {
-    writes: true,
-    reads_fail: false,
-};
+/// What must be there.
+#[derive(Clone, Copy)]
+struct Claim {
+    /// So many deeds were durable.
+    least: usize,
+    /// All can be read, and worked on.
+    is_sound: bool,
+}
 
 impl Storm<'_> {
     /// Whether a mount may be refused for this. While as many drives are sound as are needed, only for a group of the journal that no
@@ -158,11 +161,12 @@ impl Storm<'_> {
         }
     }
 
-    /// What is durable in the least, once nothing goes wrong any more.
-    fn least(&self, annals: &Annals) -> usize {
-        match self.safe || !self.woe.forgets() {
-            true => annals.durable,
-            false => 0,
+    /// What must be there once nothing goes wrong any more.
+    fn claim(&self, annals: &Annals) -> Claim {
+        let is_sound = self.safe || !self.woe.forgets();
+        Claim {
+            least: if is_sound { annals.durable } else { 0 },
+            is_sound,
         }
     }
 
@@ -187,21 +191,25 @@ impl Storm<'_> {
             writes: true,
             reads_fail,
         };
-        let least = match self.woe {
-            // What is read wrongly while the journal is searched looks like its end; what cannot be read does not.
-            Woe::Garbles if !self.safe => 0,
-            _ => self.least(annals),
+        let claim = match self.woe {
+            // What is read wrongly while the journal is searched looks like its end, and what it says of nodes is lost with it; what
+            // cannot be read does not.
+            Woe::Garbles if !self.safe => Claim {
+                least: 0,
+                is_sound: false,
+            },
+            _ => self.claim(annals),
         };
         let mounted = self.mount(self.seed, &fleet, self.options());
         if !self.safe {
             fleet.heal();
         }
         match mounted {
-            Ok(mounted) => self.stands(&fleet, &mounted, annals, least)?,
+            Ok(mounted) => self.stands(&fleet, &mounted, annals, claim)?,
             Err(why) => {
                 self.refused(why, attempt)?;
                 fleet.heal();
-                self.mount_calmly(&fleet, annals, least)
+                self.mount_calmly(&fleet, annals, claim)
                     .map_err(|why| format!("once refused, then healed: {why}"))?;
             }
         }
@@ -210,11 +218,11 @@ impl Storm<'_> {
         let came = self.woe.done().is_some_and(|done| injected.of(done) != 0);
         if reads_fail && !self.safe {
             let fleet = Fleet::start(self.seed, snapshot);
-            self.mount_calmly(&fleet, annals, self.least(annals))
+            self.mount_calmly(&fleet, annals, self.claim(annals))
                 .map_err(|why| format!("healed: {why}"))?;
         }
         self.look_only(snapshot, annals)?;
-        if self.keeps_epoch() && self.chance.below(3) == 0 {
+        if self.has_two_roots() && self.chance.below(3) == 0 {
             self.look_without_newest_root(snapshot, annals)
                 .map_err(|why| format!("without the newest root: {why}"))?;
         }
@@ -235,10 +243,15 @@ impl Storm<'_> {
         }
     }
 
-    fn mount_calmly(&mut self, fleet: &Fleet, annals: &Annals, least: usize) -> Result<(), String> {
+    fn mount_calmly(&mut self, fleet: &Fleet, annals: &Annals, claim: Claim) -> Result<(), String> {
+        let attempt = Attempt {
+            writes: true,
+            // The mount before may have written what followed from wrong reads.
+            reads_fail: self.woe.of_reads() && !claim.is_sound,
+        };
         match self.mount(self.seed, fleet, self.options()) {
-            Ok(mounted) => self.stands(fleet, &mounted, annals, least),
-            Err(why) => self.refused(why, CALM),
+            Ok(mounted) => self.stands(fleet, &mounted, annals, claim),
+            Err(why) => self.refused(why, attempt),
         }
     }
 
@@ -248,12 +261,11 @@ impl Storm<'_> {
         fleet: &Fleet,
         mounted: &Mounted<Simulated>,
         annals: &Annals,
-        least: usize,
+        Claim { least, is_sound }: Claim,
     ) -> Result<(), String> {
         if let Some(why) = mounted.cut() {
             return Err(format!("it writes without what it may lack: {why}"));
         }
-        let is_sound = self.safe || !self.woe.forgets();
         let found = match found(mounted) {
             Err(_) if !is_sound => return Ok(()),
             found => found?,
@@ -275,13 +287,14 @@ impl Storm<'_> {
         }
     }
 
-    /// Whether there was no change of epochs: of one that just began there is only one root, and without it the epoch is void.
-    fn keeps_epoch(&self) -> bool {
-        match self.woe {
-            Woe::NoMemory | Woe::Apart | Woe::ReadsFail | Woe::Garbles => true,
-            Woe::WritesFail | Woe::FlushesFail | Woe::Full | Woe::Stale => !self.safe,
-            _ => false,
-        }
+    /// Whether nothing else is wrong with what drives hold of roots, so that the one before the newest is there.
+    fn has_two_roots(&self) -> bool {
+        let of_reads = matches!(self.woe, Woe::ReadsFail | Woe::Garbles);
+        let left_out = matches!(
+            self.woe,
+            Woe::WritesFail | Woe::FlushesFail | Woe::Full | Woe::Stale
+        );
+        of_reads || left_out || matches!(self.woe, Woe::NoMemory | Woe::Apart)
     }
 
     /// The root before the newest one has all that was durable, too.
@@ -296,7 +309,7 @@ impl Storm<'_> {
         }
         let mounted = machine::mount(self.seed, &fleet, self.options())?;
         self.weathered.older_roots += 1;
-        self.stands(&fleet, &mounted, annals, annals.durable)
+        self.stands(&fleet, &mounted, annals, self.claim(annals))
     }
 
     /// Mounts that write nothing: of all drives, and without the bad ones.
@@ -328,14 +341,10 @@ impl Storm<'_> {
             Ok(mounted) => mounted,
             Err(why) => return self.refused(why, attempt),
         };
-        let is_sound = self.safe || !self.woe.forgets();
-        // Where it says so, it may be without what was acknowledged last.
-        let least = match mounted.cut() {
-            Some(why) if is_sound && !reads_fail => {
-                return Err(format!("read-only, and something may be lacking: {why}"))
-            }
-            _ => self.least(annals),
-        };
+        let Claim { least, is_sound } = self.claim(annals);
+        if let Some(why) = mounted.cut().filter(|_| is_sound && !reads_fail) {
+            return Err(format!("read-only, and something may be lacking: {why}"));
+        }
         match found(&mounted) {
             Err(_) if !is_sound => Ok(()),
             found => annals.allow(&found?, least),

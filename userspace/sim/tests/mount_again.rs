@@ -18,6 +18,7 @@ use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::machine::READ_WRITE;
 use embrfs_sim::recording::State;
+use embrfs_sim::roots;
 
 const READ_ONLY: Options = Options {
     read_only: true,
@@ -114,4 +115,34 @@ fn the_root_before_knows_what_was_left_out() {
     let mounted = machine::mount(3, &fleet, READ_ONLY).expect("mounted");
     assert!(matches!(mounted.cut(), Some(Fault::RootBefore(_))));
     assert!(is_whole(&mounted, GROUPS + 20));
+}
+
+/// The journal goes round and round; whenever the newest root is lost, all that the one before it needs is still there.
+#[test]
+fn the_root_before_has_its_journal() {
+    const KEYS: u64 = 50;
+    let fleet = Fleet::new(22, &[SIZE]);
+    let geometry = Geometry::new(1, 0).expect("a geometry");
+    machine::make(22, &fleet, geometry).expect("made");
+    let mounted = machine::mount(22, &fleet, READ_WRITE).expect("mounted");
+    let value = |n: u64| [n.to_le_bytes(); 400].concat();
+    let mut roots = std::collections::BTreeSet::new();
+    for n in 0..4000 {
+        let mut txn = mounted.begin().expect("writable");
+        txn.set(NAMES, key(n % KEYS), &value(n)).expect("memory");
+        txn.commit().expect("room");
+        mounted.sync().expect("healthy drives");
+        roots.insert(mounted.generation());
+        if n % 20 != 0 {
+            continue;
+        }
+        let copy = Fleet::start(n, &fleet.snapshot());
+        assert_eq!(roots::lose_newest(&copy, n), Ok(true));
+        let again = machine::mount(n, &copy, READ_WRITE).expect("mounted from the root before");
+        for n in (n + 1).saturating_sub(KEYS)..=n {
+            let found = again.get(NAMES, key(n % KEYS), |found| found == value(n));
+            assert_eq!(found.expect("readable"), Some(true), "put {n}");
+        }
+    }
+    assert!(roots.len() > 4, "the journal was never full");
 }

@@ -131,6 +131,10 @@ fn of_rings_that_are_not_used() {
         assert!(!refused(&fleet, 2..3, &[block(number), block(last)]));
         assert!(!refused(&fleet, 1..3, &[block(number), block(last)]));
     }
+    // A ring without groups says nothing of where those of the others end.
+    let each = (start.0..start.0 + 40).filter(|n| refused(&fleet, 0..2, &[block(*n)]));
+    let count = each.count();
+    assert!((GROUPS as usize..30).contains(&count), "{count} refused");
 }
 
 /// A group that only one drive took is not passed over because the others can be read.

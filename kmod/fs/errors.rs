@@ -43,7 +43,7 @@ pub(crate) fn file_errno(why: &names::Error) -> Error {
         names::Error::TooLong => E2BIG,
         names::Error::Lost(..) => EIO,
         names::Error::NotUnderstood(_) => EOPNOTSUPP,
-        names::Error::Corrupted(_) | names::Error::Engram(..) => EUCLEAN,
+        names::Error::Corrupted(_) | names::Error::Engram(..) | names::Error::Stripe(..) => EUCLEAN,
         names::Error::Fault(why) => fault_errno(why),
     }
 }

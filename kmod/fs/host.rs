@@ -13,6 +13,7 @@ use embr_engine::{
         DeviceError,
         Write, //
     },
+    field::Scalar,
     format::member::{
         Members,
         Slot,
@@ -272,9 +273,14 @@ impl Host {
 
 impl env::Environment for Host {
     type Hasher = Hasher;
+    type Field = Scalar;
 
     fn hasher(&self) -> &Hasher {
         &self.hasher
+    }
+
+    fn field(&self) -> &Scalar {
+        &Scalar
     }
 
     fn now(&self) -> Timestamp {

@@ -140,6 +140,7 @@ impl Volume {
         match &why {
             names::Error::Corrupted(_)
             | names::Error::Engram(..)
+            | names::Error::Stripe(..)
             | names::Error::Lost(..)
             | names::Error::NotUnderstood(_)
             | names::Error::Fault(

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What the engine asks of its host: devices, hashing, the time, and chance. In the kernel kmod/fs answers with bios and
-//! SIMD; the tools with pread and a library; the tests with memory. Field arithmetic and compression join when stripes
-//! and encodings do.
+//! SIMD; the tools with pread and a library; the tests with memory. Compression joins when encodings do.
 
+use crate::field::Element;
 use crate::format::member::Members;
 use crate::format::member::Slot;
 use crate::units::Bytes;
@@ -128,12 +128,25 @@ pub trait Hasher {
     fn hash_blocks(&self, blocks: &[u8], out: &mut [Hash256]);
 }
 
+/// Arithmetic on many bytes at once, each an [`Element`], by whatever means the host has. All give the same result as
+/// [`crate::field::Scalar`].
+pub trait Field {
+    /// Adds `by` times the bytes of `from` to those of `into`, as many as both have.
+    fn add_product(&self, by: Element, from: &[u8], into: &mut [u8]);
+    /// Fills parity, at most four of it: number j is the sum over i of 2^(ij) times data i. Data that are shorter end in zeros.
+    fn bundle(&self, data: &[&[u8]], parity: &mut [&mut [u8]]);
+}
+
 /// The host as a whole, for what makes a volume or changes its membership.
 pub trait Environment {
     /// How this host hashes.
     type Hasher: Hasher;
+    /// How this host computes parity.
+    type Field: Field;
     /// The host's hashing.
     fn hasher(&self) -> &Self::Hasher;
+    /// The host's arithmetic.
+    fn field(&self) -> &Self::Field;
     /// The time of day.
     fn now(&self) -> Timestamp;
     /// Sixteen bytes that nobody could have guessed.

@@ -54,6 +54,11 @@ number!(
     u64
 );
 number!(
+    /// A stripe. Never given to another one.
+    StripeId,
+    u64
+);
+number!(
     /// A block's place in a file: from its first byte on, 4096 bytes each.
     FileBlock,
     u64
@@ -85,6 +90,11 @@ impl SnapshotId {
     pub const NONE: SnapshotId = SnapshotId(0);
     /// What a volume begins with.
     pub const FIRST: SnapshotId = SnapshotId(1);
+}
+
+impl StripeId {
+    /// No stripe.
+    pub const NONE: StripeId = StripeId(0);
 }
 
 impl EngramId {

@@ -2,6 +2,7 @@
 
 //! The engine's environment in a process: hashing, the time of day, and chance.
 
+use crate::field::Tables;
 use crate::simd::Simd;
 use embr_engine::env::Environment;
 use embr_engine::units::Timestamp;
@@ -41,9 +42,14 @@ impl Host {
 
 impl Environment for Host {
     type Hasher = Simd;
+    type Field = Tables;
 
     fn hasher(&self) -> &Simd {
         &self.hasher
+    }
+
+    fn field(&self) -> &Tables {
+        &Tables
     }
 
     fn now(&self) -> Timestamp {

@@ -19,6 +19,7 @@
 pub mod busy;
 pub mod device;
 pub mod environment;
+pub mod field;
 pub mod identity;
 pub mod info;
 pub mod machine;
@@ -30,5 +31,6 @@ pub mod simd;
 pub use device::FileDevice;
 pub use device::WritableFileDevice;
 pub use environment::Host;
+pub use field::Tables;
 pub use identity::Identity;
 pub use simd::Simd;

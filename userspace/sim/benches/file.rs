@@ -83,9 +83,14 @@ impl Hasher for Clocked {
 
 impl Environment for Clocked {
     type Hasher = Self;
+    type Field = embr_engine::field::Scalar;
 
     fn hasher(&self) -> &Self {
         self
+    }
+
+    fn field(&self) -> &Self::Field {
+        &embr_engine::field::Scalar
     }
 
     fn now(&self) -> Timestamp {

@@ -6,9 +6,11 @@
 use crate::inspector;
 pub use crate::inspector::Copies;
 use crate::machine::Simulated;
+use crate::stripes;
 use crate::tale::Nodes;
 use crate::tale::NODE_BLOCKS;
 use embr_engine::format::engram;
+use embr_engine::format::engram::Lies;
 use embr_engine::format::engram::Live;
 use embr_engine::format::engram::Map;
 use embr_engine::format::engram::Owner;
@@ -49,7 +51,10 @@ pub struct Known {
     pub owners: BTreeMap<usize, (u64, u64)>,
 }
 
-fn scan(mounted: &Mounted<Simulated>, tree: TreeId) -> Result<Vec<(Key, Vec<u8>)>, String> {
+pub(crate) fn scan(
+    mounted: &Mounted<Simulated>,
+    tree: TreeId,
+) -> Result<Vec<(Key, Vec<u8>)>, String> {
     let mut found = Vec::new();
     let mut scan = mounted.scan(tree, Range::ALL).ok_or("no such tree")?;
     while let Some((key, value)) = scan.next().map_err(|why| why.to_string())? {
@@ -69,7 +74,8 @@ pub fn engrams(mounted: &Mounted<Simulated>) -> Result<BTreeMap<u64, Known>, Str
         let (number, sub) = (key.0[0], engram::sub(*key));
         let bad = || format!("engram {number}: the item {key} makes no sense");
         if is(key, engram::Kind::Map) {
-            let map = Map::parse(value).ok_or_else(bad)?;
+            let map = Map::parse(value).map_err(|_| "no memory")?;
+            let map = map.ok_or_else(bad)?;
             let live = items
                 .iter()
                 .find(|(k, _)| *k == engram::key(EngramId(number), engram::Kind::Live, 0));
@@ -77,8 +83,8 @@ pub fn engrams(mounted: &Mounted<Simulated>) -> Result<BTreeMap<u64, Known>, Str
             engrams.insert(
                 number,
                 Known {
-                    map,
                     live: Live::parse(&live.1, map.blocks).ok_or_else(bad)?,
+                    map,
                     hashes: BTreeSet::new(),
                     owners: BTreeMap::new(),
                 },
@@ -166,7 +172,8 @@ pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, St
     let mut lie: BTreeSet<(usize, u64)> = BTreeSet::new();
     let mut lives = 0;
     for (number, known) in &engrams {
-        if known.live.count() == 0 {
+        let is_copied = matches!(known.map.lies, Lies::Copies(_));
+        if known.live.count() == 0 && is_copied {
             return Err(format!("engram {number}: nothing of it lives"));
         }
         for block in 0..engram::MAX_BLOCKS {
@@ -184,13 +191,17 @@ pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, St
                 continue;
             }
             lives += 1;
-            for place in known.map.places.iter() {
+            let Lies::Copies(places) = &known.map.lies else {
+                continue;
+            };
+            for place in places.iter() {
                 if !lie.insert((place.device.index(), place.block.0 + block as u64)) {
                     return Err(format!("two things lie at {place:?} + {block}"));
                 }
             }
         }
     }
+    stripes::audit(mounted, &engrams, &mut lie)?;
     audit_space(mounted, lie)?;
     // The engine's own check says the same.
     let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;

@@ -7,6 +7,7 @@ use embr_engine::env::Hash256;
 use embr_engine::env::Hasher;
 use embr_engine::units::Timestamp;
 use embrfs_host::Simd;
+use embrfs_host::Tables;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -101,9 +102,14 @@ impl Host {
 
 impl Environment for Host {
     type Hasher = Joined;
+    type Field = Tables;
 
     fn hasher(&self) -> &Joined {
         &self.hasher
+    }
+
+    fn field(&self) -> &Tables {
+        &Tables
     }
 
     fn now(&self) -> Timestamp {

@@ -1015,7 +1015,7 @@ impl Stored {
         let map = sample.mounted.get(ENGRAMS, key, Map::parse).expect("read");
         Stored {
             engram: run.engram,
-            map: map.expect("there").expect("a map"),
+            map: map.expect("there").expect("memory").expect("a map"),
             sample,
         }
     }
@@ -1038,7 +1038,7 @@ impl Stored {
 
     /// Where these blocks lie on each device.
     fn lie(&self, first: u64, blocks: u64) -> Vec<Extent> {
-        let places = self.map.places.iter();
+        let places = self.map.copies().expect("copies").iter();
         places
             .map(|p| Extent {
                 device: p.device,

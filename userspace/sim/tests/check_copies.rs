@@ -11,6 +11,7 @@ use embr_engine::check::Observer;
 use embr_engine::check::Options;
 use embr_engine::check::Stage;
 use embr_engine::check::Use;
+use embr_engine::format::engram::Lies;
 use embr_engine::format::engram::Map;
 use embr_engine::format::geometry::Geometry;
 use embr_engine::format::member::Slot;
@@ -107,9 +108,14 @@ fn forge_engram(again: bool) -> Fleet {
         }
         forge::entries(bytes, volume, |items| {
             for (_, value) in items.iter_mut() {
-                if let (Some(map), false) = (Map::parse(value), is_done) {
-                    let places = less(&map.places, again);
-                    *value = Map { places, ..map }.encode().expect("memory").to_vec();
+                let map = Map::parse(value).expect("memory").filter(|_| !is_done);
+                if let Some(Map {
+                    blocks,
+                    lies: Lies::Copies(places),
+                }) = map
+                {
+                    let map = Map::copied(blocks, less(&places, again));
+                    *value = map.encode().expect("memory").to_vec();
                     is_done = true;
                 }
             }

@@ -8,16 +8,11 @@ use embr_engine::file::Dirty;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::extent::WINDOW;
-use embr_engine::format::geometry::Geometry;
 use embr_engine::format::member::Slot;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
-use embr_engine::names::HashWidth;
-use embr_engine::names::Names;
-use embr_engine::names::New;
 use embr_engine::names::Users;
 use embr_engine::names::View;
-use embr_engine::names::What;
 use embr_engine::tree::TreeError;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
@@ -30,9 +25,15 @@ use embr_engine::volume::Fault;
 use embr_engine::volume::Machine as _;
 use embr_engine::volume::Mounted;
 use embr_rt::failpoint;
-use embrfs_sim::clerk;
 use embrfs_sim::contents;
 use embrfs_sim::contents::Copies;
+use embrfs_sim::desk;
+use embrfs_sim::desk::create;
+use embrfs_sim::desk::mount;
+use embrfs_sim::desk::names;
+use embrfs_sim::desk::one_file;
+use embrfs_sim::desk::pattern;
+use embrfs_sim::desk::write;
 use embrfs_sim::fault::Fault as DriveFault;
 use embrfs_sim::fault::When;
 use embrfs_sim::fault::WriteFault;
@@ -59,57 +60,7 @@ fn drives(chance: &Chance, count: usize, parity: u8) -> Fleet {
 }
 
 fn drives_of(chance: &Chance, size: Bytes, count: usize, parity: u8) -> Fleet {
-    let fleet = Fleet::new(chance.next(), &vec![size; count]);
-    let geometry = Geometry::new(1, parity).expect("a geometry");
-    machine::make(chance.next(), &fleet, geometry).expect("made");
-    fleet
-}
-
-fn mount(chance: &Chance, fleet: &Fleet) -> Mounted<Simulated> {
-    machine::mount(chance.next(), fleet, machine::READ_WRITE).expect("mounted")
-}
-
-fn names() -> Names {
-    Names::try_new(HashWidth::Full).expect("memory")
-}
-
-fn create(files: Files<'_, Simulated>, name: &[u8]) -> InodeNo {
-    let new = New {
-        what: What::Regular,
-        ..clerk::root()
-    };
-    let made = files.create(InodeNo::ROOT, name, &new).expect("made");
-    made.what.number
-}
-
-/// A volume with one empty file.
-fn one_file(mounted: &Mounted<Simulated>, names: &Names, view: &View) -> InodeNo {
-    let files = names.of(mounted, view);
-    files.format(&clerk::root()).expect("formatted");
-    create(files, b"file")
-}
-
-fn write(files: Files<'_, Simulated>, file: InodeNo, at: u64, bytes: &[u8], way: Way) {
-    let dirty = [Dirty {
-        at: FileBlock(at),
-        bytes,
-    }];
-    let end = at * BLOCK_SIZE as u64 + bytes.len() as u64;
-    let written = Written {
-        size: Some(Bytes(end)),
-        ..Written::default()
-    };
-    let done = files.write(file, &dirty, way, &written);
-    done.unwrap_or_else(|why| panic!("{why}"));
-}
-
-/// Bytes of which no block is like another.
-fn pattern(blocks: usize, seed: u64) -> Vec<u8> {
-    let chance = Chance::new(seed);
-    let words = blocks * BLOCK_SIZE / 8;
-    (0..words)
-        .flat_map(|_| chance.next().to_le_bytes())
-        .collect()
+    desk::drives(chance, size, count, (1, parity))
 }
 
 #[test]
@@ -265,7 +216,7 @@ fn places(mounted: &Mounted<Simulated>, blocks: usize) -> Vec<Vec<(Slot, Blocks)
             .iter()
             .filter(|(_, (_, at))| *at < blocks as u64)
         {
-            let each = known.map.places.iter();
+            let each = known.map.copies().expect("copies").iter();
             found[*at as usize] = each
                 .map(|p| (p.device, Blocks(p.block.0 + *block as u64)))
                 .collect();
@@ -392,8 +343,13 @@ fn data_goes_to_drives_that_take_it() {
     assert!(found == data);
     contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
     for known in contents::engrams(&mounted).expect("engrams").values() {
-        assert_eq!(known.map.places.count(), 2);
-        assert!(known.map.places.iter().all(|p| p.device != bad));
+        assert_eq!(known.map.copies().expect("copies").count(), 2);
+        assert!(known
+            .map
+            .copies()
+            .expect("copies")
+            .iter()
+            .all(|p| p.device != bad));
     }
 }
 
@@ -423,8 +379,13 @@ fn data_that_no_other_drive_takes_has_fewer_copies_or_is_refused() {
     refuse_data(&fleet, bad);
     write(files, file, 0, &data, Way::Sealed);
     for known in contents::engrams(&mounted).expect("engrams").values() {
-        assert_eq!(known.map.places.count(), 1);
-        assert!(known.map.places.iter().all(|p| p.device != bad));
+        assert_eq!(known.map.copies().expect("copies").count(), 1);
+        assert!(known
+            .map
+            .copies()
+            .expect("copies")
+            .iter()
+            .all(|p| p.device != bad));
     }
     slots.iter().for_each(|slot| refuse_data(&fleet, *slot));
     let dirty = [Dirty {
@@ -444,7 +405,7 @@ fn data_that_no_other_drive_takes_has_fewer_copies_or_is_refused() {
     contents::audit_but(&mounted, Copies::MayLack).unwrap_or_else(|why| panic!("{why}"));
     write(files, file, 50, dirty[0].bytes, Way::Sealed);
     for known in contents::engrams(&mounted).expect("engrams").values() {
-        assert!(known.map.places.count() > 0);
+        assert!(known.map.copies().expect("copies").count() > 0);
     }
     contents::audit_but(&mounted, Copies::MayLack).unwrap_or_else(|why| panic!("{why}"));
 }

@@ -8,14 +8,9 @@ use embr_engine::file::Rest;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::extent::WINDOW;
-use embr_engine::format::geometry::Geometry;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
-use embr_engine::names::HashWidth;
-use embr_engine::names::Names;
-use embr_engine::names::New;
 use embr_engine::names::View;
-use embr_engine::names::What;
 use embr_engine::space::promise::Promise;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
@@ -28,46 +23,25 @@ use embr_rt::failpoint;
 use embrfs_sim::clerk;
 use embrfs_sim::contents;
 use embrfs_sim::contents::Copies;
+use embrfs_sim::desk;
+use embrfs_sim::desk::create;
+use embrfs_sim::desk::mount;
+use embrfs_sim::desk::names;
 use embrfs_sim::fault::Fault as DriveFault;
 use embrfs_sim::fault::When;
 use embrfs_sim::fault::WriteFault;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
-use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::scribe::NOW;
 
 fn drives(chance: &Chance, size: Bytes, count: usize, parity: u8) -> Fleet {
-    let fleet = Fleet::new(chance.next(), &vec![size; count]);
-    let geometry = Geometry::new(1, parity).expect("a geometry");
-    machine::make(chance.next(), &fleet, geometry).expect("made");
-    fleet
-}
-
-fn mount(chance: &Chance, fleet: &Fleet) -> Mounted<Simulated> {
-    machine::mount(chance.next(), fleet, machine::READ_WRITE).expect("mounted")
-}
-
-fn names() -> Names {
-    Names::try_new(HashWidth::Full).expect("memory")
-}
-
-fn create(files: Files<'_, Simulated>, name: &[u8]) -> InodeNo {
-    let new = New {
-        what: What::Regular,
-        ..clerk::root()
-    };
-    let made = files.create(InodeNo::ROOT, name, &new).expect("made");
-    made.what.number
+    desk::drives(chance, size, count, (1, parity))
 }
 
 fn block(n: u64) -> Vec<u8> {
-    let chance = Chance::new(n);
-    let words = BLOCK_SIZE / 8;
-    (0..words)
-        .flat_map(|_| chance.next().to_le_bytes())
-        .collect()
+    desk::pattern(1, n)
 }
 
 /// Every second window of the file that grows has two blocks, its last ones: if they move by one, a window more has some.

@@ -2,15 +2,18 @@
 
 //! The books of free space by themselves: what comes back when, and what it may not cost.
 
+use embr_engine::format::geometry::Geometry;
 use embr_engine::format::journal::Extent;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use embr_engine::space::promise::Promise;
 use embr_engine::space::Managed;
 use embr_engine::space::Space;
+use embr_engine::stripe::Shape;
 use embr_engine::units::Blocks;
 use embr_engine::units::Generation;
 use embr_rt::Arc;
+use std::collections::BTreeSet;
 
 const BLOCKS: u64 = 8192;
 
@@ -20,12 +23,18 @@ fn slot(n: usize) -> Slot {
 
 /// So many devices without anything on them, of which one may be lost.
 fn devices(count: usize) -> Arc<Space> {
-    let managed: Vec<Managed<'_>> = (0..count)
-        .map(|n| Managed {
+    devices_in(&vec![0; count])
+}
+
+/// The same in these failure domains.
+fn devices_in(domains: &[u32]) -> Arc<Space> {
+    let managed: Vec<Managed<'_>> = (domains.iter().enumerate())
+        .map(|(n, domain)| Managed {
             slot: slot(n),
             blocks: Blocks(BLOCKS),
             fixed: &[],
             present: true,
+            domain: *domain,
         })
         .collect();
     let space = Space::try_new(&managed, Generation(1), 1, 2).expect("sound");
@@ -92,4 +101,76 @@ fn copies_do_not_come_back_at_the_cost_of_the_reserve() {
     drop(promise);
     space.durable(Generation(2));
     assert_eq!((space.ledger().kept, space.copies()), (kept, 2));
+}
+
+/// Places for stripes until there is no room for any.
+fn stripes(space: &Space, geometry: (u8, u8), avoid: Members) -> Vec<(Shape, Vec<Extent>)> {
+    let geometry = Geometry::new(geometry.0, geometry.1).expect("a geometry");
+    let mut all = Vec::new();
+    loop {
+        let mut places = embr_rt::Vec::new();
+        let given = space.allocate_stripe(geometry, (256, 64), avoid, &mut places);
+        let Some(shape) = given.expect("memory") else {
+            assert!(places.is_empty());
+            return all;
+        };
+        assert!(
+            space.ledger().balanced,
+            "what is promised is not given to others"
+        );
+        all.push((shape, places.to_vec()));
+    }
+}
+
+#[test]
+fn each_fragment_of_a_stripe_has_a_device_of_its_own() {
+    let space = devices(7);
+    let promise = Space::promise(&space, Blocks(500)).expect("room");
+    let all = stripes(&space, (4, 2), Members::default());
+    let mut taken = BTreeSet::new();
+    let mut parity = BTreeSet::new();
+    for (shape, places) in &all {
+        assert_eq!(places.len(), shape.width());
+        let on: BTreeSet<usize> = places.iter().map(|e| e.device.index()).collect();
+        assert_eq!(on.len(), places.len());
+        parity.extend(places.iter().skip(shape.data()).map(|e| e.device.index()));
+        for (fragment, extent) in places.iter().enumerate() {
+            assert_eq!(extent.blocks.0 as usize, shape.length(fragment));
+            let blocks = extent.start.0..extent.start.0 + extent.blocks.0;
+            assert!(blocks.into_iter().all(|b| taken.insert((extent.device, b))));
+        }
+    }
+    assert_eq!(parity.len(), 7, "the same devices always have the parity");
+    assert_eq!(promise.blocks(), Blocks(500));
+    let whole = all
+        .iter()
+        .filter(|(shape, _)| shape.blocks() == 256)
+        .count();
+    assert!(whole > 100, "{whole} whole stripes");
+}
+
+/// Two devices that fail together have two fragments of a stripe only if there are not enough others.
+#[test]
+fn fragments_are_spread_over_failure_domains() {
+    let domains = [1, 1, 2, 2, 3, 3];
+    let space = devices_in(&domains);
+    for (shape, places) in stripes(&space, (2, 1), Members::default()).iter().take(50) {
+        let on: BTreeSet<u32> = places.iter().map(|e| domains[e.device.index()]).collect();
+        assert_eq!(on.len(), shape.width(), "{places:?}");
+    }
+}
+
+#[test]
+fn where_devices_are_missing_stripes_are_narrower_and_have_all_parity() {
+    for missing in 1..=4 {
+        let space = devices(6);
+        let avoid = (0..missing).map(slot).collect();
+        let all = stripes(&space, (4, 2), avoid);
+        for (shape, places) in &all {
+            assert_eq!((shape.data(), shape.parity()), (4 - missing, 2));
+            assert!(places.iter().all(|e| e.device.index() >= missing));
+        }
+        // One data fragment is no stripe.
+        assert_eq!(all.is_empty(), missing > 2);
+    }
 }

@@ -4,6 +4,7 @@
 
 use embr_engine::format::attribute;
 use embr_engine::format::engram;
+use embr_engine::format::engram::Lies;
 use embr_engine::format::engram::Live;
 use embr_engine::format::engram::Map;
 use embr_engine::format::engram::Owner;
@@ -16,15 +17,20 @@ use embr_engine::format::intent::Intent;
 use embr_engine::format::name;
 use embr_engine::format::name::Name;
 use embr_engine::format::name::Parents;
+use embr_engine::format::stripe;
+use embr_engine::format::stripe::Layout;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
 use embr_engine::space;
+use embr_engine::stripe::shape::MAX_ROWS;
 use embr_engine::tree::Key;
 use embr_engine::units::EngramId;
+use embr_engine::units::StripeId;
 use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
+use embr_engine::volume::mounted::STRIPES;
 use std::fmt::Write;
 
 /// Bytes of a value that are shown where nothing better can be said.
@@ -36,6 +42,7 @@ pub fn meaning(tree: TreeId, key: Key, value: &[u8]) -> String {
         SPACE => space_item(key, value),
         NAMES => name_item(key, value),
         ENGRAMS => engram_item(key, value),
+        STRIPES => stripe_item(key, value),
         _ => bytes(value),
     }
 }
@@ -205,11 +212,20 @@ fn engram_item(key: Key, value: &[u8]) -> String {
     let sub = engram::sub(key);
     let is = |kind| engram::key(id, kind, sub as usize) == key;
     let said = if is(engram::Kind::Map) {
-        Map::parse(value).map(|map| {
-            let each = map.places.iter();
-            let places: Vec<String> = each
-                .map(|p| format!("{}:{}", p.device.index(), p.block))
-                .collect();
+        Map::parse(value).ok().flatten().map(|map| {
+            let places: Vec<String> = match &map.lies {
+                Lies::Copies(places) => places
+                    .iter()
+                    .map(|p| format!("{}:{}", p.device.index(), p.block))
+                    .collect(),
+                Lies::Stripes(pieces) => pieces
+                    .iter()
+                    .map(|p| {
+                        let last = p.end().saturating_sub(1);
+                        format!("{}-{} in stripe {} from {}", p.first, last, p.stripe, p.at)
+                    })
+                    .collect(),
+            };
             format!("{} blocks at {}", map.blocks, places.join(" "))
         })
     } else if is(engram::Kind::Live) {
@@ -237,6 +253,50 @@ fn engram_item(key: Key, value: &[u8]) -> String {
     };
     let said = said.unwrap_or_else(|| senseless("an item", value));
     format!("engram {id}: {said}")
+}
+
+fn stripe_item(key: Key, value: &[u8]) -> String {
+    let id = StripeId(key.0[0]);
+    let sub = engram::sub(key);
+    let is = |kind| stripe::key(id, kind, sub as usize) == key;
+    let said = if is(stripe::Kind::Layout) {
+        Layout::parse(value).map(|layout| {
+            let shape = layout.shape;
+            let places: Vec<String> = (0..shape.width())
+                .map(|f| match layout.place(f) {
+                    Some(place) => format!("{}:{}", place.device.index(), place.block),
+                    None => "nowhere".to_owned(),
+                })
+                .collect();
+            format!(
+                "{}, {} blocks in {} rows, sealed for generation {}, at {}",
+                shape.geometry(),
+                shape.blocks(),
+                shape.rows(),
+                layout.sealed,
+                places.join(" ")
+            )
+        })
+    } else if is(stripe::Kind::Contents) {
+        contents(value).map(|held| format!("fragment {sub} holds {held}"))
+    } else if is(stripe::Kind::Live) {
+        stripe::parse_live(value).map(|blocks| format!("{blocks} blocks live"))
+    } else if is(stripe::Kind::Hashes) {
+        Some(format!("hashes of parity, {}", bytes(value)))
+    } else if is(stripe::Kind::Numbers) {
+        return number("numbers given out below", value);
+    } else {
+        None
+    };
+    let said = said.unwrap_or_else(|| senseless("an item", value));
+    format!("stripe {id}: {said}")
+}
+
+/// What a fragment of a stripe holds; how many blocks it has is not known here.
+fn contents(value: &[u8]) -> Option<String> {
+    let held = (1..=MAX_ROWS).find_map(|blocks| stripe::parse_contents(value, blocks))?;
+    let each = held.map(|h| format!("{} of engram {} from {}", h.blocks, h.engram, h.first));
+    Some(each.collect::<Vec<_>>().join(", "))
 }
 
 fn name_item(key: Key, value: &[u8]) -> String {

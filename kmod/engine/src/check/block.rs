@@ -110,7 +110,7 @@ pub fn uses<M: Machine>(
         check::check(mounted.nodes(), &base, Depth::Inner, &mut search)?;
     }
     data::claim(mounted, &mut |used| {
-        if let Some((what, extent, _)) = used {
+        if let data::Part::Used(what, extent) = used {
             search.look(what, extent);
         }
         Ok(())

@@ -137,6 +137,7 @@ mod tests {
         Part {
             slot: Slot::new(slot).unwrap(),
             id: DeviceId(slot as u32 + 1),
+            domain: 0,
             size: Blocks(blocks).bytes().unwrap(),
             journal: Journal::of_new(Bytes(64 << 20)),
         }

@@ -36,9 +36,16 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
         if let Some(device) = together.filter(|_| !is_right) {
             self.found(Finding::Together(what, device));
         }
+        self.enough(what, has);
+    }
+
+    /// So many devices would all have to be lost for this to be lost: whether that is as many as it should be.
+    pub(super) fn enough(&mut self, what: Use, has: usize) {
+        let wanted = self.mounted.full_copies();
+        let never_changed = self.mounted.epoch().number == FIRST_EPOCH;
         if has < wanted {
             // What a device does not take of a file has fewer copies, and that may be known before the device is given up.
-            let is_data = matches!(what, Use::Engram(_));
+            let is_data = matches!(what, Use::Engram(_) | Use::Stripe(_));
             self.found(match never_changed && !is_data {
                 true => Finding::TooFew(what, has, wanted),
                 false => Finding::Fewer(what, has, wanted),

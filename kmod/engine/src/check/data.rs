@@ -6,6 +6,7 @@
 use super::claims::Claims;
 use super::names::look;
 use super::names::Look;
+use super::stripes;
 use super::Check;
 use super::Ended;
 use super::Finding;
@@ -18,8 +19,11 @@ use crate::env::DeviceError;
 use crate::env::Devices as _;
 use crate::env::Hash256;
 use crate::env::Hasher as _;
+use crate::file::plan::Site;
+use crate::file::window::At;
 use crate::file::MAX_SIZE;
 use crate::format::engram;
+use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::Map;
 use crate::format::engram::Owner;
@@ -30,9 +34,11 @@ use crate::format::inline;
 use crate::format::inode::FileType;
 use crate::format::intent::END;
 use crate::format::journal::Extent;
+use crate::format::pointer::Places;
 use crate::names::Files;
 use crate::names::Item;
 use crate::names::Kind;
+use crate::stripe::known;
 use crate::tree::Key;
 use crate::tree::Range;
 use crate::tree::TreeError;
@@ -93,31 +99,88 @@ fn is(key: Key, kind: engram::Kind, engram: EngramId) -> bool {
     engram::key(engram, kind, engram::sub(key) as usize) == key
 }
 
-/// What is done with each use of blocks, of which it says whether they are a first copy; and, with nothing, once for each item.
-type EachUse<'f> = &'f mut dyn FnMut(Option<(Use, Extent, bool)>) -> Result<(), Ended>;
+/// What engrams and stripes have to say of blocks.
+pub(super) enum Part {
+    /// Another item is gone through.
+    Item,
+    /// These blocks are used.
+    Used(Use, Extent),
+    /// What lies there lives; of what lies in several places, the first.
+    Lives(Extent),
+}
 
-/// Tells of all blocks that engrams use. Says whether a node is lost that could tell of more.
-pub(super) fn claim<M: Machine>(mounted: &Mounted<M>, use_of: EachUse<'_>) -> Result<bool, Ended> {
+/// Tells of all blocks that engrams and stripes use. Says whether a node is lost that could tell of more.
+pub(super) fn claim<M: Machine>(
+    mounted: &Mounted<M>,
+    part: &mut dyn FnMut(Part) -> Result<(), Ended>,
+) -> Result<bool, Ended> {
+    Ok(of_engrams(mounted, part)? | stripes::claim(mounted, part)?)
+}
+
+fn of_engrams<M: Machine>(
+    mounted: &Mounted<M>,
+    part: &mut dyn FnMut(Part) -> Result<(), Ended>,
+) -> Result<bool, Ended> {
     let mut map: Option<(EngramId, Map)> = None;
     items(mounted, ENGRAMS, &mut |key, value| {
-        use_of(None)?;
+        part(Part::Item)?;
         let engram = EngramId(key.0[0]);
         if is(key, engram::Kind::Map, engram) {
-            map = Map::parse(value).map(|map| (engram, map));
+            map = Map::parse(value)?.map(|map| (engram, map));
         }
-        let Some((_, map)) = map.filter(|(of, _)| *of == engram) else {
+        let of_engram = map.as_ref().filter(|(of, _)| *of == engram);
+        let Some((_, map)) = of_engram else {
             return Ok(());
         };
         if is(key, engram::Kind::Live, engram) {
             let live = Live::parse(value, map.blocks).unwrap_or_default();
             for (first, blocks) in runs(live) {
-                for (n, extent) in extents(&map, first, blocks).enumerate() {
-                    use_of(Some((Use::Engram(engram), extent, n == 0)))?;
+                if let Lies::Copies(places) = &map.lies {
+                    for extent in extents(places, first, blocks) {
+                        part(Part::Used(Use::Engram(engram), extent))?;
+                    }
                 }
+                firsts(mounted, (engram, map), (first, blocks), &mut |extent| {
+                    part(Part::Lives(extent))
+                })?;
             }
         }
         Ok(())
     })
+}
+
+/// Where these blocks of an engram lie, of several places the first: so that whoever names them can be told apart.
+fn firsts<M: Machine>(
+    mounted: &Mounted<M>,
+    (engram, map): (EngramId, &Map),
+    (first, blocks): (usize, usize),
+    f: &mut dyn FnMut(Extent) -> Result<(), Ended>,
+) -> Result<(), Ended> {
+    if let Lies::Copies(places) = &map.lies {
+        return extents(places, first, blocks).next().map_or(Ok(()), f);
+    }
+    let end = first.saturating_add(blocks);
+    let mut block = first;
+    while block < end {
+        let Look::There((site, limit)) = look(mounted.site(At { engram, block }).map(Some))? else {
+            // Which stripe lacks what is a finding of its own.
+            return Ok(());
+        };
+        let count = limit.min(end.saturating_sub(block));
+        if let Site::Fragment {
+            layout,
+            fragment,
+            row,
+            ..
+        } = site
+        {
+            if let Some(extent) = known::extent(&layout, fragment, row, count) {
+                f(extent)?;
+            }
+        }
+        block = block.saturating_add(count.max(1));
+    }
+    Ok(())
 }
 
 impl<M: Machine, O: Observer> Check<'_, M, O> {
@@ -142,8 +205,13 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                     continue;
                 };
                 let blocks = run.blocks.min(map.blocks.saturating_sub(run.block()));
-                let first = extents(&map, run.block(), blocks).next();
-                if first.and_then(|e| named.claim(e)).is_some() {
+                let mut twice = false;
+                let these = (run.block(), blocks);
+                firsts(mounted, (run.engram, &map), these, &mut |extent| {
+                    twice |= named.claim(extent).is_some();
+                    Ok(())
+                })?;
+                if twice {
                     let trouble = Trouble::NamedTwice(run.engram);
                     self.found(Finding::Names(item, trouble));
                 }
@@ -162,20 +230,20 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             let number = EngramId(key.0[0]);
             if number != at.number {
                 self.counted.engrams = self.counted.engrams.saturating_add(1);
-                at.leave(self);
+                at.leave(self)?;
                 at = Engram {
                     number,
                     next: at.next,
                     ..Engram::default()
                 };
             }
-            if let Err(what) = at.item(key, value, mounted.hash_size()) {
+            if let Err(what) = at.item(key, value, mounted.hash_size())? {
                 self.found(Finding::Engram(number, what));
             }
             Ok(())
         })?;
         if !is_lost {
-            at.leave(self);
+            at.leave(self)?;
         }
         Ok(())
     }
@@ -292,7 +360,11 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 .hashes(engram, run.block(), run.blocks, &mut hashes)
                 .map(Some),
         )? {
-            Look::There(()) if self.options.data => self.blocks_of(item, &map, run, &hashes),
+            // Stripes are read as a whole.
+            Look::There(()) if self.options.data => match &map.lies {
+                Lies::Copies(places) => self.blocks_of(item, places, run, &hashes),
+                Lies::Stripes(_) => Ok(()),
+            },
             Look::There(()) => Ok(()),
             _ => {
                 self.found(Finding::Names(item, Trouble::NoHash(engram)));
@@ -302,11 +374,17 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
     }
 
     /// Reads every copy of the blocks, and compares their hashes.
-    fn blocks_of(&mut self, item: Item, map: &Map, run: &Run, hashes: &[u8]) -> Result<(), Ended> {
+    fn blocks_of(
+        &mut self,
+        item: Item,
+        places: &Places,
+        run: &Run,
+        hashes: &[u8],
+    ) -> Result<(), Ended> {
         let mounted = self.mounted;
         let mut bytes = Vec::zeroed(run.blocks.saturating_mul(BLOCK_SIZE))?;
         let mut real = Vec::try_from_elem(Hash256::default(), run.blocks)?;
-        for copy in extents(map, run.block(), run.blocks) {
+        for copy in extents(places, run.block(), run.blocks) {
             let here = mounted.present().has(copy.device);
             let Some(at) = copy.start.bytes().filter(|_| here) else {
                 continue;
@@ -357,6 +435,8 @@ pub enum Defect {
     Owners,
     /// What lives and what has an owner are not the same.
     Unowned,
+    /// A stripe that it says to lie in is not there, or holds something else.
+    Pieces,
     /// Its number was never set aside.
     Number,
 }
@@ -374,25 +454,30 @@ struct Engram {
 }
 
 impl Engram {
-    fn item(&mut self, key: Key, value: &[u8], hash_size: usize) -> Result<(), Defect> {
+    fn item(
+        &mut self,
+        key: Key,
+        value: &[u8],
+        hash_size: usize,
+    ) -> Result<Result<(), Defect>, Ended> {
         let sub = engram::sub(key) as usize;
         let number = self.number;
-        let bad = Err(Defect::Senseless(key));
+        let bad = Ok(Err(Defect::Senseless(key)));
         let is = |kind| is(key, kind, number);
         if number == EngramId::NONE {
             let next = crate::format::name::parse_number(value);
             self.next = next.map(|n| EngramId(n.0));
             let is_counter = key == engram::key(number, engram::Kind::Numbers, 0);
             return match (is_counter, next) {
-                (true, Some(_)) => Ok(()),
+                (true, Some(_)) => Ok(Ok(())),
                 _ => bad,
             };
         }
         let sound = if is(engram::Kind::Map) {
-            self.map = Map::parse(value);
+            self.map = Map::parse(value)?;
             self.map.is_some() && sub == 0
         } else if is(engram::Kind::Live) {
-            let blocks = self.map.map_or(0, |m| m.blocks);
+            let blocks = self.map.as_ref().map_or(0, |m| m.blocks);
             self.live = Live::parse(value, blocks);
             // Without a map it cannot be told; that is a finding of its own.
             (self.live.is_some() || self.map.is_none()) && sub == 0
@@ -407,7 +492,7 @@ impl Engram {
                     self.owned.set(sub, owner.blocks);
                     let more = self.owned.count().saturating_sub(before);
                     if more != these.count() {
-                        return Err(Defect::Owners);
+                        return Ok(Err(Defect::Owners));
                     }
                     true
                 }
@@ -418,32 +503,42 @@ impl Engram {
         };
         self.is_senseless |= !sound;
         if sound {
-            Ok(())
+            Ok(Ok(()))
         } else {
             bad
         }
     }
 
     /// All its items were seen.
-    fn leave<M: Machine, O: Observer>(&self, check: &mut Check<'_, M, O>) {
+    fn leave<M: Machine, O: Observer>(&self, check: &mut Check<'_, M, O>) -> Result<(), Ended> {
         let number = self.number;
         if number == EngramId::NONE {
-            return;
+            return Ok(());
         }
         let mut found = |what| check.found(Finding::Engram(number, what));
-        match (self.map, self.live) {
+        let pieces = self.map.as_ref().map_or(&[][..], stripes::pieces_of);
+        match (&self.map, self.live) {
             _ if self.is_senseless => {}
             (None, _) => found(Defect::NoMap),
             (_, None) => found(Defect::NoLive),
-            (_, Some(live)) if live.count() == 0 => found(Defect::Dead),
+            // Of what lies in stripes dead blocks are kept until their stripe goes.
+            (_, Some(live)) if live.count() == 0 && pieces.is_empty() => found(Defect::Dead),
             (_, Some(live)) if live != self.owned => found(Defect::Unowned),
             _ => {}
         }
         if self.next.is_some_and(|next| number >= next) {
             found(Defect::Number);
         }
-        if let Some(map) = &self.map {
-            check.copies(Use::Engram(number), &map.places);
+        if !check.pieces(number, pieces)? {
+            check.found(Finding::Engram(number, Defect::Pieces));
         }
+        if let Some(Map {
+            lies: Lies::Copies(places),
+            ..
+        }) = &self.map
+        {
+            check.copies(Use::Engram(number), places);
+        }
+        Ok(())
     }
 }

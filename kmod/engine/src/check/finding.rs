@@ -3,10 +3,12 @@
 //! What a check can find, each with all that is known of where it is.
 
 use super::data::Defect;
+use super::stripes::Flaw;
 use crate::format::engram;
 use crate::format::inode::BadInode;
 use crate::format::journal::Extent;
 use crate::format::member::Slot;
+use crate::format::stripe;
 use crate::names::Item;
 use crate::names::Kind;
 use crate::tree::error::Spot;
@@ -20,10 +22,12 @@ use crate::units::Generation;
 use crate::units::InodeNo;
 use crate::units::Level;
 use crate::units::SnapshotId;
+use crate::units::StripeId;
 use crate::units::TreeId;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
+use crate::volume::mounted::STRIPES;
 use core::fmt;
 
 /// Something that is wrong.
@@ -61,8 +65,12 @@ pub enum Finding {
     Unnamed(Extent),
     /// A copy of blocks of a file that does not read as it was written.
     Rotten(Item, Extent),
+    /// Blocks of a stripe that do not read as they were written.
+    RottenStripe(StripeId, Extent),
     /// An engram.
     Engram(EngramId, Defect),
+    /// A stripe.
+    Stripe(StripeId, Flaw),
     /// An item of the tree of names.
     Names(Item, Trouble),
 }
@@ -78,6 +86,8 @@ pub enum Use {
     Node(TreeId, Level, Key),
     /// Blocks of this engram.
     Engram(EngramId),
+    /// A fragment of this stripe.
+    Stripe(StripeId),
     /// Something that no item names; only tests have it.
     Held,
 }
@@ -184,6 +194,7 @@ impl Finding {
             | Finding::Unused(e)
             | Finding::Unnamed(e)
             | Finding::Rotten(_, e)
+            | Finding::RottenStripe(_, e)
             | Finding::Used(e) => Some(e.device),
             _ => self.spot().map(|s| s.device),
         }
@@ -201,6 +212,7 @@ impl Finding {
             | Finding::Unused(e)
             | Finding::Unnamed(e)
             | Finding::Rotten(_, e)
+            | Finding::RottenStripe(_, e)
             | Finding::Used(e) => Some(e.start),
             _ => self.spot().map(|s| s.at.whole_blocks()),
         }
@@ -220,6 +232,7 @@ impl Finding {
             Finding::Mount(Fault::SpaceItem(_)) => Some(crate::volume::mounted::SPACE),
             Finding::Names(..) | Finding::Rotten(..) => Some(NAMES),
             Finding::Engram(..) => Some(ENGRAMS),
+            Finding::Stripe(..) | Finding::RottenStripe(..) => Some(STRIPES),
             _ => self.spot().map(|s| s.tree),
         }
     }
@@ -238,6 +251,10 @@ impl Finding {
             Finding::Names(item, _) | Finding::Rotten(item, _) => Some(item.at(SnapshotId::FIRST)),
             Finding::Engram(engram, Defect::Senseless(key)) if key.0[0] == engram.0 => Some(*key),
             Finding::Engram(engram, _) => Some(engram::all(*engram).first),
+            Finding::Stripe(_, Flaw::Senseless(key)) => Some(*key),
+            Finding::Stripe(stripe, _) | Finding::RottenStripe(stripe, _) => {
+                Some(stripe::all(*stripe).first)
+            }
             Finding::Copy(_, keys) | Finding::Lost(_, keys) => Some(keys.first),
             _ => None,
         }
@@ -272,8 +289,9 @@ impl Finding {
             Finding::Unused(_) => "unused",
             Finding::Used(_) => "used",
             Finding::Unnamed(_) => "unnamed",
-            Finding::Rotten(..) => "rotten",
+            Finding::Rotten(..) | Finding::RottenStripe(..) => "rotten",
             Finding::Engram(..) => "engram",
+            Finding::Stripe(..) => "stripe",
             Finding::Names(..) => "names",
         }
     }
@@ -307,6 +325,7 @@ impl fmt::Display for Use {
                 )
             }
             Use::Engram(engram) => write!(f, "engram {engram}"),
+            Use::Stripe(stripe) => write!(f, "stripe {stripe}"),
             Use::Held => f.write_str("data"),
         }
     }
@@ -383,7 +402,13 @@ impl fmt::Display for Finding {
                 item.owner(),
                 Shown(e)
             ),
+            Finding::RottenStripe(stripe, e) => write!(
+                f,
+                "stripe {stripe}: {} do not read as they were written",
+                Shown(e)
+            ),
             Finding::Engram(engram, defect) => write!(f, "engram {engram}: {defect}"),
+            Finding::Stripe(stripe, flaw) => write!(f, "stripe {stripe}: {flaw}"),
             Finding::Names(item, trouble) => {
                 match item.owner() {
                     InodeNo::NONE => f.write_str("names")?,
@@ -412,6 +437,7 @@ impl fmt::Display for Defect {
             Defect::Dead => f.write_str("nothing of it lives"),
             Defect::Owners => f.write_str("a block has two owners"),
             Defect::Unowned => f.write_str("what lives and what has an owner are not the same"),
+            Defect::Pieces => f.write_str("it does not lie in the stripes that it names"),
             Defect::Number => f.write_str("its number was not given out"),
         }
     }

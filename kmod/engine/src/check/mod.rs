@@ -18,6 +18,7 @@ mod names;
 pub mod path;
 mod reach;
 mod roots;
+mod stripes;
 mod trees;
 
 pub use crate::tree::check::Depth;
@@ -25,6 +26,7 @@ pub use data::Defect;
 pub use finding::Finding;
 pub use finding::Trouble;
 pub use finding::Use;
+pub use stripes::Flaw;
 
 use crate::error::NoMem;
 use crate::format::journal::Extent;
@@ -65,6 +67,8 @@ pub enum Stage {
     Files,
     /// Engrams, each by itself.
     Engrams,
+    /// Stripes, and what they hold.
+    Stripes,
     /// Inodes, and what belongs to them.
     Names,
     /// What files hold.
@@ -74,12 +78,13 @@ pub enum Stage {
 impl Stage {
     /// All of them, in their order; those from [`Stage::Nodes`] to [`Stage::Files`] come again with each pass, and those from
     /// [`Stage::Names`] on alternate.
-    pub const ALL: [Stage; 7] = [
+    pub const ALL: [Stage; 8] = [
         Stage::Nodes,
         Stage::Uses,
         Stage::Space,
         Stage::Files,
         Stage::Engrams,
+        Stage::Stripes,
         Stage::Names,
         Stage::Data,
     ];
@@ -99,6 +104,8 @@ pub struct Counted {
     pub inodes: u64,
     /// Engrams.
     pub engrams: u64,
+    /// Stripes.
+    pub stripes: u64,
     /// Blocks of what files hold that were read, each copy counted.
     pub blocks: u64,
     /// Items, or groups of free space, that were gone through since this pass of this stage began.
@@ -184,6 +191,7 @@ pub fn check<M: Machine, O: Observer>(
     check.blocks(files)?;
     if let Some(files) = files {
         check.engrams()?;
+        check.stripes()?;
         names::check(&mut check, files)?;
     }
     Ok(check.counted)

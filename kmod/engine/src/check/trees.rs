@@ -106,12 +106,14 @@ impl<M: Machine, O: Observer> Pass<'_, '_, '_, M, O> {
         let mut live = self.claims.empty()?;
         self.check.begin(Stage::Uses)?;
         let is_lost = data::claim(self.check.mounted, &mut |used| {
-            let Some((what, extent, first)) = used else {
-                return self.check.pass(Stage::Uses);
-            };
-            claim(&mut self.claims, self.check, self.first, what, extent);
-            if first {
-                live.claim(extent);
+            match used {
+                data::Part::Item => return self.check.pass(Stage::Uses),
+                data::Part::Lives(extent) => {
+                    live.claim(extent);
+                }
+                data::Part::Used(what, extent) => {
+                    claim(&mut self.claims, self.check, self.first, what, extent);
+                }
             }
             Ok(())
         })?;

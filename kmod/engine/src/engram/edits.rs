@@ -7,6 +7,7 @@ use crate::format::engram::all;
 use crate::format::engram::key;
 use crate::format::engram::sub;
 use crate::format::engram::Kind;
+use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::Map;
 use crate::format::engram::Owner;
@@ -14,9 +15,11 @@ use crate::format::engram::HASHES;
 use crate::format::engram::MAX_BLOCKS;
 use crate::format::engram::VERSION;
 use crate::format::journal::Extent;
+use crate::format::pointer::Places;
 use crate::format::pointer::COPIES;
 use crate::names::Error;
 use crate::names::Wrong;
+use crate::stripe;
 use crate::tree::Range;
 use crate::txn::Transaction;
 use crate::units::Blocks;
@@ -47,20 +50,24 @@ pub(crate) struct Edits {
     /// By their engrams.
     edits: Vec<Edit>,
     runs: usize,
+    stripes: stripe::Edits,
 }
 
 impl Edits {
     /// Items that all this touches, at most.
     pub(crate) fn items(&self) -> usize {
         let runs = self.runs.saturating_mul(2);
-        self.edits.len().saturating_mul(2).saturating_add(runs)
+        let items = self.edits.len().saturating_mul(2).saturating_add(runs);
+        items.saturating_add(self.stripes.items())
     }
 
     /// Bytes of the journal that all this takes, at most.
     pub(crate) fn cost(&self) -> usize {
         let engrams = self.edits.len().saturating_mul(PER_ENGRAM);
-        engrams.saturating_add(self.runs.saturating_mul(PER_RUN))
+        let own = engrams.saturating_add(self.runs.saturating_mul(PER_RUN));
+        own.saturating_add(self.stripes.cost())
     }
+
     #[inline(never)] // Its frame is large enough alone.
     fn of<M: Machine>(
         &mut self,
@@ -73,8 +80,8 @@ impl Edits {
                 let map = mounted.map(engram)?;
                 let edit = Edit {
                     engram,
-                    map,
                     live: mounted.live(engram, map.blocks)?,
+                    map,
                     dead: Vec::new(),
                 };
                 self.edits.insert(at, edit)?;
@@ -108,6 +115,35 @@ impl Edits {
                 self.runs = self.runs.saturating_add(1);
             }
         }
+        self.kill_in_stripes(mounted, engram, (first, blocks))
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn kill_in_stripes<M: Machine>(
+        &mut self,
+        mounted: &Mounted<M>,
+        engram: EngramId,
+        (first, blocks): (usize, usize),
+    ) -> Result<(), Error> {
+        let Edits { edits, stripes, .. } = self;
+        let at = edits.binary_search_by_key(&engram, |edit| edit.engram);
+        let known = at.ok().and_then(|at| edits.get(at));
+        let Some(map) = known.map(|edit| &edit.map) else {
+            return Ok(());
+        };
+        if let Lies::Copies(_) = &map.lies {
+            return Ok(());
+        }
+        let end = first.saturating_add(blocks);
+        let mut at = first;
+        while at < end {
+            let piece = map
+                .piece(at)
+                .ok_or(Error::Engram(engram, Wrong::Disagrees))?;
+            let to = piece.end().min(end);
+            stripes.kill(mounted, piece.stripe, to.saturating_sub(at))?;
+            at = to;
+        }
         Ok(())
     }
 
@@ -116,13 +152,18 @@ impl Edits {
         for edit in self.edits.iter() {
             edit.finish(txn)?;
         }
-        Ok(())
+        // What goes with a stripe goes after all else that is done to it.
+        self.stripes.finish(txn)
     }
 }
 
 /// Part of what lies at these places, on each of them.
-pub(crate) fn extents(map: &Map, first: usize, blocks: usize) -> impl Iterator<Item = Extent> + '_ {
-    map.places.iter().map(move |place| Extent {
+pub(crate) fn extents(
+    places: &Places,
+    first: usize,
+    blocks: usize,
+) -> impl Iterator<Item = Extent> + '_ {
+    places.iter().map(move |place| Extent {
         device: place.device,
         start: Blocks(place.block.0.saturating_add(first as u64)),
         blocks: Blocks(blocks as u64),
@@ -131,13 +172,15 @@ pub(crate) fn extents(map: &Map, first: usize, blocks: usize) -> impl Iterator<I
 
 impl Edit {
     fn finish<M: Machine>(&self, txn: &mut Transaction<'_, M>) -> Result<(), Error> {
-        for (first, blocks) in self.dead.iter() {
-            for extent in extents(&self.map, *first, *blocks) {
-                txn.free(extent)?;
+        if let Lies::Copies(places) = &self.map.lies {
+            for (first, blocks) in self.dead.iter() {
+                for extent in extents(places, *first, *blocks) {
+                    txn.free(extent)?;
+                }
             }
-        }
-        if self.live.count() == 0 {
-            return Ok(txn.remove_range(ENGRAMS, all(self.engram))?);
+            if self.live.count() == 0 {
+                return Ok(txn.remove_range(ENGRAMS, all(self.engram))?);
+            }
         }
         let live = self.live.encode(self.map.blocks)?;
         txn.set(ENGRAMS, key(self.engram, Kind::Live, 0), &live)?;

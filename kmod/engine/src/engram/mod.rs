@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Engrams: lasting identities of what files hold. Their tree says where an engram's blocks lie, what their hashes are, which of
-//! them live, and whose they are. So far every engram is k = 1: whole copies on several devices; and all of one engram is of one
+//! them live, and whose they are. An engram lies in whole copies on several devices, or in stripes. So far all of one engram is of one
 //! file, so whoever has the file locked has its engrams.
 //!
 //! Nothing here knows what lies where in a file, and nothing here reads or writes the blocks themselves.
@@ -21,6 +21,7 @@ pub use number::Numbers;
 use crate::format::engram::key;
 use crate::format::engram::parse_hashes;
 use crate::format::engram::Kind;
+use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::Map;
 use crate::format::engram::HASHES;
@@ -41,15 +42,10 @@ impl<M: Machine> Mounted<M> {
     /// Where an engram lies.
     pub(crate) fn map(&self, engram: EngramId) -> Result<Map, Error> {
         let value = self.get(ENGRAMS, key(engram, Kind::Map, 0), Map::parse)?;
-        let map = value.ok_or(Error::Engram(engram, Wrong::Missing))?;
+        let map = value.ok_or(Error::Engram(engram, Wrong::Missing))??;
         let map = map.ok_or(Error::Engram(engram, Wrong::Senseless))?;
-        for place in map.places.iter() {
-            let extent = Extent {
-                device: place.device,
-                start: place.block,
-                blocks: Blocks(map.blocks as u64),
-            };
-            if !self.may_hold(extent) {
+        if let Lies::Copies(places) = &map.lies {
+            if !extents(places, 0, map.blocks).all(|extent| self.may_hold(extent)) {
                 return Err(Error::Engram(engram, Wrong::Disagrees));
             }
         }
@@ -107,7 +103,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Whether data may lie there, as far as is known of the device: nothing that an image claims makes anybody write elsewhere.
-    fn may_hold(&self, extent: Extent) -> bool {
+    pub(crate) fn may_hold(&self, extent: Extent) -> bool {
         let Some(part) = self.parts().iter().find(|p| p.slot == extent.device) else {
             return true;
         };

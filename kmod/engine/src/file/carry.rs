@@ -5,6 +5,7 @@
 
 use super::plan::Fetch;
 use super::plan::Given;
+use super::plan::Site;
 use super::plan::Store;
 use crate::env::DeviceError;
 use crate::env::Devices as _;
@@ -120,6 +121,20 @@ impl<M: Machine> Mounted<M> {
                 }
             }
             bad |= 1u32.wrapping_shl(copy as u32);
+        }
+        if let Site::Fragment {
+            stripe,
+            layout,
+            fragment,
+            row,
+        } = &fetch.site
+        {
+            if !good {
+                let lost = (*fragment, row.saturating_add(n));
+                good = self.rebuild(*stripe, layout, lost, kept, block)?;
+                // Its place was not tried if nothing says where it is.
+                bad |= u32::from(layout.place(*fragment).is_some());
+            }
         }
         if !good || self.is_read_only() {
             return Ok(good);

@@ -307,7 +307,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         to: FileBlock,
         how: Clear,
     ) -> Result<Option<FileBlock>, Error> {
-        let mut windows = Windows::new(self.change.files, self.file, from, to)?;
+        let mut windows = Windows::boxed(self.change.files, self.file, from, to)?;
         while let Some(window) = windows.next()? {
             if !self.has_room(WINDOW.saturating_mul(PER_GONE)) {
                 return Ok(Some(window.start().max(from)));

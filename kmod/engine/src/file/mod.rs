@@ -19,8 +19,9 @@ pub mod plan;
 mod ranges;
 mod read;
 mod shift;
+mod striped;
 mod truncate;
-mod window;
+pub(crate) mod window;
 mod write;
 
 pub use crate::format::inode::MAX_SIZE;

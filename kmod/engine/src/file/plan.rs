@@ -9,26 +9,31 @@ use super::window::Windows;
 use super::END;
 use crate::env::Hash256;
 use crate::env::Hasher as _;
-use crate::format::engram::Map;
+use crate::format::engram::Lies;
 use crate::format::engram::MAX_BLOCKS;
 use crate::format::inline;
 use crate::format::intent::Intent;
 use crate::format::journal::Extent;
+use crate::format::pointer::Places;
+use crate::format::stripe::Layout;
 use crate::names::item::Item;
 use crate::names::item::Kind;
 use crate::names::Error;
 use crate::names::Files;
 use crate::names::Wrong;
 use crate::space::promise::Promise;
+use crate::stripe::known;
 use crate::tree::Base;
 use crate::units::Blocks;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
+use crate::units::StripeId;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use embr_rt::Arc;
+use embr_rt::Box;
 use embr_rt::Vec;
 
 /// Blocks to be read that lie together.
@@ -42,27 +47,58 @@ pub struct Fetch {
     pub engram: EngramId,
     /// Their first one, in the engram.
     pub first: usize,
-    /// Where the engram's copies lie.
-    pub map: Map,
+    /// Where they lie.
+    pub site: Site,
     /// What is kept of the hash of each, one after the other.
     pub hashes: Vec<u8>,
+    /// How many there may be: as many as lie together.
+    limit: usize,
+}
+
+/// Where blocks lie.
+#[derive(Debug)]
+pub enum Site {
+    /// In each of several copies of their engram.
+    Copies(Places),
+    /// In a fragment of a stripe, from this row on. They can be had from other fragments as well.
+    Fragment {
+        /// The stripe.
+        stripe: StripeId,
+        /// How it is cut and where it lies.
+        layout: Box<Layout>,
+        /// The fragment, one of data.
+        fragment: usize,
+        /// The row of the first of them.
+        row: usize,
+    },
 }
 
 impl Fetch {
     /// How many copies there are.
     pub fn copies(&self) -> usize {
-        self.map.places.count()
+        match &self.site {
+            Site::Copies(places) => places.count(),
+            Site::Fragment { .. } => 1,
+        }
     }
 
     /// Where a copy of `blocks` blocks lies, from block `from` of these on. The copy to be read first is 0; engrams begin with
     /// different devices.
     pub fn place(&self, copy: usize, from: usize, blocks: usize) -> Option<Extent> {
+        let places = match &self.site {
+            Site::Copies(places) => places,
+            Site::Fragment {
+                layout,
+                fragment,
+                row,
+                ..
+            } => {
+                let row = row.saturating_add(from);
+                return known::extent(layout, *fragment, row, blocks);
+            }
+        };
         let turn = (self.engram.0 as usize).wrapping_add(copy);
-        let place = self
-            .map
-            .places
-            .iter()
-            .nth(turn.checked_rem(self.copies())?)?;
+        let place = places.iter().nth(turn.checked_rem(self.copies())?)?;
         let first = self.first.saturating_add(from) as u64;
         Some(Extent {
             device: place.device,
@@ -131,9 +167,6 @@ impl<M: Machine> Files<'_, M> {
         }
         for fetch in reading.fetches.iter_mut() {
             let Fetch { first, blocks, .. } = *fetch;
-            if first.saturating_add(blocks) > fetch.map.blocks {
-                return Err(Error::Engram(fetch.engram, Wrong::Disagrees));
-            }
             let hashes = &mut fetch.hashes;
             self.mounted.hashes(fetch.engram, first, blocks, hashes)?;
         }
@@ -181,20 +214,53 @@ impl<M: Machine> Files<'_, M> {
             let follows = last.engram == at.engram
                 && last.first.saturating_add(last.blocks) == at.block
                 && last.index.saturating_add(last.blocks) == index;
-            if follows {
+            if follows && last.blocks < last.limit {
                 last.blocks = last.blocks.saturating_add(1);
                 return Ok(());
             }
         }
+        let (site, limit) = self.mounted.site(at)?;
         fetches.push(Fetch {
             index,
             blocks: 1,
             engram: at.engram,
             first: at.block,
-            map: self.mounted.map(at.engram)?,
+            site,
             hashes: Vec::new(),
+            limit,
         })?;
         Ok(())
+    }
+}
+
+impl<M: Machine> Mounted<M> {
+    /// Where a block of an engram lies, and how many from it on lie there together.
+    #[inline(never)] // Its frame is large enough alone.
+    pub(crate) fn site(&self, at: At) -> Result<(Site, usize), Error> {
+        let map = self.map(at.engram)?;
+        let bad = Error::Engram(at.engram, Wrong::Disagrees);
+        let behind = map.blocks.checked_sub(at.block).filter(|n| *n != 0);
+        let behind = behind.ok_or(bad)?;
+        if let Lies::Copies(places) = map.lies {
+            return Ok((Site::Copies(places), behind));
+        }
+        let piece = map.piece(at.block).ok_or(bad)?;
+        let layout = self.layout(piece.stripe)?;
+        let within = at.block.saturating_sub(piece.first);
+        let position = piece.at.saturating_add(within);
+        if position >= layout.shape.blocks() {
+            return Err(bad);
+        }
+        let (fragment, row) = layout.shape.place(position);
+        let rows = layout.shape.length(fragment).saturating_sub(row);
+        let limit = piece.end().saturating_sub(at.block).min(rows);
+        let site = Site::Fragment {
+            stripe: piece.stripe,
+            layout,
+            fragment,
+            row,
+        };
+        Ok((site, limit))
     }
 }
 

@@ -34,9 +34,9 @@ use embr_rt::Vec;
 
 /// A block of an engram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct At {
-    pub(super) engram: EngramId,
-    pub(super) block: usize,
+pub(crate) struct At {
+    pub(crate) engram: EngramId,
+    pub(crate) block: usize,
 }
 
 impl At {

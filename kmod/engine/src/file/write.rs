@@ -11,6 +11,7 @@ use super::plan::Given;
 use super::plan::Source;
 use super::plan::Store;
 use super::regular;
+use super::striped::Striped;
 use super::window::At;
 use super::window::State;
 use super::Dirty;
@@ -20,6 +21,7 @@ use super::END;
 use super::MAX_SIZE;
 use super::WINDOW_BLOCKS;
 use crate::engram;
+use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::engram::Owner;
 use crate::format::engram::MAX_BLOCKS;
@@ -30,7 +32,9 @@ use crate::names::change::Change;
 use crate::names::Done;
 use crate::names::Error;
 use crate::names::Files;
+use crate::names::Wrong;
 use crate::space::promise::Promise;
+use crate::stripe::seal::cost_of_new;
 use crate::txn::Transaction;
 use crate::units::Blocks;
 use crate::units::FileBlock;
@@ -39,6 +43,7 @@ use crate::units::Timestamp;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
 use embr_rt::Vec;
 
 /// What of some blocks, which are in order, is still to be written.
@@ -284,45 +289,16 @@ impl<'a> Part<'a> {
 
 /// Writes as many blocks to devices as one engram and one transaction take.
 #[inline(never)] // Its frame is large enough alone.
-fn sealed_some<'a, M: Machine>(
+fn sealed_some<M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,
-    rest: &mut Rest<'_, 'a>,
+    rest: &mut Rest<'_, '_>,
     promise: &mut Promise,
 ) -> Result<(), Error> {
     let mounted = change.files.mounted;
-    let hash_size = mounted.hash_size();
     let mut edit = Edit::new(change, file);
-    let mut part: Part<'a> = Part {
-        sources: Vec::new(),
-        blocks: 0,
-        price: engram::cost_of_new(MAX_BLOCKS, hash_size, 1),
-        window: None,
-    };
-    while let Some(source) = rest.peek(MAX_BLOCKS.saturating_sub(part.blocks)) {
-        if source.blocks() == 0 || !part.add(&mut edit, source)? {
-            break;
-        }
-        rest.take(source.blocks());
-    }
     let mut given = Given::new(mounted, promise);
-    let fresh = set_aside(&mut edit, &part.sources, &mut given)?;
-    given.place(&fresh)?;
-    let failed = given.carry_out(mounted, 0)?;
-    if !failed.is_empty() {
-        // The places that were set aside for them do not take them: they get new ones.
-        let mut again = Vec::new();
-        for index in failed.iter() {
-            if let Some(store) = given.stores.get_mut(*index) {
-                again.try_append(&mut store.sources)?;
-                store.blocks = 0;
-            }
-        }
-        given.stores.retain(|store| store.blocks != 0);
-        let from = given.stores.len();
-        given.place(&again)?;
-        given.carry_out(mounted, from)?;
-    }
+    let mut striped = send(&mut edit, rest, &mut given)?;
     while let Some(mut store) = given.stores.pop() {
         if let Err(why) = adopt(&mut edit, &mut store, given.promise) {
             // What the transaction did not take is empty by now.
@@ -330,7 +306,86 @@ fn sealed_some<'a, M: Machine>(
             return Err(why);
         }
     }
+    striped.adopt(&mut edit)?;
     edit.finish()
+}
+
+/// Finds places for the next blocks, and writes them there.
+#[inline(never)] // Its frame is large enough alone.
+fn send<'m, 'a, M: Machine>(
+    edit: &mut Edit<'_, 'm, M>,
+    rest: &mut Rest<'_, 'a>,
+    given: &mut Given<'_, 'a, '_, M>,
+) -> Result<Striped<'m, 'a, M>, Error> {
+    let mounted = edit.change.files.mounted;
+    let sources = gather(edit, rest)?;
+    let fresh = set_aside(edit, &sources, given)?;
+    let striped = Striped::seal(mounted, fresh)?;
+    given.place(&striped.left)?;
+    carry_out(mounted, given)?;
+    Ok(striped)
+}
+
+/// Takes as many blocks as one engram and one transaction take.
+#[inline(never)] // Its frame is large enough alone.
+fn gather<'a, M: Machine>(
+    edit: &mut Edit<'_, '_, M>,
+    rest: &mut Rest<'_, 'a>,
+) -> Result<Vec<Source<'a>>, Error> {
+    let mounted = edit.change.files.mounted;
+    let price = engram::cost_of_new(MAX_BLOCKS, mounted.hash_size(), 1);
+    let mut part: Part<'a> = Part {
+        sources: Vec::new(),
+        blocks: 0,
+        price: price.saturating_add(cost_of_new(mounted)),
+        window: None,
+    };
+    while let Some(source) = rest.peek(MAX_BLOCKS.saturating_sub(part.blocks)) {
+        if source.blocks() == 0 || !part.add(edit, source)? {
+            break;
+        }
+        rest.take(source.blocks());
+    }
+    Ok(part.sources)
+}
+
+/// Writes copies. Where places that were set aside do not take them, they get new ones.
+#[inline(never)] // Its frame is large enough alone.
+fn carry_out<M: Machine>(
+    mounted: &Mounted<M>,
+    given: &mut Given<'_, '_, '_, M>,
+) -> Result<(), Error> {
+    let failed = given.carry_out(mounted, 0)?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let mut again = Vec::new();
+    for index in failed.iter() {
+        if let Some(store) = given.stores.get_mut(*index) {
+            again.try_append(&mut store.sources)?;
+            store.blocks = 0;
+        }
+    }
+    given.stores.retain(|store| store.blocks != 0);
+    let from = given.stores.len();
+    given.place(&again)?;
+    given.carry_out(mounted, from)?;
+    Ok(())
+}
+
+/// From now on the file has these blocks there, one after the other.
+pub(super) fn put_all<M: Machine>(
+    edit: &mut Edit<'_, '_, M>,
+    sources: &[Source<'_>],
+    mut at: At,
+) -> Result<(), Error> {
+    for source in sources.iter() {
+        for n in 0..source.blocks() {
+            edit.put(source.at.plus(n as u64), State::Raw(at))?;
+            at = at.plus(1);
+        }
+    }
+    Ok(())
 }
 
 /// Plans writing to places that were set aside. Returns what has none.
@@ -362,7 +417,10 @@ fn set_aside<'a, M: Machine>(
                 Some(at) => {
                     let map = mounted.map(at.engram)?;
                     let mut store = Store::try_new(mounted, Vec::try_from_slice(&[now])?)?;
-                    let places = engram::extents(&map, at.block, store.blocks);
+                    let Lies::Copies(places) = &map.lies else {
+                        return Err(Error::Engram(at.engram, Wrong::Disagrees));
+                    };
+                    let places = engram::extents(places, at.block, store.blocks);
                     // Who is no member any more gets nothing.
                     let places = places.filter(|p| present.has(p.device));
                     store.places = Vec::try_from_iter(places)?;
@@ -401,21 +459,14 @@ fn adopt<M: Machine>(
         None => {
             let engram = files.names.engrams.lock().give(files.mounted)?;
             let map = map(store)?;
-            let owners = owners(store, edit.file)?;
+            let owners = owners(&store.sources, edit.file)?;
             let txn = edit.change.txn();
             engram::create(txn, engram, &map, &store.hashes, &owners)?;
             take(txn, store, promise)?;
             At { engram, block: 0 }
         }
     };
-    let mut at = at;
-    for source in store.sources.iter() {
-        for n in 0..source.blocks() {
-            edit.put(source.at.plus(n as u64), State::Raw(at))?;
-            at = at.plus(1);
-        }
-    }
-    Ok(())
+    put_all(edit, &store.sources, at)
 }
 
 /// The transaction takes the places of a store.
@@ -438,17 +489,14 @@ pub(super) fn map(store: &Store<'_>) -> Result<Map, Error> {
         })?;
     }
     let places = Places::new(&places).ok_or(Error::Fault(Fault::NoSpace))?;
-    Ok(Map {
-        blocks: store.blocks,
-        places,
-    })
+    Ok(Map::copied(store.blocks, places))
 }
 
-/// Whose the blocks of a store are.
-fn owners(store: &Store<'_>, inode: InodeNo) -> Result<Vec<(usize, Owner)>, Error> {
+/// Whose these blocks are.
+pub(super) fn owners(sources: &[Source<'_>], inode: InodeNo) -> Result<Vec<(usize, Owner)>, Error> {
     let mut owners: Vec<(usize, Owner)> = Vec::new();
     let mut first = 0usize;
-    for source in store.sources.iter() {
+    for source in sources.iter() {
         let blocks = source.blocks();
         let last = owners.last_mut().map(|(_, owner)| owner);
         match last.filter(|o| o.at.plus(o.blocks as u64) == source.at) {

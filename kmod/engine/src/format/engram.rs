@@ -11,6 +11,7 @@ use crate::tree::Range;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
+use crate::units::StripeId;
 use crate::units::BLOCK_SIZE;
 use embr_rt::Vec;
 use zerocopy::little_endian::U16;
@@ -33,7 +34,9 @@ pub const MAX_PAYLOAD: u64 = (MAX_BLOCKS * BLOCK_SIZE) as u64;
 pub const HASHES: usize = 16;
 /// In a map: whole copies, one after the other places.
 const COPIED: u8 = 0;
-const SUB_BITS: u32 = 56;
+/// In a map: parts of stripes.
+const STRIPED: u8 = 1;
+pub(super) const SUB_BITS: u32 = 56;
 
 /// What an item of an engram is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -78,40 +81,159 @@ struct RawMap {
     kind: u8,
     blocks: U16,
     zero: [u8; 4],
-    places: RawPlaces,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawPiece {
+    stripe: U64,
+    at: U16,
+    first: u8,
+    last: u8,
+}
+
+/// Blocks of an engram that lie together in a stripe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// The first of them.
+    pub first: usize,
+    /// How many, not none.
+    pub blocks: usize,
+    /// The stripe.
+    pub stripe: StripeId,
+    /// Which block of its payload the first is.
+    pub at: usize,
+}
+
+impl Piece {
+    fn parse(raw: &RawPiece) -> Option<Self> {
+        let (first, last) = (usize::from(raw.first), usize::from(raw.last));
+        let sound = raw.stripe.get() != 0 && first <= last;
+        sound.then(|| Piece {
+            first,
+            blocks: last.saturating_sub(first).saturating_add(1),
+            stripe: StripeId(raw.stripe.get()),
+            at: usize::from(raw.at.get()),
+        })
+    }
+
+    fn raw(&self) -> RawPiece {
+        RawPiece {
+            stripe: self.stripe.0.into(),
+            at: (self.at as u16).into(),
+            first: self.first as u8,
+            last: self.end().saturating_sub(1) as u8,
+        }
+    }
+
+    /// The block behind the last.
+    pub fn end(&self) -> usize {
+        self.first.saturating_add(self.blocks)
+    }
+}
+
+/// Where blocks of an engram lie.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Lies {
+    /// All of them together, at each of these places.
+    Copies(Places),
+    /// In stripes: these pieces, in order. What is in none was given up with its stripe.
+    Stripes(Vec<Piece>),
 }
 
 /// Where an engram's blocks lie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct Map {
     /// How many they are.
     pub blocks: usize,
-    /// Where each copy begins.
-    pub places: Places,
+    /// Where they lie.
+    pub lies: Lies,
 }
 
 impl Map {
+    /// Whole copies at these places.
+    pub fn copied(blocks: usize, places: Places) -> Self {
+        let lies = Lies::Copies(places);
+        Map { blocks, lies }
+    }
+
     /// Checks an item's value.
-    pub fn parse(value: &[u8]) -> Option<Self> {
-        let raw = RawMap::ref_from_bytes(value).ok()?;
+    pub fn parse(value: &[u8]) -> Result<Option<Self>, NoMem> {
+        let Ok((raw, rest)) = RawMap::ref_from_prefix(value) else {
+            return Ok(None);
+        };
         let blocks = usize::from(raw.blocks.get());
-        let sound =
-            raw.version == VERSION && raw.kind == COPIED && blocks != 0 && blocks <= MAX_BLOCKS;
-        let places = Places::parse(&raw.places)?;
-        sound.then_some(Map { blocks, places })
+        if raw.version != VERSION || blocks == 0 || blocks > MAX_BLOCKS {
+            return Ok(None);
+        }
+        let lies = match raw.kind {
+            COPIED => match RawPlaces::ref_from_bytes(rest) {
+                Ok(places) => Places::parse(places).map(Lies::Copies),
+                Err(_) => None,
+            },
+            STRIPED => pieces(rest, blocks)?.map(Lies::Stripes),
+            _ => None,
+        };
+        Ok(lies.map(|lies| Map { blocks, lies }))
     }
 
     /// The item's value.
     pub fn encode(&self) -> Result<Vec<u8>, NoMem> {
         let raw = RawMap {
             version: VERSION,
-            kind: COPIED,
+            kind: match self.lies {
+                Lies::Copies(_) => COPIED,
+                Lies::Stripes(_) => STRIPED,
+            },
             blocks: (self.blocks as u16).into(),
             zero: [0; 4],
-            places: self.places.raw(),
         };
-        Vec::try_from_slice(raw.as_bytes())
+        let mut value = Vec::try_from_slice(raw.as_bytes())?;
+        match &self.lies {
+            Lies::Copies(places) => value.try_extend_from_slice(places.raw().as_bytes())?,
+            Lies::Stripes(pieces) => {
+                for piece in pieces.iter() {
+                    value.try_extend_from_slice(piece.raw().as_bytes())?;
+                }
+            }
+        }
+        Ok(value)
     }
+
+    /// The places of its copies, where it lies in copies.
+    pub fn copies(&self) -> Option<&Places> {
+        match &self.lies {
+            Lies::Copies(places) => Some(places),
+            Lies::Stripes(_) => None,
+        }
+    }
+
+    /// The piece that a block lies in, where it lies in a stripe.
+    pub fn piece(&self, block: usize) -> Option<Piece> {
+        let Lies::Stripes(pieces) = &self.lies else {
+            return None;
+        };
+        let has = |piece: &&Piece| (piece.first..piece.end()).contains(&block);
+        pieces.iter().find(has).copied()
+    }
+}
+
+/// The pieces of an engram of so many blocks.
+fn pieces(value: &[u8], blocks: usize) -> Result<Option<Vec<Piece>>, NoMem> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let Ok(all) = <[RawPiece]>::ref_from_bytes(value) else {
+        return Ok(None);
+    };
+    let mut end = 0;
+    for raw in all {
+        let piece = Piece::parse(raw).filter(|p| p.first >= end && p.end() <= blocks);
+        let Some(piece) = piece else {
+            return Ok(None);
+        };
+        end = piece.end();
+        pieces.push(piece)?;
+    }
+    Ok((end != 0).then_some(pieces))
 }
 
 /// Which blocks of an engram live.
@@ -261,10 +383,44 @@ mod tests {
             device: Slot::new(device).unwrap(),
             block: Blocks(block),
         };
+        Map::copied(256, Places::new(&[place(2, 7), place(1, 9)]).unwrap())
+    }
+
+    fn striped() -> Map {
+        let piece = |first, blocks, stripe, at| Piece {
+            first,
+            blocks,
+            stripe: StripeId(stripe),
+            at,
+        };
+        let pieces = [piece(0, 10, 3, 258), piece(254, 2, 2, 0)];
         Map {
             blocks: 256,
-            places: Places::new(&[place(2, 7), place(1, 9)]).unwrap(),
+            lies: Lies::Stripes(Vec::try_from_slice(&pieces).unwrap()),
         }
+    }
+
+    #[test]
+    fn pieces_of_stripes_are_where_the_format_says() {
+        let value = striped().encode().unwrap();
+        let mut expected = std::vec![1, 1, 0, 1, 0, 0, 0, 0];
+        expected.extend([3, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 9]);
+        expected.extend([2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 254, 255]);
+        assert_eq!(&value[..], &expected[..]);
+        assert_eq!(Map::parse(&value), Ok(Some(striped())));
+        let at = |block| striped().piece(block).map(|p| (p.stripe.0, p.at));
+        assert_eq!(at(9), Some((3, 258)));
+        assert_eq!(at(10), None);
+        assert_eq!(at(255), Some((2, 0)));
+        assert_eq!(map().piece(0), None);
+        // No stripe; the end before the begin; overlapping; out of order; a block behind the engram's last; none at all.
+        for (at, byte) in [(8, 0), (18, 10), (30, 9), (31, 3), (3, 0)] {
+            let mut bad = striped().encode().unwrap();
+            bad[at] = byte;
+            assert_eq!(Map::parse(&bad), Ok(None), "byte {at}");
+        }
+        assert_eq!(Map::parse(&value[..8]), Ok(None));
+        assert_eq!(Map::parse(&value[..31]), Ok(None));
     }
 
     #[test]
@@ -275,7 +431,7 @@ mod tests {
             expected.extend(place.to_le_bytes());
         }
         assert_eq!(&value[..], &expected[..]);
-        assert_eq!(Map::parse(&value), Some(map()));
+        assert_eq!(Map::parse(&value), Ok(Some(map())));
 
         let mut live = Live::default();
         live.set(1, 9);
@@ -307,10 +463,10 @@ mod tests {
         for (at, byte) in [(0, 2), (1, 1), (3, 2), (15, 1)] {
             let before = value[at];
             value[at] = byte;
-            assert_eq!(Map::parse(&value), None, "byte {at}");
+            assert_eq!(Map::parse(&value), Ok(None), "byte {at}");
             value[at] = before;
         }
-        assert_eq!(Map::parse(&value[1..]), None);
+        assert_eq!(Map::parse(&value[1..]), Ok(None));
         assert_eq!(Live::parse(&[1, 0, 1, 0, 1, 0], 8), None);
         assert_eq!(Live::parse(&[1, 0, 2, 0, 1], 8), None);
         assert_eq!(Live::parse(&[1, 0, 1, 0, 0x10], 4), None);

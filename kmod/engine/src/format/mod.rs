@@ -24,4 +24,5 @@ pub mod node;
 pub mod pointer;
 pub mod root;
 pub mod seal;
+pub mod stripe;
 pub mod superblock;

@@ -57,13 +57,15 @@ pub struct Place {
 }
 
 impl Place {
-    fn packed(self) -> Option<u64> {
+    /// As it lies on disk.
+    pub(super) fn packed(self) -> Option<u64> {
         let possible = self.block.0 != 0 && self.block.0 < BLOCKS;
         let device = (self.device.index() as u64).wrapping_shl(BLOCK_BITS);
         possible.then_some(device | self.block.0)
     }
 
-    fn unpacked(packed: u64) -> Option<Self> {
+    /// Checks what lies on a disk; zero is no place.
+    pub(super) fn unpacked(packed: u64) -> Option<Self> {
         let device = Slot::new(packed.wrapping_shr(BLOCK_BITS) as usize)?;
         let block = Blocks(packed & u64::MAX.wrapping_shr(u64::BITS.wrapping_sub(BLOCK_BITS)));
         let place = Place { device, block };

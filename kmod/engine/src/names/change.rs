@@ -12,6 +12,7 @@ use crate::names::Done;
 use crate::names::Files;
 use crate::space::promise::Promise;
 use crate::txn::Transaction;
+use crate::units::Blocks;
 use crate::units::InodeNo;
 use crate::units::Timestamp;
 use crate::volume::mounted::Fault;
@@ -55,6 +56,8 @@ pub(crate) struct Change<'n, M: Machine> {
     left: Option<InodeNo>,
     /// A file in which nothing moves any more once this has happened.
     pub(crate) still: Option<InodeNo>,
+    /// Blocks that were promised room and found it elsewhere.
+    pub(crate) spent: Blocks,
     /// When it happens.
     pub(crate) now: Timestamp,
     /// Nobody else changes items meanwhile.
@@ -92,6 +95,7 @@ impl<'n, M: Machine> Change<'n, M> {
             inodes: Vec::new(),
             left: None,
             still: None,
+            spent: Blocks(0),
             now,
         })?))
     }
@@ -301,7 +305,10 @@ impl<M: Machine> Begun<'_, M> {
         let put = self.put_inodes();
         let done = put.and_then(|()| Ok(self.txn.commit_in_place(Some(promise))?));
         match done {
-            Ok(group) => Ok(Done { what, group }),
+            Ok(group) => {
+                promise.spend(self.spent);
+                Ok(Done { what, group })
+            }
             Err(why) => {
                 self.give_up_under(promise);
                 Err(why)

@@ -8,6 +8,7 @@ use crate::names::item::Item;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
+use crate::units::StripeId;
 use crate::volume::mounted::Fault;
 use core::fmt;
 
@@ -44,6 +45,8 @@ pub enum Error {
     Lost(InodeNo, FileBlock),
     /// An engram's items are damaged (EFSCORRUPTED).
     Engram(EngramId, Wrong),
+    /// A stripe's items are damaged (EFSCORRUPTED).
+    Stripe(StripeId, Wrong),
     /// The file holds something that this version does not understand (EOPNOTSUPP).
     NotUnderstood(Item),
     /// An item is damaged (EFSCORRUPTED).
@@ -90,6 +93,7 @@ impl Error {
             self,
             Error::Lost(..)
                 | Error::Engram(..)
+                | Error::Stripe(..)
                 | Error::NotUnderstood(_)
                 | Error::Corrupted(_)
                 | Error::Fault(Fault::Tree(_) | Fault::Space(_) | Fault::SpaceItem(_))
@@ -152,6 +156,9 @@ impl fmt::Display for Error {
                 f,
                 "inode {inode}: no copy of block {block} is sound: what it held is lost"
             ),
+            Error::Stripe(stripe, wrong) => {
+                write!(f, "what is known of stripe {stripe} is damaged: {wrong}; run fsck.embrfs")
+            }
             Error::Engram(engram, wrong) => {
                 write!(f, "engram {engram}: an item: {wrong}; run fsck.embrfs")
             }

@@ -32,6 +32,8 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) slot: Slot,
+    /// Devices that fail together have the same number; zero for one that fails alone.
+    pub(super) domain: u32,
     /// Whether it takes part: of one that does not, it is only remembered what is used.
     pub(super) present: bool,
     /// Whether it never took part in this mount: what is used of it is [elsewhere](super::away::Away).
@@ -103,6 +105,7 @@ impl Device {
     fn without_groups(slot: Slot, blocks: u64) -> Self {
         Device {
             slot,
+            domain: 0,
             present: true,
             away: false,
             groups: Vec::new(),

@@ -20,6 +20,7 @@ fn space(first: u64) -> Space {
         blocks: Blocks(BLOCKS),
         fixed: &FIXED,
         present: true,
+        domain: 0,
     });
     Space::try_new(&devices, Generation(first), 1, 1).unwrap()
 }

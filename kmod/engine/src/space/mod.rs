@@ -19,6 +19,7 @@ mod discard;
 pub mod promise;
 pub mod reserve;
 mod share;
+mod stripes;
 
 use crate::error::NoMem;
 use crate::format::journal::Extent;
@@ -64,6 +65,8 @@ pub struct Managed<'a> {
     pub fixed: &'a [(Blocks, Blocks)],
     /// Whether it takes part. Nothing of a device that does not is given out, but what is freed of it is remembered.
     pub present: bool,
+    /// Devices that fail together have the same number; zero for one that fails alone.
+    pub domain: u32,
 }
 
 /// An item of the tree, or a record of the journal, that cannot be: of a device or blocks that do not exist, or blocks taken twice
@@ -116,6 +119,8 @@ impl Pending {
 #[derive(Debug)]
 struct State {
     devices: Vec<Device>,
+    /// Stripes that were given places: the next one begins with another device.
+    turn: usize,
     away: Away,
     pending: Vec<Pending>,
     /// Frees that were announced: there is room in `pending` for them.
@@ -581,6 +586,7 @@ impl Space {
             state: Mutex::try_new(
                 State {
                     devices: all,
+                    turn: 0,
                     away,
                     pending: Vec::new(),
                     announced: 0,
@@ -778,6 +784,11 @@ impl Space {
         state.claims.data.count as usize
     }
 
+    /// The generation of the next root.
+    pub fn next(&self) -> Generation {
+        self.state.lock().next
+    }
+
     /// The root of `generation` is durable: what the one before it did not need can be given out, or discarded before.
     pub fn durable(&self, generation: Generation) {
         let mut state = self.state.lock();
@@ -856,6 +867,7 @@ fn charted(managed: &Managed<'_>) -> Result<Device, SpaceError> {
         }))?;
     }
     device.managed = device.free;
+    device.domain = managed.domain;
     Ok(device)
 }
 

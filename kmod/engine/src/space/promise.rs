@@ -55,6 +55,13 @@ impl Promise {
         }
     }
 
+    /// So many of its blocks need no room any more.
+    pub(crate) fn spend(&mut self, blocks: Blocks) {
+        let blocks = blocks.0.min(self.blocks);
+        self.blocks = self.blocks.saturating_sub(blocks);
+        self.space.forgo(blocks, 0);
+    }
+
     /// Takes over all that another promise of the same volume has.
     pub fn merge(&mut self, mut other: Promise) {
         if !Arc::ptr_eq(&self.space, &other.space) {

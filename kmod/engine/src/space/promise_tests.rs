@@ -78,6 +78,7 @@ fn many_small_changes_need_what_a_large_one_needs() {
         blocks: Blocks(1 << 22),
         fixed: &[],
         present: true,
+        domain: 0,
     };
     for (there, count) in [(10, 5000), (100_000, 5000), (100_000, 1)] {
         let granted = |changes: &[Change]| {
@@ -105,7 +106,7 @@ proptest! {
     ) {
         let slot = |n: usize| Slot::new(n).unwrap();
         let managed: StdVec<Managed<'_>> = (sizes.iter().enumerate())
-            .map(|(n, blocks)| Managed { slot: slot(n), blocks: Blocks(*blocks), fixed: &[(Blocks(0), Blocks(257))], present: true })
+            .map(|(n, blocks)| Managed { slot: slot(n), blocks: Blocks(*blocks), fixed: &[(Blocks(0), Blocks(257))], present: true, domain: 0 })
             .collect();
         let space = Arc::try_new(Space::try_new(&managed, Generation(2), parity, 1).unwrap()).unwrap();
         // A small number of nodes would bound what is granted.
@@ -268,7 +269,7 @@ proptest! {
     ) {
         let slot = |n: usize| Slot::new(n).unwrap();
         let managed: StdVec<Managed<'_>> = (sizes.iter().enumerate())
-            .map(|(n, blocks)| Managed { slot: slot(n), blocks: Blocks(*blocks), fixed: &[], present: true })
+            .map(|(n, blocks)| Managed { slot: slot(n), blocks: Blocks(*blocks), fixed: &[], present: true, domain: 0 })
             .collect();
         let space = Arc::try_new(Space::try_new(&managed, Generation(2), parity, 1).unwrap()).unwrap();
         for (d, most) in takes {

@@ -20,6 +20,7 @@ fn managed() -> [Managed<'static>; 2] {
         blocks: Blocks(BLOCKS),
         fixed: &[(Blocks(0), Blocks(256)), (Blocks(2048), Blocks(256))],
         present: true,
+        domain: 0,
     })
 }
 
@@ -377,6 +378,7 @@ fn a_journal_that_cannot_be_is_not_written_to() {
             blocks: Blocks(BLOCKS),
             fixed: &fixed,
             present: true,
+            domain: 0,
         };
         let charted = Space::try_new(&[device], Generation(2), 0, 1).is_ok();
         let device = Managed {
@@ -384,6 +386,7 @@ fn a_journal_that_cannot_be_is_not_written_to() {
             blocks: Blocks(BLOCKS),
             fixed: &fixed,
             present: true,
+            domain: 0,
         };
         (
             charted,

@@ -10,6 +10,7 @@ use crate::env::Environment;
 use crate::error::NoMem;
 use crate::format::epoch::Epoch;
 use crate::format::features::Unknown;
+use crate::format::geometry::Geometry;
 use crate::format::journal::Extent;
 use crate::format::layout;
 use crate::format::member::Members;
@@ -56,12 +57,14 @@ use embr_rt::Vec;
 /// The tree of free space, which transactions change by taking and freeing blocks only.
 pub const SPACE: TreeId = TreeId(1);
 /// Every tree of a volume. What is not among them is of a newer embrfs, which says so with a feature bit.
-pub const TREES: [TreeId; 3] = [SPACE, NAMES, ENGRAMS];
+pub const TREES: [TreeId; 4] = [SPACE, NAMES, ENGRAMS, STRIPES];
 /// Inodes, directories, attributes, extents.
 pub const NAMES: TreeId = TreeId(2);
 
 /// Engrams: where what files hold lies, its hashes, what of it lives, and whose it is.
 pub const ENGRAMS: TreeId = TreeId(3);
+/// Stripes: how each is cut, where its fragments lie, and what it holds.
+pub const STRIPES: TreeId = TreeId(4);
 
 /// The host of a mounted volume.
 pub trait Machine {
@@ -245,6 +248,8 @@ pub struct Part {
     pub slot: Slot,
     /// Its number.
     pub id: DeviceId,
+    /// Devices that fail together have the same number; zero for one that fails alone.
+    pub domain: u32,
     /// Bytes that the volume uses of it.
     pub size: Bytes,
     /// Where its journal lies.
@@ -308,6 +313,8 @@ pub struct Mounted<M> {
     pub(super) parts: Vec<Part>,
     /// How many members may be lost.
     pub(super) parity: u8,
+    /// Data and parity fragments of a stripe, where nothing is missing.
+    pub(super) geometry: Geometry,
     /// How much of a block's hash is kept.
     pub(super) block_hash: BlockHash,
     pub(crate) trees: Vec<(TreeId, Layered)>,
@@ -343,6 +350,15 @@ impl<M: Machine> Mounted<M> {
 
     pub(crate) fn hasher(&self) -> &<M::Environment as Environment>::Hasher {
         self.machine().environment().hasher()
+    }
+
+    pub(crate) fn field(&self) -> &<M::Environment as Environment>::Field {
+        self.machine().environment().field()
+    }
+
+    /// Data and parity fragments of a stripe, where nothing is missing.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
     }
 
     /// The volume's UUID.

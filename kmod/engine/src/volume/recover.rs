@@ -58,6 +58,7 @@ use crate::volume::mounted::Inside;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::Part;
+use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
 use crate::volume::mounted::SPACE;
 use crate::volume::mounted::TREES;
@@ -104,6 +105,7 @@ fn parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
             parts.push(Part {
                 slot: seat.entry.slot,
                 id: seat.entry.id,
+                domain: seat.entry.failure_domain,
                 // Another device may have said that there is more of it.
                 size: seat.entry.bytes().min(member.size),
                 journal: member.root.journal,
@@ -424,6 +426,7 @@ impl<M: Machine> Mounted<M> {
             volume: volume.uuid(),
             all: volume.seats().iter().map(|s| s.entry.slot).collect(),
             parity: volume.geometry().parity(),
+            geometry: volume.geometry(),
             block_hash: volume.block_hash(),
             trees: layers(bases)?,
             space: managed(
@@ -657,7 +660,8 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
         let class = match id {
             SPACE => lock_class!("tree of free space"),
             NAMES => lock_class!("tree of names"),
-            _ => lock_class!("tree of engrams"),
+            ENGRAMS => lock_class!("tree of engrams"),
+            _ => lock_class!("tree of stripes"),
         };
         let layered = Layered::try_new(base.copied().unwrap_or(Base::empty(id)), class)?;
         trees.push((id, layered))?;
@@ -680,6 +684,7 @@ fn managed(
         let part = here.copied().unwrap_or(Part {
             slot,
             id,
+            domain: seat.entry.failure_domain,
             size,
             journal: root::Journal::of_new(size),
         });
@@ -692,6 +697,7 @@ fn managed(
             blocks: part.size.whole_blocks(),
             fixed,
             present: *present,
+            domain: part.domain,
         })?;
     }
     let others = TREES.len().saturating_sub(1);

@@ -9,6 +9,7 @@ use embr_engine::env::Devices;
 use embr_engine::env::Environment;
 use embr_engine::env::WritableDevice;
 use embr_engine::env::Write;
+use embr_engine::field::Scalar;
 use embr_engine::format::geometry::Geometry;
 use embr_engine::format::layout;
 use embr_engine::format::member::Members;
@@ -174,9 +175,14 @@ impl Devices for Ram {
 
 impl Environment for Ram {
     type Hasher = Simd;
+    type Field = Scalar;
 
     fn hasher(&self) -> &Simd {
         &self.hasher
+    }
+
+    fn field(&self) -> &Scalar {
+        &Scalar
     }
 
     fn now(&self) -> Timestamp {

@@ -11,6 +11,7 @@ use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
+use embr_engine::volume::mounted::STRIPES;
 use std::path::PathBuf;
 
 /// What stands below the options.
@@ -150,10 +151,11 @@ fn tree(text: &str) -> Result<TreeId, String> {
         "space" => Ok(SPACE),
         "names" => Ok(NAMES),
         "engrams" => Ok(ENGRAMS),
+        "stripes" => Ok(STRIPES),
         number => number
             .parse()
             .map(TreeId)
-            .map_err(|_| "space, names, engrams, or a number from 0 to 255".to_owned()),
+            .map_err(|_| "space, names, engrams, stripes, or a number from 0 to 255".to_owned()),
     }
 }
 

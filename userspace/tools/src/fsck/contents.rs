@@ -129,6 +129,10 @@ impl<M: Machine> Observer for Told<'_, M> {
                 Stage::Engrams => {
                     output::remark(format_args!("engrams: {}", counted.engrams));
                 }
+                Stage::Stripes => output::remark(format_args!(
+                    "stripes: {}, {} blocks",
+                    counted.stripes, counted.blocks
+                )),
                 Stage::Names => output::remark(format_args!(
                     "names: {} inodes, {} items",
                     counted.inodes, counted.items

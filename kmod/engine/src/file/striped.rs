@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writing blocks of a file into stripes: they are on their devices before a transaction names them.
+
+use super::edit::Edit;
+use super::plan::Source;
+use super::window::At;
+use super::write::owners;
+use super::write::put_all;
+use crate::engram;
+use crate::format::engram::Lies;
+use crate::format::engram::Map;
+use crate::format::engram::Piece;
+use crate::format::member::Members;
+use crate::format::stripe::Class;
+use crate::format::stripe::Held;
+use crate::names::Error;
+use crate::stripe::seal::Sealed;
+use crate::units::Blocks;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use embr_rt::Box;
+use embr_rt::Vec;
+
+/// Blocks in stripes that no transaction names yet.
+pub(super) struct Striped<'m, 'a, M: Machine> {
+    all: Vec<Box<Sealed<'m, 'a, M>>>,
+    /// What is in none, as there was no room for one.
+    pub(super) left: Vec<Source<'a>>,
+}
+
+impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
+    /// Puts blocks into stripes, as long as there is room for any, and writes these.
+    #[inline(never)] // Its frame is large enough alone.
+    pub(super) fn seal(mounted: &'m Mounted<M>, sources: Vec<Source<'a>>) -> Result<Self, Error> {
+        let mut striped = Striped {
+            all: Vec::new(),
+            left: sources,
+        };
+        let mut bad = Members::default();
+        while let Some(sealed) = Sealed::try_new(mounted, &striped.left, bad)? {
+            let refused = sealed.carry_out()?;
+            if refused != Members::default() {
+                // It begins again elsewhere, narrower if need be: a stripe has all its fragments, or there is none.
+                mounted.report(refused);
+                bad = Members(bad.0 | refused.0);
+                continue;
+            }
+            striped.left = behind(&striped.left, sealed.shape.blocks())?;
+            striped.all.push(sealed)?;
+        }
+        Ok(striped)
+    }
+
+    /// What the stripes hold is the file's from now on.
+    pub(super) fn adopt(&mut self, edit: &mut Edit<'_, '_, M>) -> Result<(), Error> {
+        while let Some(mut sealed) = self.all.pop() {
+            adopt(edit, &mut sealed)?;
+        }
+        Ok(())
+    }
+}
+
+/// All but the first so many blocks.
+fn behind<'a>(sources: &[Source<'a>], mut blocks: usize) -> Result<Vec<Source<'a>>, Error> {
+    let mut rest = Vec::new();
+    for source in sources {
+        let (now, later) = source.split(blocks);
+        blocks = blocks.saturating_sub(now.blocks());
+        if later.blocks() != 0 {
+            rest.push(later)?;
+        }
+    }
+    Ok(rest)
+}
+
+#[inline(never)] // Its frame is large enough alone.
+fn adopt<M: Machine>(
+    edit: &mut Edit<'_, '_, M>,
+    sealed: &mut Sealed<'_, '_, M>,
+) -> Result<(), Error> {
+    let files = edit.change.files;
+    let mut numbers = files.names.engrams.lock();
+    let engram = numbers.give(files.mounted)?;
+    let stripe = numbers.give_stripe(files.mounted)?;
+    drop(numbers);
+    let blocks = sealed.shape.blocks();
+    let piece = Piece {
+        first: 0,
+        blocks,
+        stripe,
+        at: 0,
+    };
+    let map = Map {
+        blocks,
+        lies: Lies::Stripes(Vec::try_from_slice(&[piece])?),
+    };
+    let held = [Held {
+        engram,
+        first: 0,
+        blocks,
+    }];
+    let owners = owners(&sealed.sources, edit.file)?;
+    let txn = edit.change.txn();
+    engram::create(txn, engram, &map, &sealed.hashes, &owners)?;
+    sealed.take(txn, stripe, Class::Fresh, &held)?;
+    put_all(edit, &sealed.sources, At { engram, block: 0 })?;
+    let spent = &mut edit.change.spent;
+    *spent = Blocks(spent.0.saturating_add(blocks as u64));
+    Ok(())
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What most tests of files begin with: drives with a volume, a mount, a file, something to write.
+
+use crate::clerk;
+use crate::fleet::Fleet;
+use crate::host::Chance;
+use crate::machine;
+use crate::machine::Simulated;
+use embr_engine::file::Dirty;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
+use embr_engine::format::geometry::Geometry;
+use embr_engine::names::Files;
+use embr_engine::names::HashWidth;
+use embr_engine::names::Names;
+use embr_engine::names::New;
+use embr_engine::names::View;
+use embr_engine::names::What;
+use embr_engine::units::Bytes;
+use embr_engine::units::FileBlock;
+use embr_engine::units::InodeNo;
+use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::Mounted;
+
+/// Drives of one size, and a volume on them with stripes of this shape.
+pub fn drives(chance: &Chance, size: Bytes, count: usize, (data, parity): (u8, u8)) -> Fleet {
+    let fleet = Fleet::new(chance.next(), &vec![size; count]);
+    let geometry = Geometry::new(data, parity).expect("a geometry");
+    machine::make(chance.next(), &fleet, geometry).expect("made");
+    fleet
+}
+
+/// The volume, mounted to be written.
+pub fn mount(chance: &Chance, fleet: &Fleet) -> Mounted<Simulated> {
+    machine::mount(chance.next(), fleet, machine::READ_WRITE).expect("mounted")
+}
+
+/// The names of a volume that was just mounted.
+pub fn names() -> Names {
+    Names::try_new(HashWidth::Full).expect("memory")
+}
+
+/// A new file in the root directory.
+pub fn create(files: Files<'_, Simulated>, name: &[u8]) -> InodeNo {
+    let new = New {
+        what: What::Regular,
+        ..clerk::root()
+    };
+    let made = files.create(InodeNo::ROOT, name, &new).expect("made");
+    made.what.number
+}
+
+/// A root directory with one empty file.
+pub fn one_file(mounted: &Mounted<Simulated>, names: &Names, view: &View) -> InodeNo {
+    let files = names.of(mounted, view);
+    files.format(&clerk::root()).expect("formatted");
+    create(files, b"file")
+}
+
+/// Writes whole blocks; the file ends behind them, if not further on.
+pub fn write(files: Files<'_, Simulated>, file: InodeNo, at: u64, bytes: &[u8], way: Way) {
+    let dirty = [Dirty {
+        at: FileBlock(at),
+        bytes,
+    }];
+    let end = at * BLOCK_SIZE as u64 + bytes.len() as u64;
+    let written = Written {
+        size: Some(Bytes(end)),
+        ..Written::default()
+    };
+    let done = files.write(file, &dirty, way, &written);
+    done.unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// What a file holds from a block on.
+pub fn read(files: Files<'_, Simulated>, file: InodeNo, at: u64, blocks: usize) -> Vec<u8> {
+    let mut found = vec![0xcc; blocks * BLOCK_SIZE];
+    let done = files.read(file, FileBlock(at), &mut found);
+    done.unwrap_or_else(|why| panic!("{why}"));
+    found
+}
+
+/// Bytes of which no block is like another.
+pub fn pattern(blocks: usize, seed: u64) -> Vec<u8> {
+    let chance = Chance::new(seed);
+    let words = blocks * BLOCK_SIZE / 8;
+    (0..words)
+        .flat_map(|_| chance.next().to_le_bytes())
+        .collect()
+}

@@ -146,6 +146,24 @@ fn a_member_that_missed_an_epoch_is_stale_and_not_trusted() {
     }
 }
 
+/// A crash came before the second had its first root. The third was never told, whatever the others say: no root that it is given would count.
+#[test]
+fn who_never_heard_of_an_epoch_is_stale_although_it_is_named() {
+    let disks = volume(41, 1, 2, &[SIZE; 3]);
+    enter_epoch(&disks[0], 0xaa, 0b111, 40, true);
+    enter_epoch(&disks[1], 0xaa, 0b111, 40, false);
+    let volume = assemble(&probe_all(&disks)).expect("one stale member of two tolerated");
+    let standings: Vec<Standing> = volume.seats().iter().map(|s| s.standing).collect();
+    assert_eq!(
+        standings,
+        [
+            Standing::Current(0),
+            Standing::Current(1),
+            Standing::Stale(2)
+        ]
+    );
+}
+
 #[test]
 fn stale_members_are_missed_like_those_that_are_not_here() {
     let disks = volume(36, 1, 1, &[SIZE; 3]);

@@ -216,9 +216,12 @@ fn knows(by: &Superblock, current: &Epoch, of: &Epoch) -> bool {
 }
 
 /// Whether a device that stands at epoch `of` has all that is in `current`. One that takes part in it, but has no root of it yet, was
-/// there before: an epoch begins with what was there, and nothing is acknowledged in it before all who take part have a root.
-fn is_current(of: &Epoch, current: &Epoch, slot: Slot) -> bool {
-    of.id == current.id || of.id == current.parent && current.present.has(slot)
+/// there before: an epoch begins with what was there, and nothing is acknowledged in it before all who take part have a root. But who takes
+/// part has heard of it: of whoever has not, roots of that epoch would never count.
+fn is_current(member: &Member, of: &Epoch, current: &Epoch, slot: Slot) -> bool {
+    let has_heard = || member.superblock.epochs.iter().any(|e| e.id == current.id);
+    let takes_part = of.id == current.parent && current.present.has(slot);
+    of.id == current.id || takes_part && has_heard()
 }
 
 /// The volume that these devices are, if enough of it is there to read everything.
@@ -271,7 +274,7 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
         if !knows(superblock, &epoch, theirs) {
             return Err(AssembleError::Split(speaker, index));
         }
-        seat.standing = if is_current(theirs, &epoch, seat.entry.slot) {
+        seat.standing = if is_current(member, theirs, &epoch, seat.entry.slot) {
             Standing::Current(index)
         } else {
             Standing::Stale(index)

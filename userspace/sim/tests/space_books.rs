@@ -149,6 +149,25 @@ fn each_fragment_of_a_stripe_has_a_device_of_its_own() {
     assert!(whole > 100, "{whole} whole stripes");
 }
 
+/// Where there is no room, what was appended is taken back, and nothing else.
+#[test]
+fn a_stripe_that_finds_no_room_leaves_nothing() {
+    let space = devices(6);
+    let geometry = Geometry::new(4, 2).expect("a geometry");
+    let mut places = embr_rt::Vec::new();
+    let none = Members::default();
+    let whole = space.allocate_stripe(geometry, (256, 64), none, &mut places);
+    assert!(whole.expect("memory").is_some());
+    let before = places.to_vec();
+    let free = |n| space.room(slot(n)).free;
+    let room: Vec<Blocks> = (0..6).map(free).collect();
+    let avoid = (0..4).map(slot).collect();
+    let other = space.allocate_stripe(geometry, (256, 64), avoid, &mut places);
+    assert!(other.expect("memory").is_none());
+    assert_eq!(places.to_vec(), before);
+    assert_eq!((0..6).map(free).collect::<Vec<_>>(), room);
+}
+
 /// Two devices that fail together have two fragments of a stripe only if there are not enough others.
 #[test]
 fn fragments_are_spread_over_failure_domains() {

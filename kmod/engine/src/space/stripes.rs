@@ -64,9 +64,10 @@ impl State {
                 out.push_within_capacity(place).is_ok()
             });
             if !placed {
-                while let Some(place) = out.pop().filter(|_| out.len() >= before) {
-                    self.give_back(place);
+                for place in out.iter().skip(before) {
+                    self.give_back(*place);
                 }
+                out.truncate(before);
                 return false;
             }
         }

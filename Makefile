@@ -68,8 +68,9 @@ bench: ## Measure: hashing, and the engine with millions of keys and names (T=ke
 .PHONY: sim
 sim: export EMBRFS_SEED := $(SEED)
 sim: export EMBRFS_STATES := $(STATES)
+sim: export EMBRFS_LOST := $(LOST)
 sim: export EMBRFS_MUTANT := $(MUTANT)
-sim: ## Look at crash states of the engine in the simulator (STATES=20000, SEED=..., MUTANT=tests/mutants/...)
+sim: ## Look at crash states of the engine in the simulator (STATES=20000, SEED=..., LOST=4+2, MUTANT=tests/mutants/...)
 	@scripts/setup -- scripts/sim
 
 .PHONY: kill

@@ -49,31 +49,44 @@ use std::fmt;
 /// Drives of a volume, and what is on it in the beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scene {
-    /// Drives; all but one may be lost.
-    pub drives: usize,
+    /// What a stripe is made of. There is a drive for each of its fragments.
+    pub bundle: Geometry,
     /// Whether there are files to begin with.
     pub furnished: bool,
 }
 
+impl Scene {
+    /// One with files to begin with. What is no bundle is none here either: everything on one drive.
+    pub const fn furnished(data: u8, parity: u8) -> Self {
+        let bundle = match (Geometry::new(data, parity), Geometry::new(1, 0)) {
+            (Ok(bundle), _) | (_, Ok(bundle)) => bundle,
+            _ => panic!("1+0 is a bundle"),
+        };
+        Scene {
+            bundle,
+            furnished: true,
+        }
+    }
+
+    /// The same without files.
+    const fn bare(data: u8, parity: u8) -> Self {
+        Scene {
+            furnished: false,
+            ..Scene::furnished(data, parity)
+        }
+    }
+}
+
 /// Where every sequence is tried.
-pub const SCENES: [Scene; 4] = [
-    Scene {
-        drives: 1,
-        furnished: true,
-    },
-    Scene {
-        drives: 2,
-        furnished: true,
-    },
-    Scene {
-        drives: 1,
-        furnished: false,
-    },
-    Scene {
-        drives: 2,
-        furnished: false,
-    },
+pub const SCENES: [Scene; 5] = [
+    Scene::furnished(1, 0),
+    Scene::furnished(1, 1),
+    Scene::bare(1, 0),
+    Scene::bare(1, 1),
+    Scene::furnished(2, 1),
 ];
+/// Larger ones, where crowds work and storms come.
+pub const WIDE: [Scene; 2] = [Scene::furnished(1, 2), Scene::furnished(4, 2)];
 
 /// What there is in the beginning, so that each operation finds something: a file of raw blocks; one of blocks in the tree, with a
 /// hole, with its end within a block, and with an attribute; an empty directory.
@@ -89,12 +102,12 @@ pub(crate) const READ_ONLY: Options = Options {
 impl fmt::Display for Scene {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let furnished = if self.furnished { "furnished" } else { "bare" };
-        write!(f, "{} drives, {furnished}", self.drives)
+        write!(f, "{}, {furnished}", self.bundle)
     }
 }
 
 /// A volume that was made, for many sequences to begin with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stage {
     /// Its drives, and what is on it.
     pub scene: Scene,
@@ -268,10 +281,9 @@ pub struct Story {
 impl Stage {
     /// Makes the volume.
     pub fn new(scene: Scene) -> Result<Self, String> {
-        let fleet = Fleet::new(1, &vec![Bytes(32 << 20); scene.drives]);
-        let parity = scene.drives as u8 - 1;
-        let geometry = Geometry::new(1, parity).map_err(|why| why.to_string())?;
-        machine::make(1, &fleet, geometry)?;
+        let drives = scene.bundle.width().into();
+        let fleet = Fleet::new(1, &vec![Bytes(32 << 20); drives]);
+        machine::make(1, &fleet, scene.bundle)?;
         let mounted = machine::mount(2, &fleet, machine::READ_WRITE)?;
         let mut actor = Actor::new(&mounted, Estate::new(), 0)?;
         let failed = |why: Error| why.to_string();
@@ -418,8 +430,9 @@ impl Stage {
                 return Err("a read-only mount wrote".into());
             }
         }
-        for lost in look.without.of(&snapshot) {
-            self.without(story, seed, &snapshot, lost, bounds)?;
+        for lost in look.without.of(&snapshot, self.scene.bundle.parity()) {
+            self.without(story, seed, &snapshot, &lost, bounds)
+                .map_err(|why| format!("without drives {lost:?}: {why}"))?;
         }
         if look.older_root {
             self.of_older_root(story, seed, &snapshot, (bounds, true))
@@ -469,20 +482,24 @@ impl Stage {
         contents::audit(&mounted).map(|_| ())
     }
 
-    /// The same crash, and one drive did not come back from it.
+    /// The same crash, and some drives did not come back from it. Who writes goes on without them.
     fn without(
         &self,
         story: &Story,
         seed: u64,
         snapshot: &Snapshot,
-        lost: Slot,
+        lost: &[Slot],
         bounds: (usize, usize),
     ) -> Result<(), String> {
-        let within = |why| format!("without drive {}: {why}", lost.index());
-        let fleet = Fleet::start(seed, snapshot);
-        fleet.vanish(lost);
-        let mounted = machine::mount(seed, &fleet, READ_ONLY).map_err(within)?;
-        story.judge(&mounted, bounds, true).map_err(within)?;
+        for options in [READ_ONLY, machine::READ_WRITE] {
+            let fleet = Fleet::start(seed, snapshot);
+            lost.iter().for_each(|slot| fleet.vanish(*slot));
+            let mounted = machine::mount(seed, &fleet, options)?;
+            story.judge(&mounted, bounds, true)?;
+            if !options.read_only {
+                contents::audit_but(&mounted, Copies::MayLack)?;
+            }
+        }
         Ok(())
     }
 }

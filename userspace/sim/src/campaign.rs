@@ -3,6 +3,7 @@
 //! A campaign: tales and sequences, each cut short in many ways, until so many crash states were looked at. A state that may not be is
 //! reported with what is needed to see it again, and with the shortest tale or sequence that shows its like.
 
+mod bereft;
 mod file;
 mod report;
 
@@ -26,6 +27,9 @@ use crate::tale::Look;
 use crate::tale::Shape;
 use crate::tale::Tale;
 use crate::tale::Without;
+pub use bereft::bereft;
+pub use bereft::bereft_by;
+use embr_engine::format::geometry::Geometry;
 pub use file::file;
 use file::shortened;
 use file::written;
@@ -96,9 +100,7 @@ pub fn run(orders: Orders, mut progress: impl FnMut(&Report)) -> Report {
 
 /// The same by several workers at once, each with seeds and parts of its own. `progress` hears how many states and violations there are.
 pub fn run_by(workers: u64, orders: Orders, progress: impl Fn(u64, u64) + Sync) -> Report {
-    let (states, violations) = (AtomicU64::new(0), AtomicU64::new(0));
-    let work = |worker: u64| {
-        let mut told = (0, 0);
+    divided(workers, progress, |worker, progress| {
         let own = Orders {
             seed: orders.seed.wrapping_add(worker << 32),
             states: orders.states / workers,
@@ -106,7 +108,20 @@ pub fn run_by(workers: u64, orders: Orders, progress: impl Fn(u64, u64) + Sync) 
             stride: orders.stride * workers,
             most: orders.most,
         };
-        run(own, |report| {
+        run(own, progress)
+    })
+}
+
+/// Several workers at once, and all that they report. `progress` hears the sums of their states and violations.
+fn divided(
+    workers: u64,
+    progress: impl Fn(u64, u64) + Sync,
+    work: impl Fn(u64, &mut dyn FnMut(&Report)) -> Report + Sync,
+) -> Report {
+    let (states, violations) = (AtomicU64::new(0), AtomicU64::new(0));
+    let work = |worker: u64| {
+        let mut told = (0, 0);
+        work(worker, &mut |report| {
             let now = (report.total(), report.violations.len() as u64);
             let states = states.fetch_add(now.0 - told.0, Ordering::Relaxed) + now.0 - told.0;
             let bad = violations.fetch_add(now.1 - told.1, Ordering::Relaxed) + now.1 - told.1;
@@ -138,11 +153,7 @@ impl Runner<'_> {
         self.tales(seed, states / 4);
         self.manuscripts(seed, self.report.total() + states / 10);
         let stages = || -> Result<Vec<Stage>, String> {
-            let three = Scene {
-                drives: 3,
-                furnished: true,
-            };
-            let scenes = ace::SCENES.into_iter().chain([three]);
+            let scenes = ace::SCENES.into_iter().chain(ace::WIDE);
             scenes.map(Stage::new).collect()
         };
         match guarded(stages) {
@@ -209,7 +220,7 @@ impl Runner<'_> {
                 break;
             }
             let chance = Chance::new(seed);
-            let stage = &stages[chance.one(&[0, 0, 1, 4])];
+            let stage = &stages[chance.one(&[0, 0, 1, 4, 5, 6])];
             let shape = crowd::Shape::drawn(&chance);
             if let Err(found) = gathered(seed, stage, shape, CROWDED, &mut self.report) {
                 let least = calmed(seed, stage, shape);
@@ -224,7 +235,7 @@ impl Runner<'_> {
             if self.report.total() >= until || self.is_over() {
                 break;
             }
-            let stage = Chance::new(seed).one(&[0, 1, 1, 4]);
+            let stage = Chance::new(seed).one(&[0, 1, 4, 4, 5, 6]);
             for woe in Woe::ALL {
                 match weathered(seed, &stages[stage], woe) {
                     Ok(came) => self.report.storms.merge(&came),
@@ -356,10 +367,10 @@ fn calmed(seed: u64, stage: &Stage, shape: crowd::Shape) -> Option<Violation> {
 }
 
 /// One crowd again, on furnished drives.
-pub fn crowd(seed: u64, drives: usize, shape: crowd::Shape) -> Report {
+pub fn crowd(seed: u64, bundle: Geometry, shape: crowd::Shape) -> Report {
     let mut report = Report::default();
     let scene = Scene {
-        drives,
+        bundle,
         furnished: true,
     };
     let stage = Stage::new(scene).map_err(|why| Violation {
@@ -374,10 +385,10 @@ pub fn crowd(seed: u64, drives: usize, shape: crowd::Shape) -> Report {
 }
 
 /// One storm again, on furnished drives.
-pub fn storm(seed: u64, drives: usize, woe: Woe) -> Report {
+pub fn storm(seed: u64, bundle: Geometry, woe: Woe) -> Report {
     let mut report = Report::default();
     let scene = Scene {
-        drives,
+        bundle,
         furnished: true,
     };
     match Stage::new(scene) {

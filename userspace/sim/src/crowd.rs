@@ -158,6 +158,8 @@ pub struct Crowd {
     events: Vec<Event>,
     tasks: Vec<Vec<Deed>>,
     orders: Orders,
+    /// Drives that the volume can do without.
+    parity: u8,
     /// What they did.
     pub acts: Tally<ActKind>,
 }
@@ -280,6 +282,7 @@ impl Crowd {
             events,
             tasks,
             orders,
+            parity: stage.scene.bundle.parity(),
             acts,
         })
     }
@@ -332,26 +335,31 @@ impl Crowd {
             let files = names.of(&mounted, &view);
             inspector::check(&mounted, Some(files), Depth::Copies, &[]).map_err(within)?;
         }
-        for lost in look.without.of(&snapshot) {
-            let within = |why| format!("without drive {}: {why}", lost.index());
+        for lost in look.without.of(&snapshot, self.parity) {
+            let within = |why| format!("without drives {lost:?}: {why}");
             let fleet = Fleet::start(seed, &snapshot);
-            fleet.vanish(lost);
+            lost.iter().for_each(|slot| fleet.vanish(*slot));
             let mounted = machine::mount(seed, &fleet, READ_ONLY).map_err(within)?;
             let found = found(&mounted).map_err(within)?;
             self.orders.allow(&found, &least, &most).map_err(within)?;
+            drop(mounted);
+            let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
+            let allow = |found: &Estate| self.orders.allow(found, &least, &most);
+            (self.recovered(&mounted, Copies::MayLack, allow)).map_err(within)?;
         }
         if look.older_root {
             let within = |why| format!("without the newest root: {why}");
             let fleet = Fleet::start(seed, &snapshot);
             if roots::lose_newest(&fleet, seed).map_err(within)? {
                 let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
-                (self.recovered(&mounted, |found| self.orders.allow(found, &least, &most)))
-                    .map_err(within)?;
+                let allow = |found: &Estate| self.orders.allow(found, &least, &most);
+                (self.recovered(&mounted, Copies::All, allow)).map_err(within)?;
             }
         }
         fleet.record();
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
-        let left = self.recovered(&mounted, |found| self.orders.allow(found, &least, &most))?;
+        let allow = |found: &Estate| self.orders.allow(found, &least, &most);
+        let left = self.recovered(&mounted, Copies::All, allow)?;
         let recovery = fleet.recorded();
         if look.go_on {
             ace::go_on(&fleet, &mounted, &left, Copies::All, seed)
@@ -367,7 +375,7 @@ impl Crowd {
             if roots::lose_newest(&fleet, seed).map_err(within)? {
                 let within = |why| within(format!("without the newest root: {why}"));
                 let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
-                (self.recovered(&mounted, |found| {
+                (self.recovered(&mounted, Copies::All, |found| {
                     self.orders.allow_named(found, &least, &most)
                 }))
                 .map_err(within)?;
@@ -375,7 +383,7 @@ impl Crowd {
             let fleet = Fleet::start(seed, &again);
             let mounted = machine::mount(seed, &fleet, machine::READ_WRITE).map_err(within)?;
             // Of what nobody used any more, some may be gone by now.
-            (self.recovered(&mounted, |found| {
+            (self.recovered(&mounted, Copies::All, |found| {
                 self.orders.allow_named(found, &least, &most)
             }))
             .map_err(within)?;
@@ -387,6 +395,7 @@ impl Crowd {
     fn recovered(
         &self,
         mounted: &Mounted<Simulated>,
+        copies: Copies,
         allow: impl FnOnce(&Estate) -> Result<(), String>,
     ) -> Result<Estate, String> {
         let (names, view) = (names()?, View::first());
@@ -396,7 +405,7 @@ impl Crowd {
         allow(&found)?;
         let named = found.without_orphans();
         ace::forget_orphans(files, &named)?;
-        contents::audit(mounted)?;
+        contents::audit_but(mounted, copies)?;
         Ok(named)
     }
 }

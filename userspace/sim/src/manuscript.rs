@@ -3,8 +3,10 @@
 //! One file that a [scribe](crate::scribe) works on, recorded, and what each operation left of it: many operations after each other, or one
 //! that is too large for a transaction. A volume that a crash cut short holds what one of them left, or a stage of one.
 
+use crate::cache::shuffle;
 use crate::clerk;
 use crate::contents;
+use crate::contents::Copies;
 use crate::fleet::Fleet;
 use crate::host::Chance;
 use crate::machine;
@@ -20,6 +22,7 @@ use embr_engine::file::Dirty;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::member::Slot;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
@@ -39,12 +42,26 @@ pub const LONG: [&str; 6] = [
     "truncate", "punch", "collapse", "insert", "inline", "sealed",
 ];
 
+/// Drives, and the shape of stripes.
+const VOLUMES: [(usize, (u8, u8)); 8] = [
+    (1, (1, 0)),
+    (1, (1, 0)),
+    (2, (1, 0)),
+    (2, (1, 1)),
+    (3, (1, 1)),
+    (3, (2, 1)),
+    (4, (2, 1)),
+    (6, (4, 2)),
+];
+
 /// Operations that were recorded, and what a crash within each, or right after it, may leave.
 pub struct Manuscript {
     /// What happened to the drives.
     pub recording: Recording,
     left: Vec<Vec<Shape>>,
     file: InodeNo,
+    /// Drives that the volume can do without.
+    parity: u8,
     /// The numbers of the operations that were done, of those that the seed has.
     pub steps: Vec<usize>,
 }
@@ -57,10 +74,15 @@ fn names() -> Result<Names, String> {
     Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))
 }
 
-/// A volume that bears the loss of so many drives.
-fn drives(chance: &Chance, size: Bytes, count: usize, parity: u8) -> Result<Fleet, String> {
+/// A volume on so many drives, with stripes of this shape.
+fn drives(
+    chance: &Chance,
+    size: Bytes,
+    count: usize,
+    (data, parity): (u8, u8),
+) -> Result<Fleet, String> {
     let fleet = Fleet::new(chance.next(), &vec![size; count]);
-    let geometry = Geometry::new(1, parity).map_err(|why| why.to_string())?;
+    let geometry = Geometry::new(data, parity).map_err(|why| why.to_string())?;
     machine::make(chance.next(), &fleet, geometry)?;
     Ok(fleet)
 }
@@ -114,10 +136,18 @@ impl Manuscript {
     /// Many operations, drawn; or only some of those that the seed has. What one is does not depend on whether others are done, but for
     /// what they leave.
     pub fn drawn(seed: u64, steps: Option<&[usize]>) -> Result<Self, String> {
+        let volume = Chance::new(!seed).one(&VOLUMES);
+        Self::drawn_on(volume, seed, steps)
+    }
+
+    /// The same on so many drives, with stripes of this shape.
+    pub fn drawn_on(
+        (count, bundle): (usize, (u8, u8)),
+        seed: u64,
+        steps: Option<&[usize]>,
+    ) -> Result<Self, String> {
         let chance = &Chance::new(seed);
-        let count = chance.one(&[1, 2, 3]);
-        let parity = chance.below(count.min(2)) as u8;
-        let fleet = drives(chance, Bytes(32 << 20), count, parity)?;
+        let fleet = drives(chance, Bytes(32 << 20), count, bundle)?;
         let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
         let (names, view) = (names()?, View::first());
         let files = names.of(&mounted, &view);
@@ -155,6 +185,7 @@ impl Manuscript {
             recording: fleet.recorded(),
             left,
             file,
+            parity: bundle.1,
             steps,
         })
     }
@@ -163,7 +194,8 @@ impl Manuscript {
     pub fn long(seed: u64, operation: &str) -> Result<Self, String> {
         let chance = &Chance::new(seed);
         // Room enough that going on is not refused for what it may need at worst.
-        let fleet = drives(chance, Bytes(64 << 20), 1, 0)?;
+        let (count, bundle) = chance.one(&[(1, (1, 0)), (6, (4, 2))]);
+        let fleet = drives(chance, Bytes(64 << 20), count, bundle)?;
         let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
         let (names, view) = (names()?, View::first());
         let files = names.of(&mounted, &view);
@@ -198,27 +230,54 @@ impl Manuscript {
             recording: fleet.recorded(),
             left,
             file,
+            parity: bundle.1,
             steps: Vec::new(),
         })
     }
 
-    /// Whether what this crash left is allowed; without the newest root, too, where that is asked. Says how many intents there were.
+    /// Whether there are drives that it can do without: they are taken away from each state.
+    pub fn bears_loss(&self) -> bool {
+        self.parity != 0
+    }
+
+    /// Whether what this crash left is allowed, without as many drives as may be lost too; and without the newest root, where that is
+    /// asked. Says how many intents there were.
     pub fn check(&self, seed: u64, state: &State, older_root: bool) -> Result<u64, String> {
+        if self.parity != 0 {
+            self.check_bereft(seed, state)?;
+        }
         let snapshot = self.recording.at(state).ok_or("no such state")?;
         if older_root {
             let within = |why| format!("without the newest root: {why}");
             let fleet = Fleet::start(seed, &snapshot);
             if roots::lose_newest(&fleet, seed).map_err(within)? {
-                self.stands(&Chance::new(seed), &fleet, state)
+                self.stands(&Chance::new(seed), &fleet, (state, Copies::All))
                     .map_err(within)?;
             }
         }
         let chance = Chance::new(seed);
         let fleet = Fleet::start(chance.next(), &snapshot);
-        self.stands(&chance, &fleet, state)
+        self.stands(&chance, &fleet, (state, Copies::All))
     }
 
-    fn stands(&self, chance: &Chance, fleet: &Fleet, state: &State) -> Result<u64, String> {
+    /// Whether it is allowed without as many drives as may be lost.
+    pub fn check_bereft(&self, seed: u64, state: &State) -> Result<u64, String> {
+        let snapshot = self.recording.at(state).ok_or("no such state")?;
+        let fleet = Fleet::start(seed, &snapshot);
+        let mut slots: Vec<Slot> = snapshot.drives.keys().copied().collect();
+        shuffle(&mut slots, &Chance::new(seed));
+        slots.truncate(self.parity.into());
+        slots.iter().for_each(|slot| fleet.vanish(*slot));
+        self.stands(&Chance::new(seed), &fleet, (state, Copies::MayLack))
+            .map_err(|why| format!("without drives {slots:?}: {why}"))
+    }
+
+    fn stands(
+        &self,
+        chance: &Chance,
+        fleet: &Fleet,
+        (state, copies): (&State, Copies),
+    ) -> Result<u64, String> {
         let (names, view) = (names()?, View::first());
         let mut scribe = Scribe::new(chance, self.file, 70);
         let seen_read_only = {
@@ -233,7 +292,7 @@ impl Manuscript {
         let mounted = machine::mount(chance.next(), fleet, machine::READ_WRITE)?;
         let files = names.of(&mounted, &view);
         let intents = files.resume().map_err(failed)?;
-        contents::audit(&mounted)?;
+        contents::audit_but(&mounted, copies)?;
         let found = scribe.found(files).map_err(failed)?;
         if found != seen_read_only {
             return Err("what was resumed is not what was to be seen before".into());
@@ -254,7 +313,7 @@ impl Manuscript {
             done.map_err(|why| format!("going on: {why}"))?;
         }
         scribe.compare(files)?;
-        contents::audit(&mounted)?;
+        contents::audit_but(&mounted, copies)?;
         Ok(intents)
     }
 }

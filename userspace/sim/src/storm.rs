@@ -153,8 +153,9 @@ impl<'s> Storm<'s> {
             .map(|d| d.slot())
             .collect();
         shuffle(&mut slots, &chance);
-        let safe = slots.len() > 1;
-        slots.truncate(1 + chance.below((slots.len() - 1).max(1)));
+        let parity = usize::from(stage.scene.bundle.parity());
+        let safe = parity != 0;
+        slots.truncate(1 + chance.below(parity.max(1)));
         Storm {
             stage,
             woe,

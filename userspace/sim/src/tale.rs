@@ -457,27 +457,40 @@ fn keys(mounted: &Mounted<Simulated>) -> Result<BTreeMap<Key, Vec<u8>>, String> 
     Ok(up.into_iter().filter(|(key, _)| *key != COUNTER).collect())
 }
 
-/// Which of several drives are taken away.
+/// Which drives are taken away, at most as many as a volume can do without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Without {
     /// None.
     Nothing,
-    /// The one with this number, counted round and round.
+    /// The set with this number, counted round and round.
     One(usize),
-    /// Each, one after the other.
+    /// Of the largest sets that with this number, counted round and round.
+    Most(usize),
+    /// Each set, one after the other.
     Each,
 }
 
 impl Without {
-    /// Those of a volume; none of only one drive.
-    pub fn of(self, snapshot: &Snapshot) -> Vec<Slot> {
+    /// The sets of a volume that bears the loss of so many.
+    pub fn of(self, snapshot: &Snapshot, parity: u8) -> Vec<Vec<Slot>> {
         let slots: Vec<Slot> = snapshot.drives.keys().copied().collect();
-        match self {
-            _ if slots.len() < 2 => Vec::new(),
+        let all = 1u64 << slots.len();
+        let fewest = match self {
+            Without::Most(_) => u32::from(parity),
+            _ => 1,
+        };
+        let sizes = fewest.max(1)..=parity.into();
+        let mut sets = (1..all).filter(|set| sizes.contains(&set.count_ones()));
+        let count = sets.clone().count();
+        let chosen = match self {
+            _ if count == 0 => Vec::new(),
             Without::Nothing => Vec::new(),
-            Without::One(number) => vec![slots[number % slots.len()]],
-            Without::Each => slots,
-        }
+            Without::One(n) | Without::Most(n) => sets.nth(n % count).into_iter().collect(),
+            Without::Each => sets.collect(),
+        };
+        let of = |set: u64| (0..slots.len()).filter(move |n| (set >> n) & 1 == 1);
+        let named = |set| of(set).map(|n| slots[n]).collect();
+        chosen.into_iter().map(named).collect()
     }
 }
 
@@ -487,7 +500,7 @@ pub struct Look {
     /// Mount read-only first, which must show the same and write nothing, with fsck over all copies; and again with as many drives lost
     /// as may be.
     pub read_only: bool,
-    /// Take drives away, one at a time, and mount read-only.
+    /// Take drives away, and mount read-only, and to write.
     pub without: Without,
     /// Mount without the newest root, from the one before it.
     pub older_root: bool,

@@ -58,15 +58,28 @@ fn crashes_leave_a_prefix() {
     }
 }
 
+/// Of volumes with stripes, without as many drives as they bear.
+#[test]
+fn drives_that_do_not_come_back_leave_a_prefix() {
+    for (seed, (data, parity)) in (seed()..).zip([(4, 2), (2, 1), (3, 3)]) {
+        let bundle = Geometry::new(data, parity).expect("a geometry");
+        let report = campaign::bereft(seed, bundle, 1000, |_| ());
+        assert!(report.total() >= 1000 || !report.violations.is_empty());
+        if let Some(violation) = report.violations.first() {
+            panic!("{violation}");
+        }
+    }
+}
+
 /// No group names what was written to places that had been set aside before that is durable.
 #[test]
 fn what_is_written_to_places_that_were_set_aside_is_durable_first() {
     let seed = seed();
-    for drives in [1, 2] {
-        let scene = Scene {
-            drives,
-            furnished: true,
-        };
+    for scene in [
+        Scene::furnished(1, 0),
+        Scene::furnished(1, 1),
+        Scene::furnished(2, 1),
+    ] {
         let sequence = "allocate A/x 3; sync; write A/x 3".parse().expect("deeds");
         if let Err(violation) = campaign::replay(seed, scene, &sequence) {
             panic!("{violation}");

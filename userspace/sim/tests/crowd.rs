@@ -15,18 +15,14 @@ use embrfs_sim::tale::Look;
 use embrfs_sim::tale::Without;
 use embrfs_sim::tally::Tally;
 
-fn stage(drives: usize) -> Stage {
-    let scene = Scene {
-        drives,
-        furnished: true,
-    };
-    Stage::new(scene).expect("a volume")
+fn stage(data: u8, parity: u8) -> Stage {
+    Stage::new(Scene::furnished(data, parity)).expect("a volume")
 }
 
 #[test]
 fn tasks_on_names_and_files_share_one_order() {
     let base = seed();
-    let stages = [stage(1), stage(2)];
+    let stages = [stage(1, 0), stage(1, 1), stage(2, 1)];
     let mut acts: Tally<ActKind> = Tally::default();
     let mut states = 0;
     for n in 0..1000 {
@@ -37,7 +33,7 @@ fn tasks_on_names_and_files_share_one_order() {
         let seed = base.wrapping_add(n);
         let chance = Chance::new(seed);
         let shape = Shape::drawn(&chance);
-        let stage = &stages[chance.below(2)];
+        let stage = &stages[chance.below(3)];
         let crowd = Crowd::gather(stage, seed, shape)
             .unwrap_or_else(|why| panic!("EMBRFS_SEED={seed}, {shape:?}: {why}"));
         acts.merge(&crowd.acts);
@@ -57,7 +53,7 @@ fn tasks_on_names_and_files_share_one_order() {
             }
             let look = Look {
                 read_only: chance.below(4) == 0,
-                without: Without::One(chance.below(2)),
+                without: Without::One(chance.below(3)),
                 older_root: chance.below(4) == 0,
                 go_on: chance.below(4) == 0,
                 again: usize::from(chance.below(4) == 0),
@@ -76,7 +72,7 @@ fn tasks_on_names_and_files_share_one_order() {
 
 #[test]
 fn a_crowd_does_the_same_again() {
-    let stage = stage(2);
+    let stage = stage(1, 1);
     let shape = Shape {
         tasks: 3,
         length: 6,

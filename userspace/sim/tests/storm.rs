@@ -20,12 +20,8 @@ use embrfs_sim::storm::Weathered;
 use embrfs_sim::storm::Woe;
 use embrfs_sim::tally::Tally;
 
-fn stage(drives: usize) -> Stage {
-    let scene = Scene {
-        drives,
-        furnished: true,
-    };
-    Stage::new(scene).expect("a volume")
+fn stage(data: u8, parity: u8) -> Stage {
+    Stage::new(Scene::furnished(data, parity)).expect("a volume")
 }
 
 fn weathered(stage: &Stage, woe: Woe, seed: u64, most: usize) -> Weathered {
@@ -36,7 +32,7 @@ fn weathered(stage: &Stage, woe: Woe, seed: u64, most: usize) -> Weathered {
 #[test]
 fn trouble_that_did_not_come_is_not_counted() {
     let base = seed();
-    let (one, two) = (stage(1), stage(2));
+    let (one, two) = (stage(1, 0), stage(1, 1));
     for seed in (0..5).map(|n| base.wrapping_add(n)) {
         let apart = weathered(&one, Woe::Apart, seed, usize::MAX);
         assert_eq!(
@@ -74,7 +70,7 @@ fn trouble_that_did_not_come_is_not_counted() {
 
 #[test]
 fn copies_that_a_drive_lacks_are_told_where_none_failed() {
-    let fleet = stage(2).fleet(1);
+    let fleet = stage(1, 1).fleet(1);
     fleet.vanish(Slot::new(1).expect("a slot"));
     let mounted = machine::mount(1, &fleet, machine::READ_WRITE).expect("mounted");
     let check = |copies| inspector::check_but(&mounted, None, (Depth::Tree, copies), &[]);
@@ -87,7 +83,7 @@ fn copies_that_a_drive_lacks_are_told_where_none_failed() {
 /// One bit of any block of the journal of an only drive: the volume is as it was, or the mount that writes is refused.
 #[test]
 fn who_does_not_know_which_nodes_the_root_has_does_not_write() {
-    let stage = stage(1);
+    let stage = stage(1, 0);
     let snapshot = stage.fleet(1).snapshot();
     let (slot, contents) = snapshot.drives.first_key_value().expect("a drive");
     let (start, blocks) = layout::journal(contents.durable.size());

@@ -35,8 +35,8 @@ impl fmt::Display for ImpossibleGeometry {
 
 impl Geometry {
     /// A bundle of `data` and `parity` fragments.
-    pub fn new(data: u8, parity: u8) -> Result<Self, ImpossibleGeometry> {
-        if (1..=MAX_DATA).contains(&data) && parity <= MAX_PARITY {
+    pub const fn new(data: u8, parity: u8) -> Result<Self, ImpossibleGeometry> {
+        if data != 0 && data <= MAX_DATA && parity <= MAX_PARITY {
             Ok(Geometry { data, parity })
         } else {
             Err(ImpossibleGeometry { data, parity })

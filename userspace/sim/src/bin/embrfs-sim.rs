@@ -5,15 +5,19 @@
 //!
 //! `embrfs-sim parts FROM TO`: only those sequences, from the first to before the last of these parts.
 //!
-//! `embrfs-sim storm SEED DRIVES TROUBLE`: one run with trouble of a kind, as a violation names it.
+//! `embrfs-sim storm SEED K+M TROUBLE`: one run with trouble of a kind, as a violation names it.
 //!
-//! `embrfs-sim crowd SEED DRIVES TASKS LENGTH`: lets so many tasks do so many things each at once, and looks at all crash states.
+//! `embrfs-sim crowd SEED K+M TASKS LENGTH`: lets so many tasks do so many things each at once, and looks at all crash states.
 //!
 //! `embrfs-sim file SEED all|NUMBER,NUMBER|OPERATION`: works on one file, and looks at all crash states: with all operations of the seed,
 //! some of them, or one that is large.
 //!
-//! `embrfs-sim replay SEED DRIVES bare|furnished 'OPERATION; OPERATION'`: plays one sequence, and looks at all of its crash states.
+//! `embrfs-sim bereft SEED K+M STATES`: only of volumes with stripes of k + m, each state without m of their drives; of 0 states one
+//! round, which is all that follows from the seed.
+//!
+//! `embrfs-sim replay SEED K+M bare|furnished 'OPERATION; OPERATION'`: plays one sequence, and looks at all of its crash states.
 
+use embr_engine::format::geometry::Geometry;
 use embrfs_sim::ace::Scene;
 use embrfs_sim::campaign;
 use embrfs_sim::campaign::Orders;
@@ -46,13 +50,14 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|a| a == "file") {
         return file(&arguments[1..]).unwrap_or_else(usage);
     }
+    if arguments.first().is_some_and(|a| a == "bereft") {
+        return bereft(&arguments[1..]).unwrap_or_else(usage);
+    }
     let number = |n: usize, default: u64| match arguments.get(n).filter(|a| !a.is_empty()) {
         Some(text) => text.parse().ok(),
         None => Some(default),
     };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.map_or(1, |d| d.as_nanos() as u64);
-    let (Some(seed), Some(states)) = (number(0, now), number(1, 20_000)) else {
+    let (Some(seed), Some(states)) = (number(0, now()), number(1, 20_000)) else {
         return usage();
     };
     let Some(part) = number(2, seed % campaign::PARTS) else {
@@ -67,20 +72,60 @@ fn main() -> ExitCode {
         stride: 1,
         most: 5,
     };
-    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(8) as u64);
-    let said = Mutex::new(begun);
-    let report = campaign::run_by(workers, orders, |done, violations| {
-        let Ok(mut said) = said.lock() else { return };
-        if said.elapsed() > Duration::from_secs(20) {
-            *said = Instant::now();
-            eprintln!("  {done} of {states} states, {violations} violations");
-        }
-    });
+    let report = campaign::run_by(workers(), orders, said(states));
     let end = tell(&report, begun, states >= ENOUGH);
     if states >= ENOUGH && !report.never().is_empty() {
         return ExitCode::FAILURE;
     }
     end
+}
+
+/// The shape of stripes, like 4+2.
+fn geometry(text: &str) -> Option<Geometry> {
+    let (data, parity) = text.split_once('+')?;
+    Geometry::new(data.parse().ok()?, parity.parse().ok()?).ok()
+}
+
+/// A seed that nobody gave.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(1, |d| d.as_nanos() as u64)
+}
+
+fn workers() -> u64 {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(8) as u64)
+}
+
+/// Says now and then how far it is.
+fn said(states: u64) -> impl Fn(u64, u64) + Sync {
+    let said = Mutex::new(Instant::now());
+    move |done, violations| {
+        let Ok(mut said) = said.lock() else { return };
+        if said.elapsed() > Duration::from_secs(20) {
+            *said = Instant::now();
+            eprintln!("  {done} of {states} states, {violations} violations");
+        }
+    }
+}
+
+/// None where the arguments make no sense.
+fn bereft(arguments: &[String]) -> Option<ExitCode> {
+    let [seed, bundle, states] = arguments else {
+        return None;
+    };
+    let seed = match &seed[..] {
+        "" => now(),
+        seed => seed.parse().ok()?,
+    };
+    let bundle = geometry(bundle).filter(|bundle| bundle.parity() != 0)?;
+    let states = states.parse().ok()?;
+    println!("SEED={seed}");
+    let begun = Instant::now();
+    let report = match states {
+        0 => campaign::bereft(seed, bundle, 0, |_| ()),
+        _ => campaign::bereft_by(workers(), seed, bundle, states, said(states)),
+    };
+    Some(tell(&report, begun, false))
 }
 
 /// None where the arguments make no sense.
@@ -116,31 +161,27 @@ fn parts(arguments: &[String]) -> Option<ExitCode> {
 
 /// None where the arguments make no sense.
 fn storm(arguments: &[String]) -> Option<ExitCode> {
-    let [seed, drives, trouble] = arguments else {
+    let [seed, bundle, trouble] = arguments else {
         return None;
     };
-    let (seed, drives) = (seed.parse().ok()?, drives.parse().ok()?);
-    if !(1..=3).contains(&drives) {
-        return None;
-    }
+    let (seed, bundle) = (seed.parse().ok()?, geometry(bundle)?);
     let named = |woe: &Woe| format!("{woe:?}") == *trouble;
     let woe = Woe::ALL.into_iter().find(named)?;
     let begun = Instant::now();
-    Some(tell(&campaign::storm(seed, drives, woe), begun, false))
+    Some(tell(&campaign::storm(seed, bundle, woe), begun, false))
 }
 
 /// None where the arguments make no sense.
 fn crowd(arguments: &[String]) -> Option<ExitCode> {
-    let [seed, drives, tasks, length] = arguments else {
+    let [seed, bundle, tasks, length] = arguments else {
         return None;
     };
-    let drives = drives.parse().ok().filter(|n| (1..=3).contains(n))?;
     let shape = Shape {
         tasks: tasks.parse().ok().filter(|n| (1..=8).contains(n))?,
         length: length.parse().ok()?,
     };
     let begun = Instant::now();
-    let report = campaign::crowd(seed.parse().ok()?, drives, shape);
+    let report = campaign::crowd(seed.parse().ok()?, geometry(bundle)?, shape);
     Some(tell(&report, begun, false))
 }
 
@@ -207,11 +248,11 @@ fn processor_time() -> Option<Duration> {
 
 /// None where the arguments make no sense.
 fn replay(arguments: &[String]) -> Option<ExitCode> {
-    let [seed, drives, furnished, sequence] = arguments else {
+    let [seed, bundle, furnished, sequence] = arguments else {
         return None;
     };
     let scene = Scene {
-        drives: drives.parse().ok().filter(|n| (1..=4).contains(n))?,
+        bundle: geometry(bundle)?,
         furnished: match &furnished[..] {
             "furnished" => true,
             "bare" => false,
@@ -231,7 +272,7 @@ fn replay(arguments: &[String]) -> Option<ExitCode> {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED DRIVES TROUBLE | crowd SEED DRIVES TASKS LENGTH | file SEED OPERATIONS | replay SEED DRIVES bare|furnished SEQUENCE"
+        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED K+M TROUBLE | crowd SEED K+M TASKS LENGTH | file SEED OPERATIONS | bereft SEED K+M STATES | replay SEED K+M bare|furnished SEQUENCE"
     );
     ExitCode::from(2)
 }

@@ -88,6 +88,7 @@ pub(super) fn written(
         report.states.add(state.kind());
         report.gone_on += 1;
         report.older_roots += u64::from(older_root);
+        report.without += u64::from(script.bears_loss());
         report.intents += guarded(|| script.check(seed, &state, older_root))
             .map_err(|why| violation(Some(state.to_string()), why))?;
     }

@@ -368,6 +368,17 @@ impl Storm<'_> {
             // No two of them draw the same epoch.
             let seed = self.seed ^ (1 + n as u64);
             let fleet = Fleet::start(seed, &side);
+            let bundle = self.stage.scene.bundle;
+            if side.drives.len() < bundle.data().into() {
+                match machine::try_to_mount(seed, &fleet, READ_ONLY).map(|_| ()) {
+                    Err(why) if Refusal::from(&why) == Refusal::Missing => {
+                        self.weathered.refused.add(Refusal::Missing);
+                    }
+                    other => return Err(format!("{} of {bundle}: {other:?}", side.drives.len())),
+                }
+                sides.push(side);
+                continue;
+            }
             let mounted = machine::mount(seed, &fleet, READ_ONLY)?;
             annals.allow(&found(&mounted)?, annals.durable)?;
             drop(mounted);
@@ -424,12 +435,8 @@ mod tests {
     use crate::ace::Scene;
     use crate::ace::Stage;
 
-    fn stage(drives: usize) -> Stage {
-        let scene = Scene {
-            drives,
-            furnished: true,
-        };
-        Stage::new(scene).expect("a volume")
+    fn stage(data: u8, parity: u8) -> Stage {
+        Stage::new(Scene::furnished(data, parity)).expect("a volume")
     }
 
     const REASONS: [Refusal; 13] = [
@@ -457,7 +464,7 @@ mod tests {
 
     #[test]
     fn while_enough_drives_are_sound_no_mount_is_refused() {
-        let stage = stage(2);
+        let stage = stage(1, 1);
         for woe in Woe::ALL {
             let storm = Storm::new(&stage, woe, 1, 0);
             for (writes, reads_fail) in [(true, false), (false, false), (false, true)] {
@@ -473,7 +480,7 @@ mod tests {
 
     #[test]
     fn one_drive_that_keeps_what_it_acknowledged_is_mounted_once_it_is_healed() {
-        let stage = stage(1);
+        let stage = stage(1, 0);
         for woe in Woe::ALL.into_iter().filter(|woe| !woe.forgets()) {
             let storm = Storm::new(&stage, woe, 1, 0);
             let gone = match woe {

@@ -5,12 +5,12 @@
 
 use crate::host::Host;
 use embr_engine::{
-    space::promise::Promise,
-    units::Blocks,
-    volume::mounted::{
-        Fault,
-        Mounted, //
+    names::{
+        Error,
+        Files, //
     },
+    space::promise::Promise,
+    units::Blocks, //
 };
 use embr_rt::{
     lock_class,
@@ -49,12 +49,12 @@ impl Room {
     }
 
     /// Counts out room for so many blocks.
-    pub(crate) fn reserve(&self, mounted: &Mounted<Host>, blocks: u64) -> Result<(), Fault> {
+    pub(crate) fn reserve(&self, files: Files<'_, Host>, blocks: u64) -> Result<(), Error> {
         let mut inner = self.0.lock();
         let missing = blocks.saturating_sub(inner.left());
         if missing > 0 {
-            let more = match mounted.promise(Blocks(missing.saturating_add(BULK))) {
-                Err(Fault::NoSpace) => mounted.promise(Blocks(missing))?,
+            let more = match files.promise(Blocks(missing.saturating_add(BULK))) {
+                Err(Error::NoSpace) => files.promise(Blocks(missing))?,
                 more => more?,
             };
             match &mut inner.promise {

@@ -243,11 +243,7 @@ impl Volume {
 
     /// Sets aside room for blocks of files.
     pub(crate) fn reserve(&self, blocks: u64) -> Result {
-        self.check()?;
-        let _scope = NoFs::new();
-        self.room
-            .reserve(&self.mounted, blocks)
-            .map_err(|why| self.explain(why.into()))
+        self.with(|files| self.room.reserve(files, blocks))
     }
 
     /// Room that was set aside is not needed.

@@ -36,6 +36,7 @@ pub mod format;
 pub mod hash;
 pub mod journal;
 pub mod names;
+pub mod rebundle;
 pub mod space;
 pub mod stripe;
 pub mod tree;

@@ -51,10 +51,8 @@ pub struct Known {
     pub owners: BTreeMap<usize, (u64, u64)>,
 }
 
-pub(crate) fn scan(
-    mounted: &Mounted<Simulated>,
-    tree: TreeId,
-) -> Result<Vec<(Key, Vec<u8>)>, String> {
+/// All items of a tree.
+pub fn scan(mounted: &Mounted<Simulated>, tree: TreeId) -> Result<Vec<(Key, Vec<u8>)>, String> {
     let mut found = Vec::new();
     let mut scan = mounted.scan(tree, Range::ALL).ok_or("no such tree")?;
     while let Some((key, value)) = scan.next().map_err(|why| why.to_string())? {

@@ -138,11 +138,17 @@ impl Hall {
         self.log().events.len()
     }
 
-    /// Makes checkpoints until all others are done.
+    /// Makes checkpoints, and moves what lies in stripes, until all others are done.
     fn keep(&self, chance: &Chance) {
         let pause = chance.one(&[300, 3000, 20_000]);
         while self.log().at_work != 0 {
             sleep(Duration::from_micros(1 + chance.below(pause) as u64));
+            if chance.below(3) == 0 {
+                if let Err(why) = self.files().rebundle() {
+                    return self.fail(format!("rebundle: {why}"));
+                }
+                continue;
+            }
             let now = self.now();
             match self.mounted.checkpoint() {
                 Ok(()) => drop(self.say(Event::Durable(now))),

@@ -70,6 +70,8 @@ pub enum Deed {
     Sync,
     /// What a full journal or lack of memory brings about.
     Checkpoint,
+    /// What lack of room brings about.
+    Rebundle,
 }
 
 /// What a deed came to.
@@ -106,11 +108,12 @@ pub enum Kind {
     CloseOrphan,
     Sync,
     Checkpoint,
+    Rebundle,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 30] = [
+    pub const ALL: [Kind; 31] = [
         Kind::Create,
         Kind::Mkdir,
         Kind::Write,
@@ -141,6 +144,7 @@ impl Kind {
         Kind::CloseOrphan,
         Kind::Sync,
         Kind::Checkpoint,
+        Kind::Rebundle,
     ];
 
     /// What comes right before, for there to be a file that is held open.
@@ -203,7 +207,13 @@ pub fn all() -> Vec<Deed> {
         }
     }
     all.extend(of_held());
-    all.extend([Deed::Tmpfile, Deed::Close, Deed::Sync, Deed::Checkpoint]);
+    all.extend([
+        Deed::Tmpfile,
+        Deed::Close,
+        Deed::Sync,
+        Deed::Checkpoint,
+        Deed::Rebundle,
+    ]);
     all
 }
 
@@ -305,6 +315,7 @@ impl fmt::Display for Deed {
             Deed::Close => f.write_str("close"),
             Deed::Sync => f.write_str("sync"),
             Deed::Checkpoint => f.write_str("checkpoint"),
+            Deed::Rebundle => f.write_str("rebundle"),
         }
     }
 }

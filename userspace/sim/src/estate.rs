@@ -210,6 +210,7 @@ impl Estate {
             Deed::Close => Kind::Close,
             Deed::Sync => Kind::Sync,
             Deed::Checkpoint => Kind::Checkpoint,
+            Deed::Rebundle => Kind::Rebundle,
         }
     }
 
@@ -368,7 +369,7 @@ impl Estate {
                 }
                 self.held = None;
             }
-            Deed::Sync | Deed::Checkpoint => {}
+            Deed::Sync | Deed::Checkpoint | Deed::Rebundle => {}
         }
         let files = &self.files.files;
         self.bytes.retain(|number, _| files.contains_key(number));
@@ -491,6 +492,10 @@ impl Estate {
                 unchanged
             }
             Deed::Sync | Deed::Checkpoint => unchanged,
+            Deed::Rebundle => {
+                files.rebundle()?;
+                unchanged
+            }
             Deed::Open(_) if self.held.is_some() => return Err(Error::Invalid),
             Deed::Open(path) => {
                 let target = files.lookup(directory(path)?, path.name())?;

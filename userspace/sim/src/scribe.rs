@@ -266,6 +266,10 @@ impl<'c> Scribe<'c> {
                 files.preallocate(self.file, from, to, size, NOW)?;
             }
             5 => self.shift(files)?,
+            6 if self.chance.below(2) == 0 => {
+                *self.seen.entry("rebundle").or_default() += 1;
+                files.rebundle()?;
+            }
             _ => self.write(files, between)?,
         }
         Ok(())

@@ -11,6 +11,7 @@ use embr_engine::format::engram::Lies;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::Kind;
 use embr_engine::format::stripe::Layout;
+use embr_engine::format::stripe::Totals;
 use embr_engine::tree::Key;
 use embr_engine::units::StripeId;
 use embr_engine::volume::mounted::STRIPES;
@@ -45,6 +46,8 @@ pub fn audit(
     // Which block of which engram each block of payload is, as stripes have it.
     let mut holds: BTreeMap<(u64, usize), (u64, usize)> = BTreeMap::new();
     let mut known = BTreeSet::new();
+    let mut expected = BTreeMap::new();
+    let mut sums = Totals::default();
     for (number, layout) in &layouts {
         let stripe = StripeId(*number);
         let bad = |what: &str| format!("stripe {stripe}: {what}");
@@ -57,10 +60,12 @@ pub fn audit(
         let shape = layout.shape;
         let mut at = 0;
         let mut alive = 0;
+        let mut held_of = BTreeSet::new();
         for fragment in 0..shape.data() {
             let value = item(Kind::Contents, fragment)?;
             let held = stripe::parse_contents(value, shape.length(fragment));
             for held in held.ok_or(bad("contents that make no sense"))? {
+                held_of.insert(held.engram);
                 let engram = engrams.get(&held.engram.0);
                 let engram = engram.ok_or(bad(&format!("holds engram {}", held.engram)))?;
                 for block in held.first..held.first + held.blocks {
@@ -71,8 +76,19 @@ pub fn audit(
             }
         }
         let live = stripe::parse_live(item(Kind::Live, 0)?);
-        if live != Some(alive) || alive == 0 {
+        // One of few engrams goes with the last of its blocks.
+        let is_left = alive != 0 || held_of.len() > 2;
+        if live != Some(alive) || !is_left {
             return Err(bad(&format!("{live:?} blocks live, but {alive} do")));
+        }
+        let taken = shape.blocks() + shape.parity() * shape.rows();
+        sums.taken.0 += taken as u64;
+        sums.live.0 += alive as u64;
+        let (data, width) = (mounted.geometry().data(), mounted.geometry().width());
+        let needed = (alive * usize::from(width)).div_ceil(data.into());
+        if needed * 16 / taken < 16 {
+            let key = stripe::wasteful(needed * 16 / taken, stripe);
+            expected.insert(key, vec![1]);
         }
         for parity in 0..shape.parity() {
             for row in (0..shape.rows()).step_by(stripe::HASHES) {
@@ -97,6 +113,25 @@ pub fn audit(
     let others = items.keys().find(|k| k.0[0] != 0 && !known.contains(*k));
     if let Some(key) = others {
         return Err(format!("an item {key} of no stripe"));
+    }
+    let of_all = |kind| stripe::key(StripeId::NONE, kind, 0);
+    if let Some(value) = items.get(&of_all(Kind::Totals)) {
+        // Where there were stripes and are none, they are said to take nothing.
+        expected.insert(of_all(Kind::Totals), sums.encode().to_vec());
+        if Totals::parse(value) != Some(sums) {
+            return Err(format!(
+                "sums {:?}, by the stripes {sums:?}",
+                Totals::parse(value)
+            ));
+        }
+    } else if sums != Totals::default() {
+        return Err(format!("nothing says that all take {sums:?}"));
+    }
+    let said = items.iter().filter(|(k, _)| k.0[0] == 0);
+    let said = said.filter(|(k, _)| **k != of_all(Kind::Numbers));
+    if !said.clone().eq(expected.iter()) {
+        let said: Vec<_> = said.collect();
+        return Err(format!("said of stripes {said:?}, expected {expected:?}"));
     }
     let mut lies = BTreeMap::new();
     for (number, engram) in engrams {

@@ -19,6 +19,7 @@ use embr_engine::format::stripe::encode_live;
 use embr_engine::format::stripe::Held;
 use embr_engine::format::stripe::Kind;
 use embr_engine::format::stripe::Layout;
+use embr_engine::format::stripe::Totals;
 use embr_engine::names::Names;
 use embr_engine::names::Users;
 use embr_engine::names::View;
@@ -298,7 +299,7 @@ fn what_is_wrong_with_a_stripe_is_told() {
         (
             Box::new(item(Kind::Live, 0)),
             Some(encode_live(0).to_vec()),
-            Flaw::Dead,
+            Flaw::Unlisted,
         ),
         (Box::new(item(Kind::Contents, 1)), None, Flaw::NoContents(1)),
         (Box::new(item(Kind::Hashes, 0)), None, Flaw::NoHash(3)),
@@ -328,6 +329,27 @@ fn what_is_wrong_with_a_stripe_is_told() {
         assert!(expected.is_damage() && expected.tree() == Some(STRIPES));
         assert!(!expected.to_string().is_empty());
     }
+    // What is said of all: one that wastes nothing is listed, and the sums are others.
+    let (_, mounted, names, stripe, _) = small(chance);
+    let key = stripe::wasteful(3, stripe);
+    set(&mounted, key, Some(&[1]));
+    let sums = stripe::key(StripeId::NONE, Kind::Totals, 0);
+    let said = Totals {
+        taken: Blocks(7),
+        live: Blocks(4),
+    };
+    set(&mounted, sums, Some(&said.encode()));
+    // Five blocks in rows of two, and two of parity.
+    let are = Totals {
+        live: Blocks(5),
+        ..said
+    };
+    let expected = [
+        Finding::Stripe(stripe, Flaw::Listed),
+        Finding::Stripe(StripeId::NONE, Flaw::Totals(said, are)),
+    ];
+    assert_eq!(findings(&mounted, &names, &view), expected);
+    assert!(expected.iter().all(|f| !f.to_string().is_empty()));
     // It holds other blocks than the engram says: both say so.
     let (_, mounted, names, stripe, _) = small(chance);
     let held = |first| Held {

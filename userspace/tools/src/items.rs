@@ -19,6 +19,7 @@ use embr_engine::format::name::Name;
 use embr_engine::format::name::Parents;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::Layout;
+use embr_engine::format::stripe::Totals;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
 use embr_engine::space;
@@ -256,6 +257,18 @@ fn engram_item(key: Key, value: &[u8]) -> String {
 }
 
 fn stripe_item(key: Key, value: &[u8]) -> String {
+    if let Some((grade, stripe)) = stripe::parse_wasteful(key) {
+        let parts = stripe::GRADES;
+        return format!("stripe {stripe} needs about {grade} of {parts} parts of what it takes");
+    }
+    if key == stripe::key(StripeId::NONE, stripe::Kind::Totals, 0) {
+        return match Totals::parse(value) {
+            Some(Totals { taken, live }) => {
+                format!("all stripes take {taken} blocks, and {live} of payload live")
+            }
+            None => senseless("sums of stripes", value),
+        };
+    }
     let id = StripeId(key.0[0]);
     let sub = engram::sub(key);
     let is = |kind| stripe::key(id, kind, sub as usize) == key;

@@ -21,11 +21,16 @@ use crate::format::journal::Extent;
 use crate::format::member::Members;
 use crate::format::name::parse_number;
 use crate::format::stripe::key;
+use crate::format::stripe::parse_wasteful;
+use crate::format::stripe::wasteful;
 use crate::format::stripe::Held;
 use crate::format::stripe::Kind;
 use crate::format::stripe::Layout;
+use crate::format::stripe::Totals;
+use crate::format::stripe::VERSION;
 use crate::names::Error;
 use crate::stripe::known;
+use crate::stripe::Shape;
 use crate::tree::Key;
 use crate::units::Blocks;
 use crate::units::EngramId;
@@ -46,8 +51,6 @@ pub enum Flaw {
     NoLayout,
     /// Nothing says how many of its blocks live.
     NoLive,
-    /// Nothing of it lives, and it is there.
-    Dead,
     /// So many blocks are said to live, but that many do.
     Live(usize, usize),
     /// Nothing says what this data fragment holds.
@@ -58,6 +61,12 @@ pub enum Flaw {
     NoHash(usize),
     /// Its number was never set aside.
     Number,
+    /// It is listed for taking more than it needs, and does not take that much more.
+    Listed,
+    /// It takes more than it needs, and is not listed for that.
+    Unlisted,
+    /// What all stripes take, and what of it lives, is said to be this, and it is that.
+    Totals(Totals, Totals),
 }
 
 impl fmt::Display for Flaw {
@@ -66,7 +75,6 @@ impl fmt::Display for Flaw {
             Flaw::Senseless(key) => write!(f, "its item {key} makes no sense"),
             Flaw::NoLayout => f.write_str("nothing says where it lies"),
             Flaw::NoLive => f.write_str("nothing says how many of its blocks live"),
-            Flaw::Dead => f.write_str("nothing of it lives"),
             Flaw::Live(said, are) => {
                 write!(f, "{said} of its blocks are said to live, but {are} do")
             }
@@ -76,6 +84,13 @@ impl fmt::Display for Flaw {
             Flaw::Holds(engram) => write!(f, "it does not hold what it says of engram {engram}"),
             Flaw::NoHash(fragment) => write!(f, "its fragment {fragment} has no hashes"),
             Flaw::Number => f.write_str("its number was not given out"),
+            Flaw::Listed => f.write_str("it is listed for room that it does not waste"),
+            Flaw::Unlisted => f.write_str("it wastes room, and is not listed for that"),
+            Flaw::Totals(said, are) => write!(
+                f,
+                "all are said to take {} blocks, with {} that live, but take {}, with {}",
+                said.taken.0, said.live.0, are.taken.0, are.live.0
+            ),
         }
     }
 }
@@ -116,16 +131,18 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
         let mounted = self.mounted;
         let mut last = StripeId::NONE;
         let mut next: Option<StripeId> = None;
+        let (mut said, mut are) = (Totals::default(), Some(Totals::default()));
         self.begin(Stage::Stripes)?;
-        items(mounted, STRIPES, &mut |at, value| {
+        let is_lost = items(mounted, STRIPES, &mut |at, value| {
             self.pass(Stage::Stripes)?;
             let stripe = StripeId(at.0[0]);
             if stripe == StripeId::NONE {
-                let number = parse_number(value).map(|n| StripeId(n.0));
-                if at != key(stripe, Kind::Numbers, 0) || number.is_none() {
-                    self.found(Finding::Stripe(stripe, Flaw::Senseless(at)));
+                match of_all(at, value) {
+                    Some(OfAll::Number(number)) => next = Some(number),
+                    Some(OfAll::Totals(totals)) => said = totals,
+                    Some(OfAll::Wasteful(grade, stripe)) => self.listed(grade, stripe)?,
+                    None => self.found(Finding::Stripe(stripe, Flaw::Senseless(at))),
                 }
-                next = number;
                 return Ok(());
             }
             if stripe != last {
@@ -134,22 +151,59 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 if next.is_some_and(|next| stripe >= next) {
                     self.found(Finding::Stripe(stripe, Flaw::Number));
                 }
-                self.stripe(stripe)?;
+                let more = self.stripe(stripe)?;
+                are = are.zip(more).map(|(sum, (taken, live))| Totals {
+                    taken: Blocks(sum.taken.0.saturating_add(taken as u64)),
+                    live: Blocks(sum.live.0.saturating_add(live as u64)),
+                });
             }
             if !is_known(at, value) {
                 self.found(Finding::Stripe(stripe, Flaw::Senseless(at)));
             }
             Ok(())
         })?;
+        if let Some(are) = are.filter(|are| !is_lost && *are != said) {
+            let flaw = Flaw::Totals(said, are);
+            self.found(Finding::Stripe(StripeId::NONE, flaw));
+        }
         Ok(())
     }
 
+    /// Whether a stripe is rightly listed as one of which so much is needed.
+    fn listed(&mut self, grade: usize, stripe: StripeId) -> Result<(), Ended> {
+        let mounted = self.mounted;
+        let layout = looked(mounted.layout(stripe))?;
+        let live = looked(mounted.stripe_live(stripe))?;
+        let real = layout.zip(live).map(|(layout, live)| {
+            let geometry = mounted.geometry();
+            layout.shape.grade(live, geometry)
+        });
+        if real != Some(Some(grade)) {
+            self.found(Finding::Stripe(stripe, Flaw::Listed));
+        }
+        Ok(())
+    }
+
+    /// Whether a stripe with so much that lives is listed, if it has to be.
+    fn is_listed(&mut self, stripe: StripeId, shape: &Shape, live: usize) -> Result<(), Ended> {
+        let mounted = self.mounted;
+        if let Some(grade) = shape.grade(live, mounted.geometry()) {
+            let at = wasteful(grade, stripe);
+            let listed = mounted.get(STRIPES, at, |_| ()).map_err(Error::Fault);
+            if looked(listed)? == Some(None) {
+                self.found(Finding::Stripe(stripe, Flaw::Unlisted));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says how many blocks it takes, and how many of it live, if that is known.
     #[inline(never)] // Its frame is large enough alone.
-    fn stripe(&mut self, stripe: StripeId) -> Result<(), Ended> {
+    fn stripe(&mut self, stripe: StripeId) -> Result<Option<(usize, usize)>, Ended> {
         let mounted = self.mounted;
         let Some(layout) = looked(mounted.layout(stripe))? else {
             self.found(Finding::Stripe(stripe, Flaw::NoLayout));
-            return Ok(());
+            return Ok(None);
         };
         let mut alive = Some(0usize);
         for fragment in 0..layout.shape.data() {
@@ -165,17 +219,19 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 at = at.saturating_add(held.blocks);
             }
         }
-        match looked(mounted.stripe_live(stripe))? {
+        let said = looked(mounted.stripe_live(stripe))?;
+        match said {
             None => self.found(Finding::Stripe(stripe, Flaw::NoLive)),
-            Some(0) => self.found(Finding::Stripe(stripe, Flaw::Dead)),
             Some(said) => {
+                self.is_listed(stripe, &layout.shape, said)?;
                 if let Some(alive) = alive.filter(|n| *n != said) {
                     self.found(Finding::Stripe(stripe, Flaw::Live(said, alive)));
                 }
             }
         }
         self.survives(stripe, &layout);
-        self.fragments(stripe, &layout)
+        self.fragments(stripe, &layout)?;
+        Ok(said.map(|live| (layout.shape.taken(), live)))
     }
 
     /// Whether what a stripe holds, from this block of its payload on, is said to lie there; and how much of it lives, if that is known.
@@ -305,6 +361,26 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
         }
         Ok(true)
     }
+}
+
+/// What an item says that is of no stripe alone.
+enum OfAll {
+    Number(StripeId),
+    Totals(Totals),
+    Wasteful(usize, StripeId),
+}
+
+fn of_all(at: Key, value: &[u8]) -> Option<OfAll> {
+    let is = |kind| key(StripeId::NONE, kind, 0) == at;
+    if is(Kind::Numbers) {
+        let number = parse_number(value)?;
+        return Some(OfAll::Number(StripeId(number.0)));
+    }
+    if is(Kind::Totals) {
+        return Totals::parse(value).map(OfAll::Totals);
+    }
+    let (grade, stripe) = parse_wasteful(at)?;
+    (value == [VERSION]).then_some(OfAll::Wasteful(grade, stripe))
 }
 
 /// Whether an item of a stripe is of a kind that is known here, and lies where such items do.

@@ -202,9 +202,8 @@ impl Edit {
             let bad = Error::Engram(self.engram, Wrong::Senseless);
             let owner = Owner::parse(&value).ok_or(bad)?;
             let first = sub(at) as usize;
-            let mut runs = Runs::new(self.live, first, owner.blocks);
             let mut kept = false;
-            while let Some((begin, blocks)) = runs.next() {
+            for (begin, blocks) in self.live.runs(first, owner.blocks) {
                 kept |= begin == first;
                 if blocks == owner.blocks {
                     continue;
@@ -222,30 +221,6 @@ impl Edit {
             }
         }
         Ok(())
-    }
-}
-
-/// Runs of blocks that live.
-struct Runs {
-    live: Live,
-    at: usize,
-    end: usize,
-}
-
-impl Runs {
-    fn new(live: Live, first: usize, blocks: usize) -> Self {
-        Runs {
-            live,
-            at: first,
-            end: first.saturating_add(blocks),
-        }
-    }
-
-    fn next(&mut self) -> Option<(usize, usize)> {
-        let begin = (self.at..self.end).find(|block| self.live.has(*block))?;
-        let end = (begin..self.end).find(|block| !self.live.has(*block));
-        self.at = end.unwrap_or(self.end);
-        Some((begin, self.at.saturating_sub(begin)))
     }
 }
 

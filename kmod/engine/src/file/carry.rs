@@ -7,6 +7,7 @@ use super::plan::Fetch;
 use super::plan::Given;
 use super::plan::Site;
 use super::plan::Store;
+use super::window::At;
 use crate::env::DeviceError;
 use crate::env::Devices as _;
 use crate::env::Hash256;
@@ -26,6 +27,7 @@ use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::ENGRAMS;
+use embr_rt::Box;
 use embr_rt::Vec;
 
 fn at(extent: Extent) -> Bytes {
@@ -45,7 +47,7 @@ impl<M: Machine> Mounted<M> {
     /// Reads blocks into `buffer`, of which they are part. `file` and `begin`, the file's block that the buffer begins with, are
     /// named if no copy is sound.
     #[inline(never)] // Its frame is large enough alone.
-    pub(super) fn fetch(
+    pub(crate) fn fetch(
         &self,
         fetch: &Fetch,
         buffer: &mut [u8],
@@ -73,12 +75,40 @@ impl<M: Machine> Mounted<M> {
                 continue;
             }
             let tried = read.then_some(first);
-            if !self.mend(fetch, n, kept, block, tried)? {
-                let at = fetch.index.saturating_add(n) as u64;
-                return Err(Error::Lost(file, begin.plus(at)));
+            let mut good = self.mend(fetch, n, kept, block, tried)?;
+            let mut now = None;
+            while !good {
+                let (last, of) = now.as_deref().map_or((fetch, n), |now| (now, 0));
+                let Some(next) = self.moved(last, of)? else {
+                    let at = fetch.index.saturating_add(n) as u64;
+                    return Err(Error::Lost(file, begin.plus(at)));
+                };
+                good = self.mend(&next, 0, kept, block, None)?;
+                now = Some(next);
             }
         }
         Ok(())
+    }
+
+    /// How to read one block from where it lies by now, if it was moved since this was planned.
+    #[inline(never)] // Its frame is large enough alone.
+    fn moved(&self, fetch: &Fetch, n: usize) -> Result<Option<Box<Fetch>>, Error> {
+        let at = At {
+            engram: fetch.engram,
+            block: fetch.first.saturating_add(n),
+        };
+        let Some(before) = fetch.site.stripe() else {
+            return Ok(None);
+        };
+        match self.site(at) {
+            Ok((site, _)) if site.stripe() == Some(before) => Ok(None),
+            Ok((site, _)) => {
+                let now = Fetch::new(0, 1, (at.engram, at.block), site);
+                Ok(Some(Box::try_new(now)?))
+            }
+            Err(why) if why.is_damage() => Ok(None),
+            Err(why) => Err(why),
+        }
     }
 
     /// The first copy on a member that is up to date.

@@ -19,7 +19,7 @@ pub mod plan;
 mod ranges;
 mod read;
 mod shift;
-mod striped;
+pub(crate) mod striped;
 mod truncate;
 pub(crate) mod window;
 mod write;

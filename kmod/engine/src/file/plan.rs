@@ -10,6 +10,7 @@ use super::END;
 use crate::env::Hash256;
 use crate::env::Hasher as _;
 use crate::format::engram::Lies;
+use crate::format::engram::Map;
 use crate::format::engram::MAX_BLOCKS;
 use crate::format::inline;
 use crate::format::intent::Intent;
@@ -73,7 +74,35 @@ pub enum Site {
     },
 }
 
+impl Site {
+    /// The stripe in which they lie, if it is one.
+    pub(super) fn stripe(&self) -> Option<StripeId> {
+        match self {
+            Site::Copies(_) => None,
+            Site::Fragment { stripe, .. } => Some(*stripe),
+        }
+    }
+}
+
 impl Fetch {
+    /// Blocks of an engram that lie here together, with no hashes yet.
+    pub(crate) fn new(
+        index: usize,
+        blocks: usize,
+        (engram, first): (EngramId, usize),
+        site: Site,
+    ) -> Self {
+        Fetch {
+            index,
+            blocks,
+            engram,
+            first,
+            site,
+            hashes: Vec::new(),
+            limit: blocks,
+        }
+    }
+
     /// How many copies there are.
     pub fn copies(&self) -> usize {
         match &self.site {
@@ -237,12 +266,28 @@ impl<M: Machine> Mounted<M> {
     /// Where a block of an engram lies, and how many from it on lie there together.
     #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn site(&self, at: At) -> Result<(Site, usize), Error> {
-        let map = self.map(at.engram)?;
+        let mut map = self.map(at.engram)?;
+        loop {
+            let site = self.site_by(&map, at);
+            if !matches!(site, Err(Error::Stripe(_, Wrong::Missing))) {
+                return site;
+            }
+            // It may have been moved since the map was read.
+            let now = self.map(at.engram)?;
+            if now == map {
+                return site;
+            }
+            map = now;
+        }
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn site_by(&self, map: &Map, at: At) -> Result<(Site, usize), Error> {
         let bad = Error::Engram(at.engram, Wrong::Disagrees);
         let behind = map.blocks.checked_sub(at.block).filter(|n| *n != 0);
         let behind = behind.ok_or(bad)?;
-        if let Lies::Copies(places) = map.lies {
-            return Ok((Site::Copies(places), behind));
+        if let Lies::Copies(places) = &map.lies {
+            return Ok((Site::Copies(*places), behind));
         }
         let piece = map.piece(at.block).ok_or(bad)?;
         let layout = self.layout(piece.stripe)?;

@@ -160,9 +160,12 @@ impl<M: Machine> Files<'_, M> {
     ) -> Result<(), Error> {
         let mut at = from;
         while at < to {
-            let mut change = Change::begin(*self, now)?;
-            at = preallocate_some(&mut change, file, at, to)?;
-            change.commit_alone(())?;
+            at = self.with_room(|| {
+                let mut change = Change::begin(*self, now)?;
+                let done = preallocate_some(&mut change, file, at, to)?;
+                change.commit_alone(())?;
+                Ok(done)
+            })?;
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ impl<M: Machine> Files<'_, M> {
         file: InodeNo,
         from: FileBlock,
     ) -> Result<Box<Shift>, Error> {
-        self.room_for(file, from, END)
+        self.with_room(|| self.room_for(file, from, END))
     }
 
     #[inline(never)] // Its frame is large enough alone.

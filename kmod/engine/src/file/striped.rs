@@ -23,22 +23,26 @@ use embr_rt::Box;
 use embr_rt::Vec;
 
 /// Blocks in stripes that no transaction names yet.
-pub(super) struct Striped<'m, 'a, M: Machine> {
-    all: Vec<Box<Sealed<'m, 'a, M>>>,
+pub(crate) struct Striped<'m, 'a, M: Machine> {
+    pub(crate) all: Vec<Box<Sealed<'m, 'a, M>>>,
     /// What is in none, as there was no room for one.
-    pub(super) left: Vec<Source<'a>>,
+    pub(crate) left: Vec<Source<'a>>,
 }
 
 impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
     /// Puts blocks into stripes, as long as there is room for any, and writes these.
     #[inline(never)] // Its frame is large enough alone.
-    pub(super) fn seal(mounted: &'m Mounted<M>, sources: Vec<Source<'a>>) -> Result<Self, Error> {
+    pub(crate) fn seal(
+        mounted: &'m Mounted<M>,
+        sources: Vec<Source<'a>>,
+        class: Class,
+    ) -> Result<Self, Error> {
         let mut striped = Striped {
             all: Vec::new(),
             left: sources,
         };
         let mut bad = Members::default();
-        while let Some(sealed) = Sealed::try_new(mounted, &striped.left, bad)? {
+        while let Some(sealed) = Sealed::try_new(mounted, &striped.left, class, bad)? {
             let refused = sealed.carry_out()?;
             if refused != Members::default() {
                 // It begins again elsewhere, narrower if need be: a stripe has all its fragments, or there is none.
@@ -103,7 +107,7 @@ fn adopt<M: Machine>(
     let owners = owners(&sealed.sources, edit.file)?;
     let txn = edit.change.txn();
     engram::create(txn, engram, &map, &sealed.hashes, &owners)?;
-    sealed.take(txn, stripe, Class::Fresh, &held)?;
+    sealed.take(txn, stripe, &held, blocks)?;
     put_all(edit, &sealed.sources, At { engram, block: 0 })?;
     let spent = &mut edit.change.spent;
     *spent = Blocks(spent.0.saturating_add(blocks as u64));

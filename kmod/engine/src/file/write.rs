@@ -28,6 +28,7 @@ use crate::format::engram::MAX_BLOCKS;
 use crate::format::extent::WINDOW;
 use crate::format::pointer::Place;
 use crate::format::pointer::Places;
+use crate::format::stripe::Class;
 use crate::names::change::Change;
 use crate::names::Done;
 use crate::names::Error;
@@ -113,7 +114,7 @@ impl<M: Machine> Files<'_, M> {
         written: &Written,
     ) -> Result<Done<()>, Error> {
         let mut rest = Rest::new(dirty);
-        let mut promise = self.mounted.promise(rest.blocks())?;
+        let mut promise = self.promise(rest.blocks())?;
         self.write_under(file, &mut rest, way, written, &mut promise)
     }
 
@@ -320,7 +321,7 @@ fn send<'m, 'a, M: Machine>(
     let mounted = edit.change.files.mounted;
     let sources = gather(edit, rest)?;
     let fresh = set_aside(edit, &sources, given)?;
-    let striped = Striped::seal(mounted, fresh)?;
+    let striped = Striped::seal(mounted, fresh, Class::Fresh)?;
     given.place(&striped.left)?;
     carry_out(mounted, given)?;
     Ok(striped)

@@ -277,6 +277,15 @@ impl Live {
         word.wrapping_shr((block % 64) as u32) & 1 != 0
     }
 
+    /// Runs of those of these blocks that live.
+    pub fn runs(&self, first: usize, blocks: usize) -> Runs {
+        Runs {
+            live: *self,
+            at: first,
+            end: first.saturating_add(blocks),
+        }
+    }
+
     /// Checks the value of the item of an engram with so many blocks.
     pub fn parse(value: &[u8], blocks: usize) -> Option<Self> {
         let ([version, _, low, high], bytes) = value.split_first_chunk()?;
@@ -301,6 +310,25 @@ impl Live {
         let bytes = self.0.iter().flat_map(|word| word.to_le_bytes());
         value.try_extend(bytes.take(blocks.div_ceil(8)))?;
         Ok(value)
+    }
+}
+
+/// Runs of blocks that live.
+pub struct Runs {
+    live: Live,
+    at: usize,
+    end: usize,
+}
+
+impl Iterator for Runs {
+    /// Its first block, and how many.
+    type Item = (usize, usize);
+
+    fn next(&mut self) -> Option<(usize, usize)> {
+        let begin = (self.at..self.end).find(|block| self.live.has(*block))?;
+        let end = (begin..self.end).find(|block| !self.live.has(*block));
+        self.at = end.unwrap_or(self.end);
+        Some((begin, self.at.saturating_sub(begin)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! how many of these live, and the hashes of its parity. (Those of data are the engrams'.)
 
 use crate::error::NoMem;
+use crate::format::engram::sub;
 use crate::format::engram::MAX_BLOCKS;
 use crate::format::engram::SUB_BITS;
 use crate::format::geometry::Geometry;
@@ -13,6 +14,7 @@ use crate::stripe::shape::MAX_ROWS;
 use crate::stripe::Shape;
 use crate::tree::Key;
 use crate::tree::Range;
+use crate::units::Blocks;
 use crate::units::EngramId;
 use crate::units::Generation;
 use crate::units::StripeId;
@@ -32,6 +34,8 @@ use zerocopy_derive::Unaligned;
 pub const VERSION: u8 = 1;
 /// Rows whose hashes of one parity fragment lie in one item.
 pub const HASHES: usize = crate::format::engram::HASHES;
+/// In so many parts it is told how much of what a stripe takes it needs.
+pub const GRADES: usize = 16;
 
 /// What an item of a stripe is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -45,6 +49,10 @@ pub enum Kind {
     Live = 0x03,
     /// Hashes of 16 rows of a parity fragment.
     Hashes = 0x04,
+    /// Under no stripe: which of them take more room than what lives of them needs, those that need least of theirs first.
+    Wasteful = 0xf0,
+    /// Under no stripe: what all of them take, and what of it lives.
+    Totals = 0xf1,
     /// Under no stripe: a number above that of every stripe there ever was.
     Numbers = 0xf2,
 }
@@ -59,6 +67,66 @@ pub fn key(stripe: StripeId, kind: Kind, sub: usize) -> Key {
 pub fn hashes_sub(parity: usize, row: usize) -> usize {
     let groups = MAX_ROWS / HASHES;
     parity.saturating_mul(groups).saturating_add(row / HASHES)
+}
+
+/// The key that says of a stripe that what lives of it needs so many parts in [`GRADES`] of what it takes. The value is the version.
+pub fn wasteful(grade: usize, stripe: StripeId) -> Key {
+    let Key([none, kind, _]) = key(StripeId::NONE, Kind::Wasteful, grade);
+    Key([none, kind, stripe.0])
+}
+
+/// What such a key says.
+pub fn parse_wasteful(at: Key) -> Option<(usize, StripeId)> {
+    let stripe = StripeId(at.0[2]);
+    let grade = sub(at) as usize;
+    let sound = grade < GRADES && stripe != StripeId::NONE && at == wasteful(grade, stripe);
+    sound.then_some((grade, stripe))
+}
+
+/// All of these keys.
+pub fn all_wasteful() -> Range {
+    Range {
+        first: wasteful(0, StripeId::NONE),
+        last: wasteful(GRADES, StripeId::NONE),
+    }
+}
+
+/// What all stripes together are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Totals {
+    /// Blocks that they take on devices.
+    pub taken: Blocks,
+    /// Blocks of payload that live.
+    pub live: Blocks,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawTotals {
+    version: u8,
+    taken: U64,
+    live: U64,
+}
+
+impl Totals {
+    /// Checks the item's value.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let raw = RawTotals::read_from_bytes(value).ok()?;
+        (raw.version == VERSION).then(|| Totals {
+            taken: Blocks(raw.taken.get()),
+            live: Blocks(raw.live.get()),
+        })
+    }
+
+    /// The item's value.
+    pub fn encode(&self) -> [u8; 17] {
+        let raw = RawTotals {
+            version: VERSION,
+            taken: self.taken.0.into(),
+            live: self.live.0.into(),
+        };
+        zerocopy::transmute!(raw)
+    }
 }
 
 /// Every key of a stripe.
@@ -361,6 +429,32 @@ mod tests {
         let healed = layout.with_place(1, place(5, 77)).unwrap();
         assert_eq!(healed.place(1), place(5, 77));
         assert_eq!(healed.place(3), None);
+    }
+
+    #[test]
+    fn what_is_said_of_all_is_these_bytes() {
+        let at = wasteful(3, StripeId(9));
+        assert_eq!(at, Key([0, (0xf0 << 56) | 3, 9]));
+        assert_eq!(parse_wasteful(at), Some((3, StripeId(9))));
+        assert!(all_wasteful().has(at) && all_wasteful().has(wasteful(15, StripeId(u64::MAX))));
+        for bad in [
+            wasteful(GRADES, StripeId(9)),
+            wasteful(0, StripeId::NONE),
+            key(StripeId::NONE, Kind::Numbers, 0),
+            Key([1, at.0[1], 9]),
+        ] {
+            assert_eq!(parse_wasteful(bad), None, "{bad}");
+        }
+        assert!(!all_wasteful().has(key(StripeId::NONE, Kind::Totals, 0)));
+        let totals = Totals {
+            taken: Blocks(0x1234),
+            live: Blocks(5),
+        };
+        let value = totals.encode();
+        assert_eq!(value[..4], [1, 0x34, 0x12, 0]);
+        assert_eq!(value[9], 5);
+        assert_eq!(Totals::parse(&value), Some(totals));
+        assert_eq!(Totals::parse(&value[1..]), None);
     }
 
     #[test]

@@ -54,8 +54,19 @@ pub struct Extended<'a> {
 
 impl<M: Machine> Files<'_, M> {
     /// Gives a file an attribute, or the one that it has another value; and changes its inode so. Returns that.
-    #[inline(never)]
     pub fn set_attribute(
+        &self,
+        file: InodeNo,
+        new: Extended<'_>,
+        put: Put,
+        to: &Attributes,
+        now: Timestamp,
+    ) -> Result<Done<Inode>, Error> {
+        self.with_room(|| self.set_attribute_once(file, new, put, to, now))
+    }
+
+    #[inline(never)]
+    fn set_attribute_once(
         &self,
         file: InodeNo,
         new: Extended<'_>,

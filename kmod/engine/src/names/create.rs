@@ -159,8 +159,18 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// As [`Self::create`], with these extended attributes.
-    #[inline(never)]
     pub fn create_with(
+        &self,
+        directory: InodeNo,
+        name: &[u8],
+        new: &New<'_>,
+        attributes: &[Extended<'_>],
+    ) -> Result<Done<Created>, Error> {
+        self.with_room(|| self.create_once(directory, name, new, attributes))
+    }
+
+    #[inline(never)]
+    fn create_once(
         &self,
         directory: InodeNo,
         name: &[u8],
@@ -211,8 +221,16 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// As [`Self::create_orphan`], with these extended attributes.
-    #[inline(never)]
     pub fn create_orphan_with(
+        &self,
+        new: &New<'_>,
+        attributes: &[Extended<'_>],
+    ) -> Result<Done<Created>, Error> {
+        self.with_room(|| self.create_orphan_once(new, attributes))
+    }
+
+    #[inline(never)]
+    fn create_orphan_once(
         &self,
         new: &New<'_>,
         attributes: &[Extended<'_>],

@@ -37,8 +37,18 @@ pub struct Removed {
 
 impl<M: Machine> Files<'_, M> {
     /// Gives a file one more name; an orphan its first.
-    #[inline(never)]
     pub fn link(
+        &self,
+        number: InodeNo,
+        directory: InodeNo,
+        name: &[u8],
+        now: Timestamp,
+    ) -> Result<Done<u32>, Error> {
+        self.with_room(|| self.link_once(number, directory, name, now))
+    }
+
+    #[inline(never)]
+    fn link_once(
         &self,
         number: InodeNo,
         directory: InodeNo,

@@ -58,8 +58,19 @@ fn is_directory(target: Target) -> bool {
 
 impl<M: Machine> Files<'_, M> {
     /// Gives a file another name, or another directory, or both. `users` is of the file that had the new name.
-    #[inline(never)]
     pub fn rename(
+        &self,
+        from: (InodeNo, &[u8]),
+        to: (InodeNo, &[u8]),
+        mode: Mode,
+        users: Users,
+        now: Timestamp,
+    ) -> Result<Done<Renamed>, Error> {
+        self.with_room(|| self.rename_once(from, to, mode, users, now))
+    }
+
+    #[inline(never)]
+    fn rename_once(
         &self,
         from: (InodeNo, &[u8]),
         to: (InodeNo, &[u8]),

@@ -86,16 +86,81 @@ impl State {
         Some(blocks)
     }
 
-    /// What as many blocks of nodes as a node takes cost in blocks of data.
-    fn in_data(&self, nodes: u64) -> u64 {
+    /// What so many nodes cost in blocks of data.
+    fn in_data(&self, nodes: u64, geometry: Geometry) -> u64 {
         let blocks = nodes
             .saturating_mul(self.claims.nodes.count)
             .saturating_mul(SLOT);
-        blocks.checked_div(self.claims.data.count).unwrap_or(blocks)
+        let payload = blocks.saturating_mul(geometry.data().into());
+        payload
+            .checked_div(geometry.width().into())
+            .unwrap_or(blocks)
+    }
+
+    /// What data are written as, as well as can be on the devices that are here.
+    fn geometry(&self, wanted: Geometry) -> Option<Geometry> {
+        // Copies are at most five.
+        let parity = self.claims.data.count.saturating_sub(1) as u8;
+        let present = self.devices.iter().filter(|d| d.present).count();
+        let room = u8::try_from(present)
+            .unwrap_or(u8::MAX)
+            .saturating_sub(parity);
+        let data = match parity {
+            0 => 1,
+            _ => wanted.data().min(room).max(1),
+        };
+        Geometry::new(data, parity).ok()
+    }
+}
+
+impl State {
+    /// Fills what is kept for cleaning as far as there is room. Says whether it is full.
+    pub(super) fn fill_cleaning(&mut self) -> bool {
+        let State {
+            devices, claims, ..
+        } = self;
+        let (kept, wanted) = claims.cleaning;
+        let missing = wanted.saturating_sub(kept);
+        let mut more = missing;
+        while more != 0 && !share::claim_blocks(devices, claims.data, claims.blocks, more) {
+            more /= 2;
+        }
+        claims.blocks = claims.blocks.saturating_add(more);
+        claims.cleaning.0 = kept.saturating_add(more);
+        more == missing
+    }
+
+    /// What is kept for cleaning is nobody's for the moment.
+    pub(super) fn lend_cleaning(&mut self) {
+        let State {
+            devices, claims, ..
+        } = self;
+        let kept = core::mem::take(&mut claims.cleaning.0);
+        share::release_blocks(devices, claims.data, claims.blocks, kept);
+        claims.blocks = claims.blocks.saturating_sub(kept);
     }
 }
 
 impl Space {
+    /// From now on so many blocks are kept for cleaning, beside what is promised, once there is room.
+    pub fn keep_for_cleaning(&self, blocks: Blocks) {
+        let mut state = self.state.lock();
+        state.claims.cleaning.1 = blocks.0;
+        state.fill_cleaning();
+    }
+
+    /// Whether more than what is kept for cleaning is left, to whoever comes.
+    pub fn is_roomy(&self) -> bool {
+        let state = self.state.lock();
+        let (kept, wanted) = state.claims.cleaning;
+        let unclaimed = state
+            .devices
+            .iter()
+            .fold(0u64, |n, d| n.saturating_add(d.unclaimed()));
+        let copies = state.claims.data.count;
+        kept >= wanted && unclaimed > wanted.saturating_mul(copies)
+    }
+
     /// Gives a transaction that is about to commit the nodes that its checkpoint may need: from its promise first.
     pub fn grant(
         &self,
@@ -172,7 +237,7 @@ impl Space {
 
     fn promise_both(this: &Arc<Self>, blocks: Blocks, nodes: u64) -> Option<Promise> {
         let mut state = this.state.lock();
-        if !state.claim(nodes, Purpose::Taking) {
+        if blocks.0 != 0 && !state.fill_cleaning() || !state.claim(nodes, Purpose::Taking) {
             return None;
         }
         let State {
@@ -384,7 +449,10 @@ impl Space {
             reserve: claims.reserve,
             kept: claims.kept,
             granted,
-            promised: (Blocks(claims.blocks), claims.promised),
+            promised: (
+                Blocks(claims.blocks.saturating_sub(claims.cleaning.0)),
+                claims.promised,
+            ),
             overdrawn: claims.overdrawn,
             balanced: state.devices.iter().all(is_there)
                 && claims
@@ -401,32 +469,46 @@ impl Space {
         self.state.lock().claims.reserve
     }
 
-    /// How much room there is for data.
-    pub fn usage(&self) -> Usage {
+    /// How much room there is for data on a volume with such stripes, which take more than they need: so much would find room there.
+    pub fn usage(&self, wanted: Geometry, reclaimable: Blocks) -> Usage {
         let state = self.state.lock();
         let claims = &state.claims;
-        // Copies are at most five.
-        let copies = claims.data.count.saturating_sub(1) as u8;
-        let Ok(geometry) = Geometry::new(1, copies) else {
+        let Some(geometry) = state.geometry(wanted) else {
             return Usage::default();
         };
         let pending = |d: &super::Device| {
             let of_device = state.pending.iter().filter(|p| p.extent.device == d.slot);
             of_device.fold(0u64, |n, p| n.saturating_add(p.extent.blocks.0))
         };
-        let hidden = state.in_data(claims.reserve.full);
+        let (kept, wanted) = claims.cleaning;
+        // What is promised is promised as copies.
+        let of_copies = |blocks: u64| {
+            let all = blocks.saturating_mul(claims.data.count);
+            let payload = all.saturating_mul(geometry.data().into());
+            payload.checked_div(geometry.width().into()).unwrap_or(all)
+        };
+        let hidden =
+            (state.in_data(claims.reserve.full, geometry)).saturating_add(of_copies(wanted));
         let present = || state.devices.iter().filter(|d| d.present);
         let total = geometry.capacity(present().map(|d| Blocks(d.managed)));
         let room = |d: &super::Device| Blocks(d.unclaimed().saturating_add(pending(d)));
         let unclaimed = geometry.capacity(present().map(room)).0;
-        let granted = state.in_data(claims.active.saturating_add(claims.frozen));
-        let missing = state.in_data(claims.reserve.full.saturating_sub(claims.kept));
-        let left = unclaimed.saturating_add(granted).saturating_sub(missing);
+        let granted = state.in_data(claims.active.saturating_add(claims.frozen), geometry);
+        let missing = state.in_data(claims.reserve.full.saturating_sub(claims.kept), geometry);
+        let left = unclaimed
+            .saturating_add(granted)
+            .saturating_add(reclaimable.0)
+            .saturating_sub(missing)
+            .saturating_sub(of_copies(wanted.saturating_sub(kept)));
         let net = |blocks: u64| blocks.saturating_sub(blocks / METADATA_IN);
         let available = Blocks(net(left));
         Usage {
             total: Blocks(net(total.0.saturating_sub(hidden))),
-            free: Blocks(available.0.saturating_add(claims.blocks)),
+            free: Blocks(
+                available
+                    .0
+                    .saturating_add(claims.blocks.saturating_sub(kept)),
+            ),
             available,
         }
     }

@@ -157,8 +157,10 @@ struct Claims {
     built: (u64, u64),
     /// The most that a checkpoint ever took of the reserve.
     overdrawn: u64,
-    /// Blocks that are promised to data, each once.
+    /// Blocks that are promised to data, each once; those that are kept for cleaning are among them.
     blocks: u64,
+    /// Blocks that are kept for what has to be moved before more can be written, and how many there should be.
+    cleaning: (u64, u64),
     /// Nodes that are promised with them.
     promised: u64,
 }
@@ -188,6 +190,7 @@ impl Claims {
             built: (0, 0),
             overdrawn: 0,
             blocks: 0,
+            cleaning: (0, 0),
             promised: 0,
         }
     }
@@ -432,6 +435,7 @@ impl State {
     /// The same in as many copies as there is room for, but no more than are wanted. The reserve stays as it is: what was accepted is
     /// written by means of it, and is rather in fewer copies than lost.
     fn divide_in_fewer(&mut self) {
+        self.lend_cleaning();
         let (nodes, data) = self.claims.wanted;
         let fewer = (1..data.count)
             .rev()
@@ -458,7 +462,9 @@ impl State {
         let (nodes, data) = self.claims.wanted;
         let as_wanted = (self.claims.nodes, self.claims.data) == (nodes, data);
         let as_wanted = as_wanted || self.divide_anew(nodes, data, self.claims.kept);
-        self.fill_reserve() && as_wanted
+        let is_full = self.fill_reserve();
+        self.fill_cleaning();
+        is_full && as_wanted
     }
 
     fn release(&mut self, nodes: u64) {

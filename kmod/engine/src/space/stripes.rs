@@ -82,14 +82,11 @@ impl State {
         &mut self,
         geometry: Geometry,
         (most, rows): (usize, usize),
-        avoid: Members,
+        (avoid, least): (Members, u8),
         out: &mut Vec<Extent>,
     ) -> Option<Shape> {
-        if !self.fill_reserve() {
-            return None;
-        }
         // Where devices are missing, fewer data fragments, but no less parity.
-        for data in (2..=geometry.data()).rev() {
+        for data in (least..=geometry.data()).rev() {
             let geometry = Geometry::new(data, geometry.parity()).ok()?;
             let whole = most.checked_next_multiple_of(usize::from(data))?;
             let full = whole.checked_div(usize::from(data))?.min(rows);
@@ -102,7 +99,7 @@ impl State {
                 before = rows;
                 let blocks = rows.saturating_mul(usize::from(data)).min(most);
                 let shape = Shape::cut(geometry, blocks)?;
-                if shape.data() < 2 {
+                if shape.data() < least.into() {
                     return None;
                 }
                 if self.place_stripe(&shape, avoid, out) {
@@ -130,9 +127,27 @@ impl Space {
         if geometry.data() < 2 || geometry.parity() == 0 || most.0 < 2 {
             return Ok(None);
         }
-        Ok(self
-            .state
-            .lock()
-            .allocate_stripe(geometry, most, avoid, out))
+        let mut state = self.state.lock();
+        if !state.fill_reserve() {
+            return Ok(None);
+        }
+        Ok(state.allocate_stripe(geometry, most, (avoid, 2), out))
+    }
+
+    /// As [`Self::allocate_stripe`], for what lives in stripes that waste room: it gets what is kept for cleaning, too, and what is left
+    /// over may be one block, with its parity.
+    pub fn allocate_moved(
+        &self,
+        geometry: Geometry,
+        most: (usize, usize),
+        avoid: Members,
+        out: &mut Vec<Extent>,
+    ) -> Result<Option<Shape>, NoMem> {
+        out.try_reserve(usize::from(geometry.width()))?;
+        let mut state = self.state.lock();
+        state.lend_cleaning();
+        let found = state.allocate_stripe(geometry, most, (avoid, 1), out);
+        state.fill_cleaning();
+        Ok(found)
     }
 }

@@ -114,6 +114,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// What is kept of the hash of one block of a fragment.
+    #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn row_hash(
         &self,
         stripe: StripeId,

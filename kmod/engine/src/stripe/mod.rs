@@ -4,6 +4,7 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub(crate) mod books;
 pub mod code;
 mod edits;
 pub(crate) mod known;

@@ -85,6 +85,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Whether a block has this hash.
+    #[inline(never)] // Its frame is large enough alone.
     fn is_block(&self, block: &[u8], kept: &[u8]) -> bool {
         let mut hash = [Hash256::default()];
         self.hasher().hash_blocks(block, &mut hash);

@@ -24,6 +24,8 @@ use crate::format::stripe::Held;
 use crate::format::stripe::Kind;
 use crate::format::stripe::Layout;
 use crate::names::Error;
+use crate::stripe::books;
+use crate::stripe::books::Sums;
 use crate::stripe::shape::MAX_FRAGMENTS;
 use crate::txn::Transaction;
 use crate::units::Bytes;
@@ -39,10 +41,13 @@ use embr_rt::Vec;
 
 /// Rows of a stripe, at most, as long as nobody asks for more: so many bytes of a fragment lie together.
 pub(crate) const ROWS: usize = 64;
+/// Blocks of payload that are sealed at once, at most.
+pub(crate) const MOST: usize = MAX_BLOCKS;
 
 /// A stripe in memory whose places are given out: they go back unless a transaction takes them.
 pub(crate) struct Sealed<'m, 'a, M: Machine> {
     mounted: &'m Mounted<M>,
+    class: Class,
     pub(crate) shape: Shape,
     places: Vec<Extent>,
     pub(crate) sources: Vec<Source<'a>>,
@@ -56,25 +61,31 @@ pub(crate) struct Sealed<'m, 'a, M: Machine> {
 }
 
 impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
-    /// Seals the first blocks of these, as many as make a stripe on devices that are not among `avoid`. None where there is no room
-    /// for a stripe of two data fragments beside what is promised: then copies will do, for which there was a promise.
+    /// Seals the first blocks of these, as many as make a stripe on devices that are not among `avoid`. None where there is no room;
+    /// of what is fresh, for a stripe of two data fragments beside what is promised: then copies will do, for which there was a promise.
     #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn try_new(
         mounted: &'m Mounted<M>,
         sources: &[Source<'a>],
+        class: Class,
         avoid: Members,
     ) -> Result<Option<Box<Self>>, Error> {
         let mut places = Vec::try_with_capacity(MAX_FRAGMENTS)?;
         let all = sources.iter().map(Source::blocks);
-        let most = all.fold(0, usize::saturating_add).min(MAX_BLOCKS);
+        let most = all.fold(0, usize::saturating_add).min(MOST);
         let geometry = mounted.geometry();
         let space = &mounted.space;
-        let given = space.allocate_stripe(geometry, (most, ROWS), avoid, &mut places)?;
+        let most = (most, ROWS);
+        let given = match class {
+            Class::Fresh => space.allocate_stripe(geometry, most, avoid, &mut places)?,
+            Class::Moved => space.allocate_moved(geometry, most, avoid, &mut places)?,
+        };
         let Some(shape) = given else {
             return Ok(None);
         };
         let mut sealed = Box::try_new(Sealed {
             mounted,
+            class,
             shape,
             places,
             sources: Vec::new(),
@@ -204,13 +215,18 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
 
     /// The item that says how it is cut, and where it lies.
     #[inline(never)] // Its frame is large enough alone.
-    fn layout(&self, class: Class) -> Result<Vec<u8>, Error> {
+    fn layout(&self) -> Result<Vec<u8>, Error> {
         let place = |extent: &Extent| Place {
             device: extent.device,
             block: extent.start,
         };
         let sealed = self.mounted.space.next();
-        let layout = Layout::new(self.shape, class, sealed, self.places.iter().map(place));
+        let layout = Layout::new(
+            self.shape,
+            self.class,
+            sealed,
+            self.places.iter().map(place),
+        );
         Ok(layout.ok_or(Error::Fault(Fault::NoSpace))?.encode()?)
     }
 
@@ -230,27 +246,30 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
         Ok(())
     }
 
-    /// From now on it is there: `held` are the blocks of engrams that its payload is, one run after the other.
+    /// From now on it is there: `held` are the blocks of engrams that its payload is, one run after the other, and so many of them live.
     #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn take(
         &mut self,
         txn: &mut Transaction<'_, M>,
         stripe: StripeId,
-        class: Class,
         held: &[Held],
+        live: usize,
     ) -> Result<(), Error> {
         let shape = self.shape;
-        let layout = self.layout(class)?;
+        let layout = self.layout()?;
         let mut set =
             |kind, sub, value: &[u8]| txn.set(STRIPES, stripe::key(stripe, kind, sub), value);
         set(Kind::Layout, 0, &layout)?;
-        set(Kind::Live, 0, &encode_live(shape.blocks()))?;
+        set(Kind::Live, 0, &encode_live(live))?;
         let mut rest = Cutter::new(held);
         for fragment in 0..shape.data() {
             let held = rest.cut(shape.length(fragment))?;
             set(Kind::Contents, fragment, &encode_contents(&held)?)?;
         }
         self.note_hashes(txn, stripe)?;
+        let mut sums = Sums::default();
+        sums.change(txn, (stripe, &shape), None, Some(live))?;
+        sums.finish(txn)?;
         while let Some(extent) = self.places.pop() {
             txn.take(extent)?;
         }
@@ -266,19 +285,20 @@ impl<M: Machine> Drop for Sealed<'_, '_, M> {
     }
 }
 
-/// Cuts runs of engrams' blocks into those of fragments.
-struct Cutter<'h> {
+/// Cuts runs of engrams' blocks into shorter ones.
+pub(crate) struct Cutter<'h> {
     held: &'h [Held],
     /// Blocks of the first that are cut off.
     done: usize,
 }
 
 impl<'h> Cutter<'h> {
-    fn new(held: &'h [Held]) -> Self {
+    pub(crate) fn new(held: &'h [Held]) -> Self {
         Cutter { held, done: 0 }
     }
 
-    fn cut(&mut self, blocks: usize) -> Result<Vec<Held>, Error> {
+    /// The runs of the next blocks.
+    pub(crate) fn cut(&mut self, blocks: usize) -> Result<Vec<Held>, Error> {
         let mut out = Vec::new();
         let mut missing = blocks;
         while let Some((first, rest)) = self.held.split_first().filter(|_| missing != 0) {
@@ -314,5 +334,8 @@ pub(crate) fn cost_of_new<M: Machine>(mounted: &Mounted<M>) -> usize {
         .saturating_mul(mounted.hash_size())
         .saturating_add(36);
     let hashes = parity.saturating_mul(ROWS / HASHES).saturating_mul(group);
-    own.saturating_add(contents).saturating_add(hashes)
+    let books = books::COST.saturating_add(books::SUMS);
+    own.saturating_add(contents)
+        .saturating_add(hashes)
+        .saturating_add(books)
 }

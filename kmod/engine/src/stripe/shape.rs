@@ -6,6 +6,7 @@
 use crate::format::geometry::Geometry;
 use crate::format::geometry::MAX_DATA;
 use crate::format::geometry::MAX_PARITY;
+use crate::format::stripe::GRADES;
 
 /// Blocks of a fragment, at most.
 pub const MAX_ROWS: usize = 256;
@@ -117,6 +118,24 @@ impl Shape {
     /// Blocks of payload.
     pub fn blocks(&self) -> usize {
         self.blocks
+    }
+
+    /// Blocks that it takes on devices.
+    pub fn taken(&self) -> usize {
+        // At most MAX_PARITY * MAX_ROWS are parity.
+        self.blocks
+            .saturating_add(self.parity().saturating_mul(self.rows))
+    }
+
+    /// In how many parts of [`GRADES`] of what it takes there would be room for so many blocks in full stripes of a geometry; none where
+    /// it is full enough.
+    pub fn grade(&self, live: usize, geometry: Geometry) -> Option<usize> {
+        let width = usize::from(geometry.width());
+        let needed = live
+            .saturating_mul(width)
+            .div_ceil(usize::from(geometry.data()).max(1));
+        let parts = needed.saturating_mul(GRADES).checked_div(self.taken())?;
+        (parts < GRADES).then_some(parts)
     }
 
     /// Blocks of a fragment; none of one that there is not.

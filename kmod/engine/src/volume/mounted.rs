@@ -27,6 +27,7 @@ use crate::space::Room;
 use crate::space::Space;
 use crate::space::SpaceError;
 use crate::space::Usage;
+use crate::stripe::books;
 use crate::tree::layered::Scan;
 use crate::tree::nodes;
 use crate::tree::nodes::Events;
@@ -494,7 +495,9 @@ impl<M: Machine> Mounted<M> {
     /// How much room there is for data, what is kept back not counted. A mount that never writes knows only how much there is in all:
     /// nothing of it is free.
     pub fn statfs(&self) -> Usage {
-        self.space.usage()
+        let totals = self.stripe_totals().unwrap_or_default();
+        let reclaimable = books::reclaimable(&totals, self.geometry);
+        self.space.usage(self.geometry, reclaimable)
     }
 
     /// Nodes of all trees in the newest root, as it counts them.

@@ -208,6 +208,7 @@ impl<M: Machine> Mounted<M> {
         } else {
             mounted.0.load_space()?;
             Self::continue_journal(&mut mounted, volume)?;
+            mounted.0.keep_for_cleaning();
         }
         if !options.read_only && !M::CHECKPOINTS_APART {
             mounted.0.checkpoint()?;

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rebundling: what lives in stripes that take more room than they need is written into new ones, full again, and the maps of its engrams
+//! say so. Files, their extents and who reads them notice nothing. One batch at a time: some stripes are [chosen](choose), what lives of
+//! them is read, verified and sealed, and one transaction [swaps](swap) the old ones for the new.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+mod choose;
+mod swap;
+
+use crate::file::plan::Fetch;
+use crate::file::plan::Site;
+use crate::file::plan::Source;
+use crate::file::striped::Striped;
+use crate::format::stripe::Class;
+use crate::format::stripe::Held;
+use crate::names::change::Begun;
+use crate::names::change::Change;
+use crate::names::Error;
+use crate::names::Files;
+use crate::space::promise::Promise;
+use crate::stripe::seal::MOST;
+use crate::units::Blocks;
+use crate::units::FileBlock;
+use crate::units::InodeNo;
+use crate::units::Timestamp;
+use crate::units::BLOCK_SIZE;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use choose::Run;
+use choose::Victim;
+use embr_rt::Box;
+use embr_rt::Vec;
+
+/// Blocks of devices that somebody who needs room gains before he asks for some again, if he can.
+const MUCH: u64 = 4 * MOST as u64;
+
+/// What moving came to.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Moved {
+    /// Stripes that are gone.
+    pub stripes: usize,
+    /// Blocks that were written anew, without parity.
+    pub blocks: Blocks,
+    /// Blocks of devices that are free now, or will be once the second root without them is durable.
+    pub gained: Blocks,
+}
+
+/// What lives in some stripes, read and verified.
+struct Cargo {
+    victims: Vec<Victim>,
+    /// Which blocks of which engrams they are, in their order, and what is kept of the hash of each.
+    held: Vec<Held>,
+    hashes: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl<M: Machine> Files<'_, M> {
+    /// As [`Mounted::promise`], but before there is said to be no room, what lives is moved together, as long as that gains any. Called
+    /// with no lock held. May wait for devices.
+    ///
+    /// [`Mounted::promise`]: crate::volume::Mounted::promise
+    pub fn promise(&self, blocks: Blocks) -> Result<Promise, Error> {
+        if blocks.0 != 0 && !self.mounted.is_read_only() && !self.mounted.space.is_roomy() {
+            // Who writes when little room is left helps to make some; that he cannot is no reason to refuse him.
+            let _ = self.rebundle();
+        }
+        self.with_room(|| Ok(self.mounted.promise(blocks)?))
+    }
+
+    /// Does what takes space; where there is none, what lives is moved together first, as long as that gains any. Called with no lock
+    /// held.
+    pub(crate) fn with_room<T>(
+        &self,
+        mut act: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            match act() {
+                Err(Error::NoSpace) => {}
+                done => return done,
+            }
+            if !self.make_some_room()? {
+                return Err(Error::NoSpace);
+            }
+        }
+    }
+
+    /// What is gained can be had only once there are two roots: so rather much at once.
+    #[inline(never)] // Its frame is large enough alone.
+    fn make_some_room(&self) -> Result<bool, Error> {
+        let mut gained = 0u64;
+        while gained < MUCH {
+            match self.rebundle()?.gained.0 {
+                0 => break,
+                more => gained = gained.saturating_add(more),
+            }
+        }
+        Ok(gained != 0)
+    }
+
+    /// Moves what lives in the stripes that waste most, as much as goes in one transaction. Says what came of it: nothing where nothing
+    /// is wasted, or where there is no room to move anything to.
+    #[inline(never)] // Its frame is large enough alone.
+    pub fn rebundle(&self) -> Result<Moved, Error> {
+        let _alone = self.names.rebundling.lock();
+        match self.rebundle_beside(None) {
+            // Something of them died meanwhile: once more, with nobody beside.
+            Err(why) if why.is_damage() => {
+                let change = Change::begin_freeing(*self, Timestamp::default())?;
+                match self.rebundle_beside(Some(change)) {
+                    // It stays as it is.
+                    Err(why) if why.is_damage() => Ok(Moved::default()),
+                    done => done,
+                }
+            }
+            done => done,
+        }
+    }
+
+    /// Moves one batch, as a change that has begun, or one that begins only when all is written.
+    #[inline(never)] // Its frame is large enough alone.
+    fn rebundle_beside(&self, change: Option<Begun<'_, M>>) -> Result<Moved, Error> {
+        let victims = self.choose()?;
+        let cargo = match victims.is_empty() {
+            true => None,
+            false => self.load(victims)?,
+        };
+        let Some(cargo) = cargo else {
+            return Ok(Moved::default());
+        };
+        match self.ship(&cargo, change) {
+            // It is tried again when there is more room.
+            Err(Error::NoSpace | Error::Fault(Fault::NoSpace | Fault::TooLarge)) => {
+                Ok(Moved::default())
+            }
+            done => done,
+        }
+    }
+
+    /// Reads what lives of them. Those of which something cannot be read stay as they are.
+    #[inline(never)] // Its frame is large enough alone.
+    fn load(&self, victims: Vec<Victim>) -> Result<Option<Box<Cargo>>, Error> {
+        let mut cargo = Box::try_new(Cargo {
+            victims: Vec::new(),
+            held: Vec::new(),
+            hashes: Vec::new(),
+            bytes: Vec::new(),
+        })?;
+        // What is freed meanwhile stays as it is until this is dropped.
+        let _pin = self.mounted.pin();
+        for victim in victims {
+            let before = (cargo.held.len(), cargo.hashes.len(), cargo.bytes.len());
+            match self.load_one(&victim, &mut cargo) {
+                Ok(()) => cargo.victims.push(victim)?,
+                Err(why) if why.is_damage() => {
+                    cargo.held.truncate(before.0);
+                    cargo.hashes.truncate(before.1);
+                    cargo.bytes.truncate(before.2);
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        Ok((!cargo.victims.is_empty()).then_some(cargo))
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn load_one(&self, victim: &Victim, cargo: &mut Cargo) -> Result<(), Error> {
+        for run in victim.runs.iter() {
+            let length = run.held.blocks.saturating_mul(BLOCK_SIZE);
+            let begin = cargo.bytes.len();
+            cargo.bytes.try_resize(begin.saturating_add(length), 0)?;
+            let fetch = self.plan_to_load(victim, run)?;
+            let into = cargo.bytes.get_mut(begin..).unwrap_or_default();
+            // Whose they are is not known here, nor whether they are anybody's still.
+            self.mounted
+                .fetch(&fetch, into, (InodeNo::NONE, FileBlock(0)))?;
+            cargo.hashes.try_extend_from_slice(&fetch.hashes)?;
+            cargo.held.push(run.held)?;
+        }
+        Ok(())
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn plan_to_load(&self, victim: &Victim, run: &Run) -> Result<Box<Fetch>, Error> {
+        let site = Site::Fragment {
+            stripe: victim.stripe,
+            layout: Box::try_new(*victim.layout)?,
+            fragment: run.fragment,
+            row: run.row,
+        };
+        let Held {
+            engram,
+            first,
+            blocks,
+        } = run.held;
+        let mut fetch = Box::try_new(Fetch::new(0, blocks, (engram, first), site))?;
+        self.mounted
+            .hashes(engram, first, blocks, &mut fetch.hashes)?;
+        Ok(fetch)
+    }
+
+    /// Writes it to where it lies from now on.
+    #[inline(never)] // Its frame is large enough alone.
+    fn ship(&self, cargo: &Cargo, change: Option<Begun<'_, M>>) -> Result<Moved, Error> {
+        let mounted = self.mounted;
+        let mut sources = Vec::new();
+        if !cargo.bytes.is_empty() {
+            let at = FileBlock(0);
+            sources.push(Source {
+                at,
+                bytes: &cargo.bytes,
+            })?;
+        }
+        let striped = Striped::seal(mounted, sources, Class::Moved)?;
+        let sealed = striped.all.iter();
+        let hashes = sealed.clone().flat_map(|sealed| sealed.hashes.iter());
+        // What was verified when it was read is what was sealed.
+        if !striped.left.is_empty() || !hashes.eq(cargo.hashes.iter()) {
+            return Err(Error::NoSpace);
+        }
+        let sum = |all: &mut dyn Iterator<Item = usize>| all.fold(0, usize::saturating_add);
+        let taken = sum(&mut sealed.map(|sealed| sealed.shape.taken()));
+        let freed = sum(&mut cargo.victims.iter().map(|v| v.layout.shape.taken()));
+        let gained = freed.saturating_sub(taken);
+        if gained == 0 {
+            return Err(Error::NoSpace);
+        }
+        self.swap(cargo, striped, change)?;
+        Ok(Moved {
+            stripes: cargo.victims.len(),
+            blocks: Blocks((cargo.bytes.len() / BLOCK_SIZE) as u64),
+            gained: Blocks(gained as u64),
+        })
+    }
+}

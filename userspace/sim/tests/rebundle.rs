@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What lives in stripes that waste room is moved together: nothing of it changes, whoever reads or writes meanwhile.
+
+use embr_engine::file::Way;
+use embr_engine::format::member::Slot;
+use embr_engine::format::stripe;
+use embr_engine::format::stripe::Kind;
+use embr_engine::format::stripe::Totals;
+use embr_engine::names::Files;
+use embr_engine::names::Names;
+use embr_engine::names::Users;
+use embr_engine::names::View;
+use embr_engine::units::Blocks;
+use embr_engine::units::Bytes;
+use embr_engine::units::InodeNo;
+use embr_engine::units::StripeId;
+use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::mounted::STRIPES;
+use embr_engine::volume::recover::Options;
+use embr_engine::volume::Mounted;
+use embr_rt::lock_class;
+use embr_rt::sim::World;
+use embr_rt::work::Worker;
+use embrfs_sim::contents;
+use embrfs_sim::contents::scan;
+use embrfs_sim::desk::create;
+use embrfs_sim::desk::drives;
+use embrfs_sim::desk::mount;
+use embrfs_sim::desk::names;
+use embrfs_sim::desk::one_file;
+use embrfs_sim::desk::pattern;
+use embrfs_sim::desk::read;
+use embrfs_sim::desk::write;
+use embrfs_sim::fault::Odds;
+use embrfs_sim::host::seed;
+use embrfs_sim::host::Chance;
+use embrfs_sim::machine;
+use embrfs_sim::machine::Simulated;
+use embrfs_sim::scribe::NOW;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+const SIZE: Bytes = Bytes(32 << 20);
+
+/// Overwrites blocks here and there until most of each stripe is dead, and moves the rest together: all reads as before, nothing is
+/// wasted any more, and the room is there again.
+#[test]
+fn what_lives_is_moved_together() {
+    let chance = &Chance::new(seed());
+    for (count, shape) in [(6, (4, 2)), (3, (2, 1)), (8, (4, 2))] {
+        let fleet = drives(chance, SIZE, count, shape);
+        let mut mounted = mount(chance, &fleet);
+        let view = View::first();
+        let mut names_of = names();
+        one_file(&mounted, &names_of, &view);
+        let mut files = Vec::new();
+        for n in 0..6u64 {
+            let of = names_of.of(&mounted, &view);
+            let file = create(of, format!("{n}").as_bytes());
+            let bytes = pattern(300, chance.next());
+            write(of, file, n, &bytes, Way::Sealed);
+            files.push((file, n, bytes));
+        }
+        // Some go altogether; of the others a third is written again.
+        let of = names_of.of(&mounted, &view);
+        for (file, at, bytes) in &mut files {
+            for _ in 0..40 {
+                let (first, blocks) = (chance.below(290), 1 + chance.below(4));
+                let new = pattern(blocks, chance.next());
+                write(of, *file, *at + first as u64, &new, Way::Sealed);
+                bytes[first * BLOCK_SIZE..][..new.len()].copy_from_slice(&new);
+            }
+        }
+        contents::audit(&mounted).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+        let before = mounted.statfs();
+        // What stripes take, in parts in a hundred of what they would take if they were full.
+        let taken = || {
+            let items = scan(&mounted, STRIPES).expect("items");
+            let key = stripe::key(StripeId(0), Kind::Totals, 0);
+            let (_, value) = items.iter().find(|(k, _)| *k == key).expect("totals");
+            let totals = Totals::parse(value).expect("totals");
+            let width = u64::from(shape.0 + shape.1);
+            totals.taken.0 * 100 / (totals.live.0 * width / u64::from(shape.0))
+        };
+        assert!(taken() > 115, "{shape:?}: {}", taken());
+        loop {
+            let of = names_of.of(&mounted, &view);
+            let once = of.rebundle().expect("moved");
+            contents::audit(&mounted).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+            if once.gained == Blocks(0) {
+                break;
+            }
+        }
+        assert!(taken() < 103, "{shape:?}: {}", taken());
+        for again in 0..2 {
+            let of = names_of.of(&mounted, &view);
+            for (file, at, bytes) in &files {
+                assert!(read(of, *file, *at, 300) == *bytes, "{shape:?}: {file}");
+            }
+            if again == 0 {
+                mounted.close().expect("closed");
+                mounted = mount(chance, &fleet);
+                names_of = names();
+            }
+        }
+        // What could be had was told before.
+        let after = mounted.statfs();
+        let differ = before.available.0.abs_diff(after.available.0);
+        assert!(differ * 50 < before.available.0, "{before:?}, {after:?}");
+        let of = names_of.of(&mounted, &view);
+        for n in 0..files.len() {
+            let name = format!("{n}");
+            of.unlink(InodeNo::ROOT, name.as_bytes(), Users::None, NOW)
+                .expect("unlinked");
+        }
+        assert_eq!(contents::audit(&mounted), Ok(0));
+    }
+}
+
+/// What all tasks share.
+struct Hall {
+    mounted: Mounted<Simulated>,
+    names: Names,
+    view: View,
+    is_over: AtomicBool,
+    written: AtomicUsize,
+}
+
+impl Hall {
+    fn files(&self) -> Files<'_, Simulated> {
+        self.names.of(&self.mounted, &self.view)
+    }
+}
+
+/// Writes blocks of a file anew, here and there.
+fn scatter(files: Files<'_, Simulated>, file: InodeNo, bytes: &mut [u8], chance: &Chance) {
+    let all = bytes.len() / BLOCK_SIZE;
+    let blocks = 2 + chance.below(4);
+    let first = chance.below(all - blocks);
+    let new = pattern(blocks, chance.next());
+    write(files, file, first as u64, &new, Way::Sealed);
+    bytes[first * BLOCK_SIZE..][..new.len()].copy_from_slice(&new);
+}
+
+/// One task reads a file that nobody writes, one writes to another, one moves what lives of both together. Says how often.
+fn together(seed: u64) -> usize {
+    let world = World::new(seed).run(move || {
+        let chance = &Chance::new(seed);
+        let fleet = drives(chance, SIZE, 3, (2, 1));
+        // What is looked up is read from drives, which takes a while.
+        let forgetful = Options {
+            cache: Bytes(0),
+            ..machine::READ_WRITE
+        };
+        let hall = Hall {
+            mounted: machine::mount(chance.next(), &fleet, forgetful).expect("mounted"),
+            names: names(),
+            view: View::first(),
+            is_over: AtomicBool::new(false),
+            written: AtomicUsize::new(0),
+        };
+        let steady = one_file(&hall.mounted, &hall.names, &hall.view);
+        let other = create(hall.files(), b"other");
+        let (mut read_only, mut changing) = (pattern(40, 1), pattern(40, 2));
+        write(hall.files(), steady, 0, &read_only, Way::Sealed);
+        write(hall.files(), other, 0, &changing, Way::Sealed);
+        for _ in 0..10 {
+            scatter(hall.files(), steady, &mut read_only, chance);
+            scatter(hall.files(), other, &mut changing, chance);
+        }
+        hall.mounted.checkpoint().expect("durable");
+        if chance.below(2) == 0 {
+            // What is read wrongly is had from other drives, wherever it lies by then.
+            let odds = Odds {
+                garble: 50_000,
+                ..Odds::default()
+            };
+            fleet.odds(Slot::new(chance.below(3)).expect("a slot"), odds);
+        }
+        let hall = Arc::new(hall);
+        let (its, expected, own) = (hall.clone(), read_only.clone(), Chance::new(chance.next()));
+        let reads = Worker::try_spawn(lock_class!("reads"), move || {
+            while !its.is_over.load(Ordering::Relaxed) {
+                let blocks = 1 + own.below(20);
+                let first = own.below(40 - blocks);
+                let found = read(its.files(), steady, first as u64, blocks);
+                assert!(
+                    found == expected[first * BLOCK_SIZE..][..found.len()],
+                    "other bytes"
+                );
+            }
+        });
+        let (its, own) = (hall.clone(), Chance::new(chance.next()));
+        let writes = Worker::try_spawn(lock_class!("writes"), move || {
+            while !its.is_over.load(Ordering::Relaxed) {
+                scatter(its.files(), other, &mut changing, &own);
+                its.written.fetch_add(1, Ordering::Relaxed);
+            }
+            assert!(
+                read(its.files(), other, 0, 40) == changing,
+                "not what was written"
+            );
+        });
+        let mut moved = 0;
+        for n in 1..10 {
+            // There is something to be moved again.
+            while hall.written.load(Ordering::Relaxed) < n * 6 {
+                embr_rt::time::sleep(embr_rt::time::Duration::from_micros(20));
+            }
+            moved += hall.files().rebundle().expect("moved").stripes;
+            if chance.below(4) == 0 {
+                hall.mounted.checkpoint().expect("durable");
+            }
+        }
+        hall.is_over.store(true, Ordering::Relaxed);
+        drop((reads.expect("a task"), writes.expect("a task")));
+        fleet.heal();
+        contents::audit(&hall.mounted).unwrap_or_else(|why| panic!("{why}"));
+        assert!(read(hall.files(), steady, 0, 40) == read_only);
+        moved
+    });
+    world
+        .unwrap_or_else(|failure| panic!("EMBRFS_SEED={seed}: {failure}"))
+        .value
+}
+
+#[test]
+fn who_reads_and_writes_meanwhile_notices_nothing() {
+    let base = seed();
+    let rounds = std::env::var("EMBRFS_ROUNDS").map_or(60, |n| n.parse().expect("a number"));
+    let mut moved = 0;
+    for n in 0..rounds {
+        moved += together(base.wrapping_add(n));
+    }
+    assert!(moved > 0, "nothing was moved");
+    println!("{moved} stripes were moved");
+}

@@ -94,6 +94,12 @@ fn what_lives_is_moved_together() {
                 break;
             }
         }
+        // Where nothing is to be gained, nothing is written.
+        fleet.record();
+        let written = fleet.position();
+        let of = names_of.of(&mounted, &view);
+        assert_eq!(of.rebundle().expect("nothing").gained, Blocks(0));
+        assert_eq!(fleet.position(), written);
         assert!(taken() < 103, "{shape:?}: {}", taken());
         for again in 0..2 {
             let of = names_of.of(&mounted, &view);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Which stripes are given up: of those that need least of what they take the oldest first, as what has lived long lives on. As many as
-//! make a full new stripe.
+//! make a full new stripe; none where nothing would be gained.
 
+use crate::format::geometry::Geometry;
 use crate::format::stripe::all_wasteful;
 use crate::format::stripe::parse_wasteful;
 use crate::format::stripe::Held;
@@ -10,6 +11,7 @@ use crate::format::stripe::Layout;
 use crate::names::Error;
 use crate::names::Files;
 use crate::stripe::seal::MOST;
+use crate::stripe::Shape;
 use crate::units::EngramId;
 use crate::units::StripeId;
 use crate::volume::mounted::Fault;
@@ -68,8 +70,21 @@ impl<M: Machine> Files<'_, M> {
                 break;
             }
         }
+        let taken = victims.iter().fold(0, |n: usize, v: &Victim| {
+            n.saturating_add(v.layout.shape.taken())
+        });
+        if taken <= needed(mounted.geometry(), live) {
+            victims.clear();
+        }
         Ok(victims)
     }
+}
+
+/// What so many blocks take at best.
+fn needed(geometry: Geometry, live: usize) -> usize {
+    let taken = |blocks| Shape::cut(geometry, blocks).map_or(0, |shape| shape.taken());
+    let whole = (live / MOST).saturating_mul(taken(MOST));
+    whole.saturating_add(taken(live % MOST))
 }
 
 /// The stripes that waste most.

@@ -72,14 +72,17 @@ module_path() {
 	return 1
 }
 
-# load_module NAME [PARAMETER...]: a module that the header names under modules or available.
+# load_module NAME [PARAMETER...]: a module that the header names under modules or available, behind those that it depends on.
 load_module() {
-	local name=$1 path
+	local name=$1 path needed
 	shift
 	path=$(module_path "$name") || {
 		echo "the test's header does not name the module $name"
 		return 1
 	}
+	for needed in $(modinfo -F depends "$path" | tr , ' '); do
+		is_loaded "${needed//-/_}" || load_module "$needed" || return 1
+	done
 	insmod "$path" "$@"
 }
 

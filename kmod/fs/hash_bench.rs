@@ -2,7 +2,10 @@
 
 //! How fast hashing is, measured where it will be done. Runs when the module is loaded with hash_bench=1.
 
-use crate::hashing::Hasher;
+use crate::{
+    bench,
+    hashing::Hasher, //
+};
 use embr_engine::{
     env::{
         Hash256,
@@ -14,16 +17,7 @@ use embr_vfs::blake3::{
     BLOCK,
     LANES, //
 };
-use kernel::{
-    prelude::*,
-    time::{
-        Instant,
-        Monotonic, //
-    },
-};
-
-/// Long enough that the clock's grain and an interrupt do not matter.
-const LONG_NS: i64 = 200_000_000;
+use kernel::prelude::*;
 
 /// Measures and prints.
 pub(crate) fn run() -> Result {
@@ -55,18 +49,7 @@ fn one_per_call(hasher: &impl embr_engine::env::Hasher, blocks: &[u8], out: &mut
     }
 }
 
-/// Bytes per microsecond (10^6 bytes per second) of something that hashes all the blocks once.
-fn rate(mut round: impl FnMut()) -> u64 {
-    // Caches and clock speed settle first.
-    round();
-    let began = Instant::<Monotonic>::now();
-    let mut rounds = 0u64;
-    loop {
-        round();
-        rounds += 1;
-        let took = began.elapsed().as_nanos();
-        if took >= LONG_NS {
-            return rounds * (LANES * BLOCK) as u64 * 1000 / took as u64;
-        }
-    }
+/// Bytes per microsecond of something that hashes all the blocks once.
+fn rate(round: impl FnMut()) -> u64 {
+    bench::rate(LANES * BLOCK, round) / 1_000_000
 }

@@ -2,6 +2,7 @@
 
 //! The embrfs module: the engine on one side, the VFS on the other, and nothing but glue between them.
 
+mod bench;
 mod complaints;
 mod data;
 mod embrfs;

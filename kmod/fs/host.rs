@@ -4,7 +4,8 @@
 
 use crate::{
     errors::Escaped,
-    hashing::Hasher, //
+    hashing::Hasher,
+    parity::Field, //
 };
 use core::fmt;
 use embr_engine::{
@@ -13,7 +14,6 @@ use embr_engine::{
         DeviceError,
         Write, //
     },
-    field::Scalar,
     format::member::{
         Members,
         Slot,
@@ -121,6 +121,7 @@ pub(crate) struct Host {
     /// Which of the members is in which slot.
     places: KVec<Option<u8>>,
     hasher: Hasher,
+    field: Field,
     shut_down: Atomic<bool>,
 }
 
@@ -139,6 +140,7 @@ impl Host {
             members,
             places,
             hasher: Hasher::current(),
+            field: Field::current(),
             shut_down: Atomic::new(false),
         })
     }
@@ -273,14 +275,14 @@ impl Host {
 
 impl env::Environment for Host {
     type Hasher = Hasher;
-    type Field = Scalar;
+    type Field = Field;
 
     fn hasher(&self) -> &Hasher {
         &self.hasher
     }
 
-    fn field(&self) -> &Scalar {
-        &Scalar
+    fn field(&self) -> &Field {
+        &self.field
     }
 
     fn now(&self) -> Timestamp {

@@ -15,6 +15,9 @@ mod keeper;
 mod mount;
 mod names;
 mod options;
+mod parity;
+mod parity_bench;
+mod parity_test;
 mod room;
 mod uapi;
 mod volume;
@@ -42,6 +45,14 @@ module! {
             default: false,
             description: "Measure hashing when the module is loaded, and print MB/s",
         },
+        parity_bench: bool {
+            default: false,
+            description: "Measure parity when the module is loaded, and print MiB/s of payload",
+        },
+        parity_test: bool {
+            default: false,
+            description: "Test parity at length when the module is loaded, and print test vectors",
+        },
     },
 }
 
@@ -58,6 +69,13 @@ impl kernel::Module for Module {
         let simd = hashing::set_up()?;
         if module_parameters::hash_bench.value() {
             hash_bench::run()?;
+        }
+        parity::set_up()?;
+        if module_parameters::parity_test.value() {
+            parity_test::run()?;
+        }
+        if module_parameters::parity_bench.value() {
+            parity_bench::run()?;
         }
         Ok(Module {
             _registration: FILE_SYSTEM.register(module)?,

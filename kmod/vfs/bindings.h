@@ -11,6 +11,9 @@
 #include <linux/iomap.h>
 #include <linux/migrate.h>
 #include <linux/posix_acl.h>
+#include <linux/raid/pq.h>
+#include <linux/raid/pq_tables.h>
+#include <linux/raid/xor.h>
 #include <linux/statfs.h>
 #include <linux/xattr.h>
 

@@ -2,6 +2,8 @@
 #include <linux/blkdev.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
+#include <linux/irqflags.h>
+#include <linux/preempt.h>
 #include <linux/sched/mm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -188,4 +190,10 @@ u32 embr_bdev_number(struct block_device *bdev)
 void embr_bdev_name(struct block_device *bdev, char *name, size_t size)
 {
 	snprintf(name, size, "%pg", bdev);
+}
+
+/* What lib/raid warns about otherwise. */
+bool embr_raid_usable(void)
+{
+	return in_task() && !irqs_disabled() && !softirq_count();
 }

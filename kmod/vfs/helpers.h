@@ -59,6 +59,8 @@ unsigned int embr_bdev_max_discard_sectors(struct block_device *bdev);
 u32 embr_bdev_number(struct block_device *bdev);
 void embr_bdev_name(struct block_device *bdev, char *name, size_t size);
 
+bool embr_raid_usable(void);
+
 /* What the processor and the kernel let us use. */
 #define EMBR_BLAKE3_SSE41	1
 #define EMBR_BLAKE3_AVX2	2

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Safe Rust over the VFS, block devices and SIMD hashing, for any file system. It knows nothing of embrfs.
+//! Safe Rust over the VFS, block devices, SIMD hashing and lib/raid, for any file system. It knows nothing of embrfs.
 //!
 //! The one crate with kernel bindings of its own. Structures of the VFS are touched here and nowhere else; what may be done
 //! to them when is in the types: a superblock is [`superblock::New`], then [`superblock::Filled`], then
@@ -24,6 +24,7 @@ pub mod log;
 pub mod names;
 pub mod nofs;
 pub mod params;
+pub mod raid;
 pub mod registration;
 pub mod super_ops;
 pub mod superblock;

@@ -43,6 +43,49 @@ mod tests {
         }
     }
 
+    /// Where a guest compares these lines with what lib/raid gives there.
+    const GUEST: &str = include_str!("../../../tests/guest/module-parity.sh");
+
+    #[test]
+    fn p_and_q_are_those_of_lib_raid() {
+        const LENGTH: usize = 512;
+        let vectors = GUEST.split_once("\nVECTORS='\n").unwrap().1;
+        let (vectors, _) = vectors.split_once("\n'\n").unwrap();
+        assert_eq!(vectors.lines().count(), 12);
+        for line in vectors.lines() {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let [count, absent, name, first, hash] = fields[..] else {
+                panic!("{line}");
+            };
+            let (count, absent): (usize, i32) = (count.parse().unwrap(), absent.parse().unwrap());
+            let data: Vec<Vec<u8>> = (0..count)
+                .map(|i| match i as i32 == absent {
+                    true => Vec::new(),
+                    false => (0..LENGTH)
+                        .map(|n| (n * (2 * i + 3) + n / 7 + 29 * i) as u8)
+                        .collect(),
+                })
+                .collect();
+            let generator = match name {
+                "P" => 1,
+                "Q" => 2,
+                _ => panic!("{line}"),
+            };
+            let mut by_tables = vec![0; LENGTH];
+            for (i, data) in data.iter().enumerate().filter(|(_, d)| !d.is_empty()) {
+                galois_8::mul_slice_xor(galois_8::exp(generator, i), data, &mut by_tables);
+            }
+            let mut both = [vec![0; LENGTH], vec![0; LENGTH]];
+            let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+            let [p, q] = &mut both;
+            Scalar.bundle(&data, &mut [p, q]);
+            assert_eq!(both[usize::from(generator) - 1], by_tables, "{line}");
+            let start: String = by_tables[..16].iter().map(|b| format!("{b:02x}")).collect();
+            assert_eq!(start, first, "{line}");
+            assert_eq!(blake3::hash(&by_tables).to_hex().as_str(), hash, "{line}");
+        }
+    }
+
     proptest! {
         #[test]
         fn products_are_those_of_the_engine(by in any::<u8>(), from in prop::collection::vec(any::<u8>(), 0..300), into in prop::collection::vec(any::<u8>(), 0..300)) {

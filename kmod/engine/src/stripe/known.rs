@@ -18,6 +18,7 @@ use crate::format::stripe::Layout;
 use crate::names::Error;
 use crate::names::Wrong;
 use crate::units::Blocks;
+use crate::units::EngramId;
 use crate::units::StripeId;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
@@ -122,24 +123,45 @@ impl<M: Machine> Mounted<M> {
         (fragment, row): (usize, usize),
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let size = self.hash_size();
         if let Some(parity) = fragment.checked_sub(layout.shape.data()) {
-            let key = key(stripe, Kind::Hashes, hashes_sub(parity, row));
-            let at = (row % stripe::HASHES).saturating_mul(size);
-            let found = self.get(STRIPES, key, |value| {
-                let hashes = parse_hashes(value, size)?;
-                let hash = hashes.get(at..at.saturating_add(size))?;
-                Some(out.try_extend_from_slice(hash))
-            })?;
-            let found = found.ok_or(Error::Stripe(stripe, Wrong::Missing))?;
-            return Ok(found.ok_or(Error::Stripe(stripe, Wrong::Senseless))??);
+            return self.parity_hash(stripe, (parity, row), out);
         }
+        let (engram, block) = self.payload_at(stripe, layout, (fragment, row))?;
+        self.hashes(engram, block, 1, out)
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn parity_hash(
+        &self,
+        stripe: StripeId,
+        (parity, row): (usize, usize),
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let size = self.hash_size();
+        let key = key(stripe, Kind::Hashes, hashes_sub(parity, row));
+        let at = (row % stripe::HASHES).saturating_mul(size);
+        let found = self.get(STRIPES, key, |value| {
+            let hashes = parse_hashes(value, size)?;
+            let hash = hashes.get(at..at.saturating_add(size))?;
+            Some(out.try_extend_from_slice(hash))
+        })?;
+        let found = found.ok_or(Error::Stripe(stripe, Wrong::Missing))?;
+        Ok(found.ok_or(Error::Stripe(stripe, Wrong::Senseless))??)
+    }
+
+    /// Which block of which engram lies in a row of a data fragment.
+    #[inline(never)] // Its frame is large enough alone.
+    fn payload_at(
+        &self,
+        stripe: StripeId,
+        layout: &Layout,
+        (fragment, row): (usize, usize),
+    ) -> Result<(EngramId, usize), Error> {
         let mut before = 0usize;
         for held in self.contents(stripe, layout, fragment)?.iter() {
             let within = row.saturating_sub(before);
             if within < held.blocks {
-                let block = held.first.saturating_add(within);
-                return self.hashes(held.engram, block, 1, out);
+                return Ok((held.engram, held.first.saturating_add(within)));
             }
             before = before.saturating_add(held.blocks);
         }

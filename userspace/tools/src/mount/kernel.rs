@@ -126,8 +126,9 @@ impl Context {
 
 fn lacking(call: &str, errno: Errno) -> Failure {
     match errno {
-        Errno::NODEV => Failure::new(SYSTEM, "kernel", "this kernel has no embrfs")
-            .advise("load the module: modprobe embrfs, or modprobe -a raid6_pq xor && insmod embrfs.ko"),
+        Errno::NODEV => Failure::new(SYSTEM, "kernel", "this kernel has no embrfs").advise(
+            "load the module: modprobe embrfs, or modprobe -a raid6_pq xor && insmod embrfs.ko",
+        ),
         Errno::PERM => Failure::new(USAGE, "permission", "only root may mount"),
         Errno::NOSYS => Failure::new(SYSTEM, "kernel", format!("this kernel lacks {call}(2)")),
         errno => Failure::new(SYSTEM, "kernel", format!("{call}: {errno}")),

@@ -112,8 +112,9 @@ pub fn syndrome(data: &[&[u8]], apart: usize, p: &mut [u8], q: &mut [u8]) -> boo
 
 /// The products of a factor with all elements of the field.
 pub fn products(factor: u8) -> &'static [u8; 256] {
+    let all: *const [[u8; 256]; 256] = &raw const bindings::raid6_gfmul;
     // SAFETY: A table that never changes, in the kernel or in a module that this one holds.
-    let all: &'static [[u8; 256]; 256] = unsafe { &*(&raw const bindings::raid6_gfmul) };
+    let all: &'static [[u8; 256]; 256] = unsafe { &*all };
     // It has a row for each factor, and the first is of zeros.
     let [zeros, ..] = all;
     all.get(usize::from(factor)).unwrap_or(zeros)

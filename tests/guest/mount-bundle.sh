@@ -28,10 +28,10 @@ expect_eq "$(basename "$(printf '%s' "$MNT/$(printf '%0255d' 0)")" | wc -c)" 256
 mustfail stat "$MNT/$(printf '%0255d' 0)"
 expect_in "$OUT" 'No such file'
 
-# statfs: what fits on 6 devices of 32 MiB, every block on three of them; what is kept back is hidden.
+# statfs: what fits on 6 devices of 32 MiB in stripes of 4+2; what is kept back is hidden.
 expect_eq "$(stat -f -c '%t %s %S %l' "$MNT")" "454d4252 4096 4096 255" "magic, block sizes, longest name"
 read -r blocks free available <<<"$(stat -f -c '%b %f %a' "$MNT")"
-[ "$blocks" -gt $((6 * 32 * 256 / 3 * 70 / 100)) ] && [ "$blocks" -lt $((6 * 32 * 256 / 3)) ] || fail "$blocks blocks"
+[ "$blocks" -gt $((6 * 32 * 256 * 4 / 6 * 65 / 100)) ] && [ "$blocks" -lt $((6 * 32 * 256 * 4 / 6)) ] || fail "$blocks blocks"
 [ "$free" -le "$blocks" ] && [ "$available" -le "$free" ] && [ "$available" -gt $((blocks * 99 / 100)) ] ||
 	fail "$free of $blocks blocks are free, $available can be had"
 id=$(stat -f -c %i "$MNT")

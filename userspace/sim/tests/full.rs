@@ -4,6 +4,7 @@
 //! written again, and nothing else is lost.
 
 use embr_engine::file::Dirty;
+use embr_engine::file::Rest;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::names::Error;
@@ -136,7 +137,7 @@ fn what_is_deleted_can_be_written_again() {
             println!("{shape:?} cycle {cycle}: {before:?} written {written} {after:?}");
             contents::audit(&mounted).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
             assert!(
-                written as u64 * 10 > before.available.0 * 9,
+                written as u64 * 20 > before.available.0 * 17,
                 "{shape:?}: {written} of {before:?}"
             );
             assert!(
@@ -185,4 +186,54 @@ fn unlink(files: Files<'_, Simulated>, n: u64) {
     files
         .unlink(InodeNo::ROOT, name(n).as_bytes(), Users::None, NOW)
         .unwrap_or_else(|why| panic!("{}: {why}", name(n)));
+}
+
+/// Bytes that were accepted while there was room are written when there is none beside it, however they come.
+#[test]
+fn what_was_promised_is_written_on_a_full_volume() {
+    let chance = &Chance::new(seed());
+    for (count, shape) in [(6, (4, 2)), (3, (2, 1)), (2, (1, 1))] {
+        let fleet = drives(chance, Bytes(32 << 20), count, shape);
+        let mounted = mount(chance, &fleet);
+        let view = View::first();
+        let names_of = names();
+        let files = names_of.of(&mounted, &view);
+        files.format(&clerk::root()).expect("formatted");
+        // Some of it is full already, and scattered.
+        for n in 0..20 {
+            let file = new_file(files, n).expect("room");
+            let seeds: Vec<u64> = (0..60).map(|_| chance.next()).collect();
+            try_to_write(files, file, 0, &seeds).expect("room");
+        }
+        let mut accepted = Vec::new();
+        for n in 1000.. {
+            let blocks = 1 + chance.below(300);
+            let file = new_file(files, n);
+            let promise = mounted.promise(Blocks(blocks as u64));
+            match (file, promise) {
+                (Ok(file), Ok(promise)) => accepted.push((file, blocks, promise)),
+                _ => break,
+            }
+        }
+        assert!(!accepted.is_empty(), "{shape:?}");
+        for (number, (file, blocks, mut promise)) in accepted.into_iter().enumerate() {
+            let bytes = pattern(blocks, number as u64);
+            let dirty = [Dirty {
+                at: FileBlock(3),
+                bytes: &bytes,
+            }];
+            let written = Written {
+                size: Some(Bytes(((3 + blocks) * BLOCK_SIZE) as u64)),
+                ..Written::default()
+            };
+            let mut rest = Rest::new(&dirty);
+            let way = chance.one(&[Way::Sealed, Way::Sealed, Way::Inline]);
+            let way = if blocks > 16 { Way::Sealed } else { way };
+            files
+                .write_under(file, &mut rest, way, &written, &mut promise)
+                .unwrap_or_else(|why| panic!("{shape:?}, {number}: {blocks} blocks: {why}"));
+            assert!(read(files, file, 3, blocks) == bytes);
+        }
+        contents::audit(&mounted).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+    }
 }

@@ -32,9 +32,12 @@ const MIB: u64 = 1 << 20;
 
 /// A volume that survives the loss of `parity` drives, on drives of these sizes in MiB.
 fn volume(seed: u64, sizes: &[u64], parity: u8) -> Fleet {
+    wide(seed, sizes, ((sizes.len() as u8 - parity).min(4), parity))
+}
+
+fn wide(seed: u64, sizes: &[u64], (data, parity): (u8, u8)) -> Fleet {
     let sizes: Vec<Bytes> = sizes.iter().map(|n| Bytes(n * MIB)).collect();
     let fleet = Fleet::new(seed, &sizes);
-    let data = (sizes.len() as u8 - parity).min(4);
     let geometry = Geometry::new(data, parity).expect("a geometry");
     machine::make(seed, &fleet, geometry).expect("made");
     fleet
@@ -159,7 +162,7 @@ fn full_and_empty_again_on_six_drives() {
     cycles(seed(), &[32; 6], 2, 600, 10);
 }
 
-/// What a volume says can be written can be, within a few percent, and not much more.
+/// What a volume of copies says can be written can be, within a few percent, and not much more.
 #[test]
 fn what_is_available_can_be_written() {
     let seed = seed();
@@ -169,7 +172,7 @@ fn what_is_available_can_be_written() {
         (&[48, 64, 96], 1),
         (&[48; 6], 2),
     ] {
-        let fleet = volume(seed, sizes, parity);
+        let fleet = wide(seed, sizes, (1, parity));
         let mounted = mount(seed, &fleet);
         let usage = mounted.statfs();
         assert_eq!(usage.available, usage.free);

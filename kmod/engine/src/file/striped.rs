@@ -30,6 +30,14 @@ pub(crate) struct Striped<'m, 'a, M: Machine> {
 }
 
 impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
+    /// Puts none into stripes.
+    pub(crate) fn none(sources: Vec<Source<'a>>) -> Self {
+        Striped {
+            all: Vec::new(),
+            left: sources,
+        }
+    }
+
     /// Puts blocks into stripes, as long as there is room for any, and writes these.
     #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn seal(

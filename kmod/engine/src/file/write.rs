@@ -24,6 +24,7 @@ use crate::engram;
 use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::engram::Owner;
+use crate::format::engram::HASHES;
 use crate::format::engram::MAX_BLOCKS;
 use crate::format::extent::WINDOW;
 use crate::format::pointer::Place;
@@ -46,6 +47,9 @@ use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use embr_rt::Vec;
+
+/// Blocks of a write that is sure to find room on a full volume, under a promise.
+const MODEST: usize = HASHES;
 
 /// What of some blocks, which are in order, is still to be written.
 #[derive(Clone, Copy, Debug)]
@@ -140,10 +144,27 @@ impl<M: Machine> Files<'_, M> {
             return Err(Error::TooBig);
         }
         self.settle(file)?;
+        self.write_rest(file, rest, way, written, promise)
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn write_rest(
+        &self,
+        file: InodeNo,
+        rest: &mut Rest<'_, '_>,
+        way: Way,
+        written: &Written,
+        promise: &mut Promise,
+    ) -> Result<Done<()>, Error> {
+        let mut most = MAX_BLOCKS;
         loop {
-            let done = self.write_some(file, rest, way, written, promise)?;
-            if rest.at().is_none() {
-                return Ok(done);
+            match self.write_some(file, rest, (way, most), written, promise) {
+                // On a full volume, only what is small is sure to find room for its nodes.
+                Err(Error::NoSpace) if most > MODEST => most = MODEST,
+                done if rest.at().is_none() => return done,
+                done => {
+                    done?;
+                }
             }
         }
     }
@@ -154,7 +175,7 @@ impl<M: Machine> Files<'_, M> {
         &self,
         file: InodeNo,
         rest: &mut Rest<'_, '_>,
-        way: Way,
+        way: (Way, usize),
         written: &Written,
         promise: &mut Promise,
     ) -> Result<Done<()>, Error> {
@@ -178,14 +199,14 @@ fn put_some<M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,
     rest: &mut Rest<'_, '_>,
-    way: Way,
+    (way, most): (Way, usize),
     written: &Written,
     promise: &mut Promise,
 ) -> Result<(), Error> {
     regular(change.inode(file)?)?;
     match way {
-        Way::Inline => inline_some(change, file, rest)?,
-        Way::Sealed => sealed_some(change, file, rest, promise)?,
+        Way::Inline => inline_some(change, file, rest, most)?,
+        Way::Sealed => sealed_some(change, file, (rest, most), promise)?,
     }
     note(change, file, written, rest.at())
 }
@@ -223,9 +244,12 @@ fn inline_some<M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,
     rest: &mut Rest<'_, '_>,
+    most: usize,
 ) -> Result<(), Error> {
     let mut edit = Edit::new(change, file);
-    while let Some(source) = rest.peek(MAX_BLOCKS) {
+    let mut left = most;
+    while let Some(source) = rest.peek(left).filter(|_| left != 0) {
+        left = left.saturating_sub(source.blocks());
         edit.load(source.at, source.at.plus(source.blocks() as u64))?;
         for (n, block) in source.bytes.chunks_exact(BLOCK_SIZE).enumerate() {
             if !edit.has_room(BLOCK_SIZE.saturating_add(64)) {
@@ -293,7 +317,7 @@ impl<'a> Part<'a> {
 fn sealed_some<M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,
-    rest: &mut Rest<'_, '_>,
+    rest: (&mut Rest<'_, '_>, usize),
     promise: &mut Promise,
 ) -> Result<(), Error> {
     let mounted = change.files.mounted;
@@ -315,13 +339,17 @@ fn sealed_some<M: Machine>(
 #[inline(never)] // Its frame is large enough alone.
 fn send<'m, 'a, M: Machine>(
     edit: &mut Edit<'_, 'm, M>,
-    rest: &mut Rest<'_, 'a>,
+    (rest, most): (&mut Rest<'_, 'a>, usize),
     given: &mut Given<'_, 'a, '_, M>,
 ) -> Result<Striped<'m, 'a, M>, Error> {
     let mounted = edit.change.files.mounted;
-    let sources = gather(edit, rest)?;
+    let sources = gather(edit, rest, most)?;
     let fresh = set_aside(edit, &sources, given)?;
-    let striped = Striped::seal(mounted, fresh, Class::Fresh)?;
+    // Copies are noted in fewer items.
+    let striped = match most > MODEST {
+        true => Striped::seal(mounted, fresh, Class::Fresh)?,
+        false => Striped::none(fresh),
+    };
     given.place(&striped.left)?;
     carry_out(mounted, given)?;
     Ok(striped)
@@ -332,6 +360,7 @@ fn send<'m, 'a, M: Machine>(
 fn gather<'a, M: Machine>(
     edit: &mut Edit<'_, '_, M>,
     rest: &mut Rest<'_, 'a>,
+    most: usize,
 ) -> Result<Vec<Source<'a>>, Error> {
     let mounted = edit.change.files.mounted;
     let price = engram::cost_of_new(MAX_BLOCKS, mounted.hash_size(), 1);
@@ -341,7 +370,7 @@ fn gather<'a, M: Machine>(
         price: price.saturating_add(cost_of_new(mounted)),
         window: None,
     };
-    while let Some(source) = rest.peek(MAX_BLOCKS.saturating_sub(part.blocks)) {
+    while let Some(source) = rest.peek(most.saturating_sub(part.blocks)) {
         if source.blocks() == 0 || !part.add(edit, source)? {
             break;
         }

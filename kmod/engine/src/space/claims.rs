@@ -501,15 +501,14 @@ impl Space {
             .saturating_sub(missing)
             .saturating_sub(of_copies(wanted.saturating_sub(kept)));
         let net = |blocks: u64| blocks.saturating_sub(blocks / METADATA_IN);
-        let available = Blocks(net(left));
+        let available = net(left);
+        let free = available.saturating_add(claims.blocks.saturating_sub(kept));
+        let total = net(total.0.saturating_sub(hidden));
         Usage {
-            total: Blocks(net(total.0.saturating_sub(hidden))),
-            free: Blocks(
-                available
-                    .0
-                    .saturating_add(claims.blocks.saturating_sub(kept)),
-            ),
-            available,
+            // On drives of different sizes what is hidden may lie where it costs less.
+            total: Blocks(total.max(free)),
+            free: Blocks(free),
+            available: Blocks(available),
         }
     }
 }

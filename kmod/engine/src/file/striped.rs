@@ -45,10 +45,7 @@ impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
         sources: Vec<Source<'a>>,
         class: Class,
     ) -> Result<Self, Error> {
-        let mut striped = Striped {
-            all: Vec::new(),
-            left: sources,
-        };
+        let mut striped = Striped::none(sources);
         let mut bad = Members::default();
         while let Some(sealed) = Sealed::try_new(mounted, &striped.left, class, bad)? {
             let refused = sealed.carry_out()?;

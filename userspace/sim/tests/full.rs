@@ -58,7 +58,17 @@ fn try_to_write(
         size: Some(Bytes(((at + seeds.len()) * BLOCK_SIZE) as u64)),
         ..Written::default()
     };
-    files.write(file, &dirty, Way::Sealed, &written).map(|_| ())
+    let mut promise = files.promise(Blocks(seeds.len() as u64))?;
+    let mut rest = Rest::new(&dirty);
+    let done = files.write_under(file, &mut rest, Way::Sealed, &written, &mut promise);
+    done.unwrap_or_else(|why| {
+        panic!(
+            "{} of {} promised blocks: {why}",
+            rest.blocks(),
+            seeds.len()
+        )
+    });
+    Ok(())
 }
 
 #[test]

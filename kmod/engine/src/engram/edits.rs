@@ -234,14 +234,14 @@ pub(crate) fn create<M: Machine>(
 ) -> Result<(), Error> {
     let mut live = Live::default();
     live.set(0, map.blocks);
-    txn.set(ENGRAMS, key(engram, Kind::Map, 0), &map.encode()?)?;
-    txn.set(
+    txn.set_new(ENGRAMS, key(engram, Kind::Map, 0), &map.encode()?)?;
+    txn.set_new(
         ENGRAMS,
         key(engram, Kind::Live, 0),
         &live.encode(map.blocks)?,
     )?;
     for (first, owner) in owners {
-        txn.set(ENGRAMS, key(engram, Kind::Owner, *first), &owner.encode())?;
+        txn.set_new(ENGRAMS, key(engram, Kind::Owner, *first), &owner.encode())?;
     }
     let group = HASHES.saturating_mul(txn.mounted().hash_size());
     let mut value = Vec::try_with_capacity(group.saturating_add(1))?;
@@ -249,7 +249,7 @@ pub(crate) fn create<M: Machine>(
         value.clear();
         value.push(VERSION)?;
         value.try_extend_from_slice(hashes)?;
-        txn.set(ENGRAMS, key(engram, Kind::Hashes, n), &value)?;
+        txn.set_new(ENGRAMS, key(engram, Kind::Hashes, n), &value)?;
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use embr_rt::Vec;
 
-/// Blocks of a write that is sure to find room on a full volume, under a promise.
+/// Of so few blocks no stripes are made where there was no room for the nodes of more.
 const MODEST: usize = HASHES;
 
 /// What of some blocks, which are in order, is still to be written.
@@ -159,8 +159,8 @@ impl<M: Machine> Files<'_, M> {
         let mut most = MAX_BLOCKS;
         loop {
             match self.write_some(file, rest, (way, most), written, promise) {
-                // On a full volume, only what is small is sure to find room for its nodes.
-                Err(Error::NoSpace) if most > MODEST => most = MODEST,
+                // On a full volume, only one block is sure to find room for its nodes.
+                Err(Error::NoSpace) if most > 1 => most = (most / 4).max(1),
                 done if rest.at().is_none() => return done,
                 done => {
                     done?;

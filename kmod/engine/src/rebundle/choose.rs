@@ -21,10 +21,8 @@ use crate::volume::mounted::STRIPES;
 use embr_rt::Box;
 use embr_rt::Vec;
 
-/// Stripes that are given up at once, at most.
-const AT_ONCE: usize = 32;
-/// Engrams whose maps change at once, at most.
-const ENGRAMS_AT_ONCE: usize = 64;
+/// Engrams of which the maps change at once, at most, for each stripe that may be given up at once.
+const ENGRAMS_EACH: usize = 2;
 
 /// Blocks that live, in one fragment, one after the other.
 pub(super) struct Run {
@@ -50,17 +48,18 @@ impl Victim {
 }
 
 impl<M: Machine> Files<'_, M> {
-    /// Stripes to be given up together; none where that brings nothing.
+    /// So many stripes at most to be given up together; none where that brings nothing.
     #[inline(never)] // Its frame is large enough alone.
-    pub(super) fn choose(&self) -> Result<Vec<Victim>, Error> {
+    pub(super) fn choose(&self, most: usize) -> Result<Vec<Victim>, Error> {
         let mounted = self.mounted;
+        let most_engrams = most.saturating_mul(ENGRAMS_EACH);
         let (mut victims, mut live, mut engrams) = (Vec::new(), 0usize, 0usize);
-        for stripe in candidates(mounted)?.iter() {
+        for stripe in candidates(mounted, most)?.iter() {
             let Some(victim) = inspect(mounted, *stripe)? else {
                 continue;
             };
             let more = engrams.saturating_add(victim.engrams.len());
-            if more > ENGRAMS_AT_ONCE && !victims.is_empty() {
+            if more > most_engrams && !victims.is_empty() {
                 break;
             }
             engrams = more;
@@ -87,15 +86,15 @@ fn needed(geometry: Geometry, live: usize) -> usize {
     whole.saturating_add(taken(live % MOST))
 }
 
-/// The stripes that waste most.
+/// The stripes that waste most, so many at most.
 #[inline(never)] // Its frame is large enough alone.
-fn candidates<M: Machine>(mounted: &Mounted<M>) -> Result<Vec<StripeId>, Error> {
+fn candidates<M: Machine>(mounted: &Mounted<M>, most: usize) -> Result<Vec<StripeId>, Error> {
     let mut stripes = Vec::new();
     let Some(mut scan) = mounted.scan(STRIPES, all_wasteful()) else {
         return Ok(stripes);
     };
     while let Some((at, _)) = scan.next().map_err(Fault::from)? {
-        if stripes.len() >= AT_ONCE {
+        if stripes.len() >= most {
             break;
         }
         if let Some((_, stripe)) = parse_wasteful(at) {

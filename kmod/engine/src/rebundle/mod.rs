@@ -36,6 +36,9 @@ use embr_rt::Vec;
 /// Blocks of devices that somebody who needs room gains before he asks for some again, if he can.
 const MUCH: u64 = 4 * MOST as u64;
 
+/// Stripes that are given up at once, at most; where that finds no room, the next is tried.
+const BATCHES: [usize; 3] = [32, 8, 2];
+
 /// What moving came to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Moved {
@@ -104,37 +107,48 @@ impl<M: Machine> Files<'_, M> {
     #[inline(never)] // Its frame is large enough alone.
     pub fn rebundle(&self) -> Result<Moved, Error> {
         let _alone = self.names.rebundling.lock();
-        match self.rebundle_beside(None) {
+        match self.rebundle_some(false) {
             // Something of them died meanwhile: once more, with nobody beside.
-            Err(why) if why.is_damage() => {
-                let change = Change::begin_freeing(*self, Timestamp::default())?;
-                match self.rebundle_beside(Some(change)) {
-                    // It stays as it is.
-                    Err(why) if why.is_damage() => Ok(Moved::default()),
-                    done => done,
-                }
-            }
+            Err(why) if why.is_damage() => match self.rebundle_some(true) {
+                // It stays as it is.
+                Err(why) if why.is_damage() => Ok(Moved::default()),
+                done => done,
+            },
             done => done,
         }
     }
 
-    /// Moves one batch, as a change that has begun, or one that begins only when all is written.
+    /// Moves one batch, with nobody beside, or while others change what they want. Where there is no room for it, or for its nodes, a
+    /// smaller one.
     #[inline(never)] // Its frame is large enough alone.
-    fn rebundle_beside(&self, change: Option<Begun<'_, M>>) -> Result<Moved, Error> {
-        let victims = self.choose()?;
+    fn rebundle_some(&self, alone: bool) -> Result<Moved, Error> {
+        for stripes in BATCHES {
+            let change = match alone {
+                true => Some(Change::begin_freeing(*self, Timestamp::default())?),
+                false => None,
+            };
+            match self.rebundle_at_most(stripes, change) {
+                Err(Error::NoSpace | Error::Fault(Fault::NoSpace | Fault::TooLarge)) => {}
+                done => return done,
+            }
+        }
+        Ok(Moved::default())
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn rebundle_at_most(
+        &self,
+        stripes: usize,
+        change: Option<Begun<'_, M>>,
+    ) -> Result<Moved, Error> {
+        let victims = self.choose(stripes)?;
         let cargo = match victims.is_empty() {
             true => None,
             false => self.load(victims)?,
         };
-        let Some(cargo) = cargo else {
-            return Ok(Moved::default());
-        };
-        match self.ship(&cargo, change) {
-            // It is tried again when there is more room.
-            Err(Error::NoSpace | Error::Fault(Fault::NoSpace | Fault::TooLarge)) => {
-                Ok(Moved::default())
-            }
-            done => done,
+        match cargo {
+            Some(cargo) => self.ship(&cargo, change),
+            None => Err(Error::NoSpace),
         }
     }
 

@@ -161,7 +161,8 @@ impl Space {
         kept >= wanted && unclaimed > wanted.saturating_mul(copies)
     }
 
-    /// Gives a transaction that is about to commit the nodes that its checkpoint may need: from its promise first.
+    /// Gives a transaction that is about to commit the nodes that its checkpoint may need. Its promise gives only what is not there
+    /// otherwise: most of them come back with the checkpoint, to whoever asks first, and the next one under that promise needs some too.
     pub fn grant(
         &self,
         change: Change,
@@ -172,7 +173,10 @@ impl Space {
         let before = state.claims.changed;
         let (replaced, new) = state.claims.needed(change);
         let nodes = replaced.saturating_add(new);
-        let promised = promise.as_ref().map_or(0, |p| p.nodes.min(nodes));
+        let promised = match &promise {
+            Some(promise) => promise.nodes.min(state.missing(nodes)),
+            None => 0,
+        };
         let other = nodes.saturating_sub(promised);
         if !state.claim(other, purpose) {
             return None;

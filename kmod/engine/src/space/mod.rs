@@ -415,6 +415,15 @@ impl State {
         }
     }
 
+    /// How many of so many nodes are not there for who frees space.
+    fn missing(&mut self, nodes: u64) -> u64 {
+        self.fill_reserve();
+        let claims = &self.claims;
+        let found = share::claimable_nodes(&self.devices, claims.nodes, nodes);
+        let kept = claims.kept.saturating_sub(claims.reserve.floor);
+        nodes.saturating_sub(found).saturating_sub(kept)
+    }
+
     /// Divides all that is promised, and of the reserve so many nodes, among the devices that are present; says whether there is room
     /// for so many copies. Not while a checkpoint is being made.
     fn divide_anew(&mut self, nodes: Copies, data: Copies, kept: u64) -> bool {

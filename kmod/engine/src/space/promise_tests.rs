@@ -96,6 +96,62 @@ fn many_small_changes_need_what_a_large_one_needs() {
     }
 }
 
+/// What is written under a promise in many transactions finds room for the nodes of each, whoever else takes what is left between them.
+#[test]
+fn a_promise_lasts_for_many_transactions() {
+    let slot = Slot::new(0).unwrap();
+    let device = Managed {
+        slot,
+        blocks: Blocks(9000),
+        fixed: &[],
+        present: true,
+        domain: 0,
+    };
+    let space = Space::try_new(&[device], Generation(2), 0, 1).unwrap();
+    let space = Arc::try_new(space).unwrap();
+    space.settle(1000);
+    let mut promise = Space::promise(&space, Blocks(4000)).unwrap();
+    let growth = promise.nodes / 40;
+    assert!(growth >= 2);
+    let mut others = StdVec::new();
+    let mut take_all = || {
+        for nodes in [100, 10, 1] {
+            while let Some(more) = Space::promise_nodes(&space, nodes) {
+                others.push(more);
+            }
+        }
+    };
+    for generation in 2..42 {
+        take_all();
+        let granted = space.grant(change(16), Purpose::Freeing, Some(&mut promise));
+        assert!(
+            granted.is_some(),
+            "{generation}: {promise:?} {:?}",
+            space.ledger()
+        );
+        let mut left = 100;
+        while left != 0 {
+            let mut data = Vec::new();
+            let most = Blocks(left);
+            let given = space.allocate_promised(&mut promise, most, &mut data);
+            left -= given.unwrap().unwrap().0;
+            space.take(data[0]).unwrap();
+        }
+        // The trees grow; other new nodes take the place of old ones.
+        let frozen = space.freeze(Generation(generation)).unwrap();
+        let mut places = Vec::new();
+        for _ in 0..growth {
+            places.try_reserve(COPIES).unwrap();
+            assert!(space.place(&mut places));
+            space.take(*places.last().unwrap()).unwrap();
+        }
+        space.settle(1000);
+        drop(frozen);
+        space.durable(Generation(generation));
+    }
+    assert_eq!(promise.blocks(), Blocks(0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]

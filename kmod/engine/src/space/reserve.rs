@@ -93,6 +93,14 @@ impl Change {
         }
     }
 
+    /// The last key lies beside one that was counted, and nothing is between them: they touch the same leaves but for their bytes.
+    pub fn beside(self) -> Self {
+        Change {
+            keys: self.keys.saturating_sub(1),
+            ..self
+        }
+    }
+
     /// Nodes that a checkpoint may have to write because of it.
     pub fn nodes(self) -> u64 {
         self.by_keys(u64::MAX).saturating_add(self.by_bytes())

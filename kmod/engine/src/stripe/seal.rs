@@ -240,7 +240,7 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
                 let mut value = Vec::try_from_slice(&[stripe::VERSION])?;
                 value.try_extend_from_slice(hashes)?;
                 let sub = hashes_sub(parity, n.saturating_mul(HASHES));
-                txn.set(STRIPES, stripe::key(stripe, Kind::Hashes, sub), &value)?;
+                txn.set_new(STRIPES, stripe::key(stripe, Kind::Hashes, sub), &value)?;
             }
         }
         Ok(())
@@ -258,7 +258,7 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
         let shape = self.shape;
         let layout = self.layout()?;
         let mut set =
-            |kind, sub, value: &[u8]| txn.set(STRIPES, stripe::key(stripe, kind, sub), value);
+            |kind, sub, value: &[u8]| txn.set_new(STRIPES, stripe::key(stripe, kind, sub), value);
         set(Kind::Layout, 0, &layout)?;
         set(Kind::Live, 0, &encode_live(live))?;
         let mut rest = Cutter::new(held);

@@ -28,7 +28,8 @@ use crate::volume::relief::Patience;
 use embr_rt::Vec;
 
 enum Change {
-    Set(TreeId, Key, Vec<u8>),
+    /// And whether the key is one of a new object's.
+    Set(TreeId, Key, Vec<u8>, bool),
     Gone(TreeId, Key),
     RangeGone(TreeId, Range),
 }
@@ -38,6 +39,17 @@ impl Change {
         match self {
             Change::Set(tree, ..) | Change::Gone(tree, _) | Change::RangeGone(tree, _) => *tree,
         }
+    }
+
+    /// Whether it and a change of this key touch the same leaf but for what these make the tree grow. No other key lies between those of
+    /// a new object, nor between those of two whose numbers follow each other.
+    fn is_beside(&self, tree: TreeId, key: Key, is_new: bool) -> bool {
+        let Change::Set(t, k, _, n) = self else {
+            return false;
+        };
+        let (Key([own, ..]), Key([number, ..])) = (*k, key);
+        let follows = own == number || own.checked_add(1) == Some(number);
+        *t == tree && (*k == key || is_new && *n && follows)
     }
 }
 
@@ -149,13 +161,27 @@ impl<'m, M: Machine> Transaction<'m, M> {
 
     /// Gives the key a value.
     pub fn set(&mut self, tree: TreeId, key: Key, value: &[u8]) -> Result<(), Fault> {
+        self.put(tree, key, value, false)
+    }
+
+    /// Gives the key a value, which begins with the number of an object that this transaction makes.
+    pub(crate) fn set_new(&mut self, tree: TreeId, key: Key, value: &[u8]) -> Result<(), Fault> {
+        self.put(tree, key, value, true)
+    }
+
+    fn put(&mut self, tree: TreeId, key: Key, value: &[u8], is_new: bool) -> Result<(), Fault> {
         if value.len() > MAX_VALUE {
             return Err(Fault::TooLarge);
         }
         let copy = Vec::try_from_slice(value)?;
         self.changes.try_reserve(1)?;
         self.record(Record::Set(tree, key, value))?;
-        Ok(self.changes.push(Change::Set(tree, key, copy))?)
+        let mut before = self.changes.iter().rev();
+        if before.any(|c| c.is_beside(tree, key, is_new)) {
+            self.change = self.change.beside();
+        }
+        let change = Change::Set(tree, key, copy, is_new);
+        Ok(self.changes.push(change)?)
     }
 
     /// Removes the key.
@@ -231,7 +257,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
     ) -> Result<Option<R>, Fault> {
         for change in self.changes.iter().rev() {
             match change {
-                Change::Set(t, k, value) if *t == tree && *k == key => {
+                Change::Set(t, k, value, _) if *t == tree && *k == key => {
                     return Ok(Some(read(value)))
                 }
                 Change::Gone(t, k) if *t == tree && *k == key => return Ok(None),
@@ -373,7 +399,7 @@ impl<'m, M: Machine> Transaction<'m, M> {
                 continue;
             };
             match change {
-                Change::Set(_, key, value) => tree.set(key, value)?,
+                Change::Set(_, key, value, _) => tree.set(key, value)?,
                 Change::Gone(_, key) => tree.remove(key)?,
                 Change::RangeGone(_, range) => tree.remove_range(range)?,
             }

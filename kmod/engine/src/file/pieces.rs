@@ -94,6 +94,17 @@ impl<M: Machine> Files<'_, M> {
         })
     }
 
+    /// As [`Self::pieces`], for who takes it for granted that nothing is being done with the file, as what would say it is lost.
+    pub fn pieces_alone(
+        &self,
+        file: InodeNo,
+        from: FileBlock,
+        to: FileBlock,
+        most: usize,
+    ) -> Result<Vec<Piece>, Error> {
+        self.pieces_with(None, file, (from, to), most)
+    }
+
     #[inline(never)]
     fn pieces_with(
         &self,

@@ -17,8 +17,9 @@ impl<M: Machine> Files<'_, M> {
         self.fetch_all(&reading, file, at, into)
     }
 
-    /// As [`Self::read`], for who changes the file, with which nothing else is being done.
-    pub(super) fn read_alone(
+    /// As [`Self::read`], for who changes the file, with which nothing else is being done; or takes that for granted, as what would say
+    /// it is lost.
+    pub fn read_alone(
         &self,
         file: InodeNo,
         at: FileBlock,

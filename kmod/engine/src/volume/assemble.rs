@@ -226,6 +226,19 @@ fn is_current(member: &Member, of: &Epoch, current: &Epoch, slot: Slot) -> bool 
 
 /// The volume that these devices are, if enough of it is there to read everything.
 pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
+    let volume = assemble_in_part(members)?;
+    let missing = volume.missing();
+    let tolerated = volume.geometry.parity();
+    if missing.count > u32::from(tolerated) {
+        return Err(AssembleError::TooManyMissing { missing, tolerated });
+    }
+    Ok(volume)
+}
+
+/// The volume that these devices are, however little of it is there: for who only reads, and takes what can be had. What was changed last
+/// may not be among it.
+#[inline(never)]
+pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
     let first = members.first().ok_or(AssembleError::Nothing)?;
     // The device that stands at the latest epoch speaks for the volume; of several, the one with the newest root, and of
     // those the one whose superblock was written last.
@@ -302,7 +315,7 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
     let doubtful = members.iter().filter(is_current);
     let doubtful = doubtful.filter(|m| m.unread_roots & next != 0).count();
     let copies = usize::from(superblock.geometry.parity()).saturating_add(1);
-    let volume = Volume {
+    Ok(Volume {
         // A root is on one device more than may be lost.
         is_doubtful: doubtful >= copies.min(current),
         uuid: superblock.volume,
@@ -316,13 +329,7 @@ pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
         seats,
         speaker,
         lineage,
-    };
-    let missing = Missing::of(&volume.seats);
-    let tolerated = volume.geometry.parity();
-    if missing.count > u32::from(tolerated) {
-        return Err(AssembleError::TooManyMissing { missing, tolerated });
-    }
-    Ok(volume)
+    })
 }
 
 impl Volume {

@@ -32,9 +32,6 @@ use embr_engine::volume::assemble::Standing;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Machine;
 use embr_engine::volume::Mounted;
-use embrfs_host::machine;
-use embrfs_host::machine::Process;
-use embrfs_host::machine::Slots;
 use embrfs_host::Host;
 use serde_json::json;
 use serde_json::Value;
@@ -54,18 +51,13 @@ fn inspected<'w>(
     as_json: bool,
     host: &'w Host,
 ) -> Result<(Mounted<impl Machine + 'w>, Out), Failure> {
-    machine::fetch_journals(whole.devices.iter().zip(&whole.members));
-    let process = Process::new(
-        Slots::of_volume(&whole.volume, &whole.devices),
-        host,
-        |_| {},
-    );
     let mut is_sound = true;
     let mut tell = |why: Fault| {
         is_sound = false;
         crate::complain!("{why}");
     };
-    let mounted = Mounted::inspect(process, &whole.volume, &whole.members, CACHE, &mut tell)
+    let reader = whole.reader(host);
+    let mounted = Mounted::inspect(reader, &whole.volume, &whole.members, CACHE, &mut tell)
         .map_err(|why| failed(&why))?;
     Ok((mounted.into_inner(), Out::new(as_json, is_sound)))
 }

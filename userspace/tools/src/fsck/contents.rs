@@ -5,11 +5,12 @@
 use super::findings::Finding;
 use super::findings::Mend;
 use super::findings::Report;
-use super::open;
 use super::OPERATIONAL;
 use crate::cli::fsck::Args;
 use crate::failure::Failure;
 use crate::output;
+use crate::whole;
+use crate::whole::Unfit;
 use embr_engine::check;
 use embr_engine::check::path;
 use embr_engine::check::Counted;
@@ -18,7 +19,6 @@ use embr_engine::check::Ended;
 use embr_engine::check::Observer;
 use embr_engine::check::Options;
 use embr_engine::check::Stage;
-use embr_engine::env::Environment;
 use embr_engine::format::member::Slot;
 use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
@@ -26,16 +26,12 @@ use embr_engine::names::Names;
 use embr_engine::names::View;
 use embr_engine::units::Bytes;
 use embr_engine::units::SnapshotId;
-use embr_engine::volume;
 use embr_engine::volume::assemble;
 use embr_engine::volume::assemble::Standing;
 use embr_engine::volume::assemble::Volume;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Machine;
 use embr_engine::volume::Mounted;
-use embrfs_host::machine;
-use embrfs_host::machine::Process;
-use embrfs_host::machine::Slots;
 use embrfs_host::Host;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -173,34 +169,26 @@ pub(super) fn check(
     report: &mut Report,
 ) -> Result<(), Failure> {
     // Devices that say nothing of use were told of.
-    let mut devices = Vec::new();
-    let mut members = Vec::new();
-    let mut indices = Vec::new();
-    for (index, path) in paths.iter().enumerate() {
-        let device = open(path)?;
-        if let Ok(member) = volume::probe(&device, host.hasher()) {
-            devices.push(device);
-            members.push(member);
-            indices.push(index);
-        }
-    }
-    let Ok(assembled) = assemble(&members) else {
+    let gathered = whole::gather(paths, host, &mut |path, why| match why {
+        Unfit::Open(why) => Err(super::cannot_open(path, &why)),
+        Unfit::Probe(..) => Ok(()),
+    })?;
+    let Ok(assembled) = assemble(&gathered.members) else {
         return Ok(());
     };
     let mut by_slot = BTreeMap::new();
     for seat in assembled.seats() {
         if let Standing::Current(index) = seat.standing {
-            by_slot.extend(indices.get(index).map(|path| (seat.entry.slot, *path)));
+            by_slot.extend(gathered.paths.get(index).map(|p| (seat.entry.slot, *p)));
         }
     }
-    let memory = memory(args, &assembled)?;
+    let whole = gathered.into_whole(assembled);
+    let memory = memory(args, &whole.volume)?;
     let cache = Bytes(memory.0 / 4).min(CACHE);
-    machine::fetch_journals(devices.iter().zip(&members));
-    let process = Process::new(Slots::of_volume(&assembled, &devices), host, |_| {});
     let mut faults = Vec::new();
-    let mounted = Mounted::inspect(process, &assembled, &members, cache, &mut |why| {
-        faults.push(why);
-    });
+    let mut note = |why| faults.push(why);
+    let (volume, members) = (&whole.volume, &whole.members);
+    let mounted = Mounted::inspect(whole.reader(host), volume, members, cache, &mut note);
     let mounted = match mounted {
         Ok(mounted) => mounted,
         Err(why) => {

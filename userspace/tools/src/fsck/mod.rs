@@ -21,7 +21,6 @@ use embr_engine::units::Uuid;
 use embr_engine::volume;
 use embr_engine::volume::assemble;
 use embr_engine::volume::Member;
-use embrfs_host::busy;
 use embrfs_host::device::Claim;
 use embrfs_host::FileDevice;
 use embrfs_host::Host;
@@ -29,6 +28,7 @@ use findings::Finding;
 use findings::Mend;
 use findings::Report;
 use serde_json::json;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,14 +54,7 @@ fn run(args: Args) -> Result<u8, Failure> {
     })?;
     let paths = all_paths(&args, &host)?;
     let mut report = check(&paths, &host)?;
-    let mounted = paths.iter().find_map(|path| {
-        let mount = busy::mounted(path).ok().flatten()?;
-        Some(format!(
-            "{} is mounted at {}",
-            path.display(),
-            mount.target.display()
-        ))
-    });
+    let mounted = whole::mounted(&paths);
     let mut code = 0;
     if report.mendable() {
         code |= repair::repair(&args, &host, &paths, &mut report)?;
@@ -85,13 +78,12 @@ fn all_paths(args: &Args, host: &Host) -> Result<Vec<PathBuf>, Failure> {
 }
 
 pub(crate) fn open(path: &Path) -> Result<FileDevice, Failure> {
-    FileDevice::open(path, Claim::Shared).map_err(|e| {
-        Failure::new(
-            OPERATIONAL,
-            "device",
-            format!("{}: cannot open: {e}", path.display()),
-        )
-    })
+    FileDevice::open(path, Claim::Shared).map_err(|why| cannot_open(path, &why))
+}
+
+fn cannot_open(path: &Path, why: &io::Error) -> Failure {
+    let text = format!("{}: cannot open: {why}", path.display());
+    Failure::new(OPERATIONAL, "device", text)
 }
 
 /// Checks everything there is; changes nothing.

@@ -99,7 +99,8 @@ fn space_item(key: Key, value: &[u8]) -> String {
     )
 }
 
-fn kind_name(kind: FileType) -> &'static str {
+/// A kind of file in words.
+pub fn kind_name(kind: FileType) -> &'static str {
     match kind {
         FileType::Fifo => "fifo",
         FileType::CharDevice => "character device",

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::inside::*;
 use common::*;
 use embr_engine::env::Environment;
 use embr_engine::format::member::Slot;
@@ -11,17 +12,9 @@ use embr_engine::format::pointer::Pointer;
 use embr_engine::format::seal;
 use embr_engine::units::Bytes;
 use embr_engine::units::TreeId;
-use embr_engine::units::Uuid;
-use embr_engine::volume::assemble;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
-use embr_engine::volume::probe;
-use embr_engine::volume::recover::Options;
-use embr_engine::volume::Mounted;
-use embrfs_host::machine::Process;
-use embrfs_host::machine::Slots;
 use embrfs_host::Host;
-use embrfs_host::WritableFileDevice;
 use embrfs_sim::forge;
 
 /// Superblock copies of a device above 1 GiB.
@@ -327,12 +320,6 @@ fn looking_changes_nothing() {
     assert_eq!(std::fs::read(&devices[0]).unwrap(), before);
 }
 
-fn opened(devices: &[String]) -> Vec<(Slot, WritableFileDevice)> {
-    let open = |path: &String| WritableFileDevice::open(path.as_ref()).unwrap();
-    let numbered = (0..).map(|n| Slot::new(n).unwrap());
-    numbered.zip(devices.iter().map(open)).collect()
-}
-
 /// Where the top of a tree is.
 fn top(devices: &[String], tree: TreeId) -> Pointer {
     let mut found = None;
@@ -342,45 +329,6 @@ fn top(devices: &[String], tree: TreeId) -> Pointer {
     };
     forge::forge(&opened(devices), &mut |_, _| {}, &mut look).unwrap();
     found.unwrap().pointer
-}
-
-fn uuid(devices: &[String]) -> Uuid {
-    let (_, device) = &opened(devices)[0];
-    let member = probe(device, Host::new().unwrap().hasher()).unwrap();
-    member.superblock.volume
-}
-
-/// Changes the entries of a tree's only leaf.
-fn change(
-    devices: &[String],
-    tree: TreeId,
-    mut edit: impl FnMut(&mut Vec<(embr_engine::tree::Key, Vec<u8>)>),
-) {
-    let volume = uuid(devices);
-    let mut leaf = |spot: forge::Spot, bytes: &mut Vec<u8>| {
-        if spot.tree == tree {
-            forge::entries(bytes, volume, &mut edit);
-        }
-    };
-    forge::forge(&opened(devices), &mut leaf, &mut |_, _, _| {}).unwrap();
-}
-
-/// Mounts the volume and unmounts it: the nodes of its first roots come into the free space of the next.
-fn remount(devices: &[String]) {
-    let host = Host::new().unwrap();
-    let opened: Vec<WritableFileDevice> = opened(devices).into_iter().map(|(_, d)| d).collect();
-    let probed = opened.iter().map(|d| probe(d, host.hasher()).unwrap());
-    let members: Vec<_> = probed.collect();
-    let volume = assemble(&members).unwrap();
-    let process = Process::new(Slots::of_volume(&volume, &opened), &host, |_| {});
-    let options = Options {
-        read_only: false,
-        degraded: false,
-        cache: Bytes(1 << 20),
-        dirty: Bytes(1 << 20),
-    };
-    let mounted = Mounted::open(process, &volume, &members, options).unwrap();
-    mounted.into_inner().close().unwrap();
 }
 
 #[test]

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! embrfs-admin: shows volumes, devices and structures. Changes nothing.
+//! embrfs-admin: shows volumes, devices and structures, and gets files out of volumes. Changes nothing on devices.
 
 mod devices;
 mod dump;
+mod extract;
 mod journal;
 mod status;
 mod trees;
@@ -44,6 +45,7 @@ fn run(args: Args) -> Result<u8, Failure> {
         Action::Status { path } => status::run(path.as_deref(), args.json, &host),
         Action::Devices { devices } => devices::run(devices, args.json, &host),
         Action::Dump { what } => dump(what, args.json, &host),
+        Action::Extract(what) => extract::run(what, args.json, &host),
     }
 }
 

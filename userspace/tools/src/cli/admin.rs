@@ -6,12 +6,14 @@ use super::sections;
 use super::Section;
 use clap::Parser;
 use clap::Subcommand;
+use clap::ValueEnum;
 use embr_engine::tree::Key;
 use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::mounted::STRIPES;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// What stands below the options.
@@ -23,20 +25,23 @@ pub const SECTIONS: &[Section] = &[
          embrfs-admin status /mnt               the one mounted there\n\
          embrfs-admin dump super /dev/vdb       what the superblock of a device says\n\
          embrfs-admin dump items names --inode 1 /dev/vdb   what the root directory has\n\
-         embrfs-admin dump block 2309 /dev/vdb  what a block is used for",
+         embrfs-admin dump block 2309 /dev/vdb  what a block is used for\n\
+         embrfs-admin extract /dev/vdb --to /srv/saved            every file that can be read, from a volume that is not mounted\n\
+         embrfs-admin extract a.img b.img --to new etc home/jo    only these",
     ),
     (
         "Exit status",
         "0  done, and nothing is wrong with what was looked at\n\
-         1  done, but a volume is degraded, incomplete or in conflict, or a device is damaged\n\
+         1  done, but a volume is degraded, incomplete or in conflict, or a device is damaged; of extract: some of what was\n   \
+            asked for is damaged or lost, or may not be the newest\n\
          2  the command line is wrong\n\
-         3  could not be done",
+         3  could not be done; of extract: or not in full, for a reason that lies where the files were to go",
     ),
 ];
 
 /// Look after embrfs volumes.
 ///
-/// Shows volumes, their devices, and what is on them. Changes nothing.
+/// Shows volumes, their devices, and what is on them, and gets files out of those that cannot be mounted. Changes nothing on any device.
 #[derive(Parser, Debug)]
 #[command(
     name = "embrfs-admin", version, styles = super::PLAIN, after_long_help = sections(SECTIONS),
@@ -73,6 +78,70 @@ pub enum Action {
         #[command(subcommand)]
         what: Dump,
     },
+    /// Copy files out of a volume that is not mounted, however damaged it is
+    ///
+    /// Needs no kernel support, and writes nothing to the devices. Everything is verified as it is when it is mounted; what rots within
+    /// redundancy is rebuilt. Members may be missing, more of them too than the volume can do without: then what is left comes out.
+    /// Where the newest root cannot be used, the one before it is. What cannot be had is told on standard error, with the path, and
+    /// for a file with the range of bytes; all else goes on.
+    ///
+    /// Files get their modes, times, extended attributes, holes and hard links; owners, device nodes and privileged
+    /// attributes where that is permitted. Not restored are flags of chattr(1) and projects. A new DIR becomes what the root directory
+    /// was; one that exists keeps its own owner and mode.
+    /// As root, owners, set-user-ID programs and device nodes come out as the volume has them: extract what you do not trust as
+    /// somebody else.
+    ///
+    /// A file that no directory leads to any more is put where it says itself that it was. If that is not known, it goes to
+    /// DIR/lost+found, as #INODE, or as #DIRECTORY/NAME.
+    ///
+    /// Under its own name there is never less than what a file held: one of which something is lost is called
+    /// NAME.damaged, with a hole in place of what is lost, unless --damaged says otherwise.
+    Extract(Extract),
+}
+
+/// What to get out of a volume, and where to put it.
+#[derive(clap::Args, Debug)]
+#[command(
+    group = clap::ArgGroup::new("where").required(true).args(["to", "list"]),
+    override_usage = "embrfs-admin extract [OPTIONS] <DEVICE>... --to <DIR> [PATH]...\n       \
+                      embrfs-admin extract [OPTIONS] <DEVICE>... --list [PATH]..."
+)]
+pub struct Extract {
+    /// Put the files below DIR: a new directory, or one with nothing in it. With PATHs, from the volume's root on, only those, and
+    /// all that is below them
+    #[arg(long, value_names = ["DIR", "PATH"], num_args = 1..)]
+    pub to: Vec<OsString>,
+
+    /// Only say which files there are; what they hold is not read
+    #[arg(long, value_name = "PATH", num_args = 0.., conflicts_with = "damaged")]
+    pub list: Option<Vec<OsString>>,
+
+    /// What becomes of a file of which something is lost
+    #[arg(long, value_name = "HOW", default_value = "aside")]
+    pub damaged: Damaged,
+
+    /// Do not look for other devices of the volume
+    #[arg(long)]
+    pub only: bool,
+
+    /// Show on a terminal how far it is
+    #[arg(long)]
+    pub progress: bool,
+
+    /// Devices or image files of one volume; of one device, the others are found
+    #[arg(required = true, value_name = "DEVICE")]
+    pub devices: Vec<PathBuf>,
+}
+
+/// Choices of `--damaged`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Damaged {
+    /// What is left of it is put beside where it would be, as NAME.damaged
+    Aside,
+    /// It keeps its name, and has zeros where something is lost
+    Keep,
+    /// It is left out
+    Skip,
 }
 
 /// Structures that can be shown.

@@ -4,6 +4,8 @@
 
 #![allow(dead_code)]
 
+pub mod inside;
+
 use serde_json::Value;
 use std::fs;
 use std::fs::File;

@@ -1,0 +1,948 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! embrfs-admin extract: files out of image files, sound and damaged.
+
+mod common;
+
+use common::inside::*;
+use common::*;
+use embr_engine::file::plan::Site;
+use embr_engine::file::Dirty;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
+use embr_engine::format::inode::Rdev;
+use embr_engine::format::name::parse_entry;
+use embr_engine::format::name::Parents;
+use embr_engine::names::Attributes;
+use embr_engine::names::Extended;
+use embr_engine::names::Files;
+use embr_engine::names::Item;
+use embr_engine::names::Kind;
+use embr_engine::names::New;
+use embr_engine::names::Put;
+use embr_engine::names::Users;
+use embr_engine::names::What;
+use embr_engine::tree::Key;
+use embr_engine::units::Bytes;
+use embr_engine::units::FileBlock;
+use embr_engine::units::InodeNo;
+use embr_engine::units::Timestamp;
+use embr_engine::volume::mounted::ENGRAMS;
+use embr_engine::volume::mounted::NAMES;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+const BLOCK: usize = 4096;
+const NOW: Timestamp = Timestamp {
+    seconds: 1_234_567_890,
+    nanos: 123_456_789,
+};
+const ROOT: InodeNo = InodeNo::ROOT;
+
+type F<'f> = Files<'f, Writer<'f>>;
+
+fn volume(dir: &Dir, bundle: &str, mib: u64) -> Vec<String> {
+    let (k, m) = bundle.split_once('+').unwrap();
+    let count = k.parse::<usize>().unwrap() + m.parse::<usize>().unwrap();
+    let devices = dir.images(count, mib);
+    mkfs(&["-q", "--bundle", bundle], &devices).expect(0);
+    devices
+}
+
+fn new(what: What<'_>, permissions: u16) -> New<'_> {
+    New {
+        what,
+        permissions,
+        uid: 0,
+        gid: 0,
+        flags: 0,
+        project: 0,
+        now: NOW,
+    }
+}
+
+fn make(files: F<'_>, directory: InodeNo, name: &[u8], what: What<'_>) -> InodeNo {
+    let permissions = match what {
+        What::Directory => 0o755,
+        _ => 0o644,
+    };
+    let made = files.create(directory, name, &new(what, permissions));
+    made.unwrap().what.number
+}
+
+/// Bytes that are nowhere the same.
+fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let word = |n: u64| {
+        (n ^ (seed << 40))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .to_le_bytes()
+    };
+    let mut all: Vec<u8> = (1..=length as u64 / 8 + 1).flat_map(word).collect();
+    all.truncate(length);
+    all
+}
+
+/// Writes to a file from a block on, and makes it end there.
+fn write(files: F<'_>, file: InodeNo, at: u64, bytes: &[u8], way: Way) {
+    let mut whole = bytes.to_vec();
+    whole.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    let written = Written {
+        size: Some(Bytes(at * BLOCK as u64 + bytes.len() as u64)),
+        modified: None,
+        changed: None,
+    };
+    let dirty = Dirty {
+        at: FileBlock(at),
+        bytes: &whole,
+    };
+    files.write(file, &[dirty], way, &written).unwrap();
+}
+
+fn file(files: F<'_>, directory: InodeNo, name: &[u8], bytes: &[u8]) -> InodeNo {
+    let number = make(files, directory, name, What::Regular);
+    if !bytes.is_empty() {
+        write(files, number, 0, bytes, Way::Sealed);
+    }
+    number
+}
+
+/// Extracts into a new directory.
+fn extract(dir: &Dir, to: &str, options: &[&str], devices: &[String], paths: &[&str]) -> Done {
+    let to = dir.path(to).to_str().unwrap().to_owned();
+    let mut rest = devices.to_vec();
+    rest.extend(["--to".to_owned(), to]);
+    rest.extend(paths.iter().map(|p| (*p).to_owned()));
+    admin(&[&["extract", "--only"], options].concat(), &rest)
+}
+
+fn is_root() -> bool {
+    rustix_uid() == 0
+}
+
+fn rustix_uid() -> u32 {
+    fs::metadata("/proc/self").unwrap().uid()
+}
+
+/// All paths below a directory with what each is, in order.
+fn tree(at: &Path) -> BTreeMap<PathBuf, String> {
+    fn add(at: &Path, below: &Path, all: &mut BTreeMap<PathBuf, String>) {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            let what = match () {
+                () if kind.is_dir() => "directory".to_owned(),
+                () if kind.is_symlink() => {
+                    format!("-> {}", fs::read_link(&path).unwrap().display())
+                }
+                () if kind.is_file() => format!("{} bytes", fs::metadata(&path).unwrap().len()),
+                () => "special".to_owned(),
+            };
+            all.insert(path.strip_prefix(below).unwrap().to_owned(), what);
+            if kind.is_dir() {
+                add(&path, below, all);
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    add(at, at, &mut all);
+    all
+}
+
+fn paths(at: &Path) -> Vec<String> {
+    let all = tree(at).into_keys();
+    all.map(|p| p.to_str().unwrap().to_owned()).collect()
+}
+
+/// Where the copies or fragments are that a block of a file can be had from: the device and the byte. The block itself comes first, then
+/// parity.
+fn places(devices: &[String], file: InodeNo, block: u64) -> Vec<(usize, u64)> {
+    look(devices, |files| {
+        let mut buffer = vec![0; BLOCK];
+        let reading = files
+            .plan_read(file, FileBlock(block), &mut buffer)
+            .unwrap();
+        let fetch = &reading.fetches[0];
+        match &fetch.site {
+            Site::Copies(_) => (0..fetch.copies())
+                .map(|copy| fetch.place(copy, 0, 1).unwrap())
+                .map(|e| (e.device.index(), e.start.bytes().unwrap().0))
+                .collect(),
+            Site::Fragment {
+                layout,
+                fragment,
+                row,
+                ..
+            } => {
+                let parity = layout.shape.data()..layout.shape.width();
+                [*fragment]
+                    .into_iter()
+                    .chain(parity)
+                    .map(|f| layout.place(f).unwrap())
+                    .map(|p| (p.device.index(), (p.block.0 + *row as u64) * BLOCK as u64))
+                    .collect()
+            }
+        }
+    })
+}
+
+/// Makes a block of a file useless wherever it can be had from.
+fn lose(devices: &[String], file: InodeNo, block: u64) {
+    for (device, at) in places(devices, file, block) {
+        rot(&devices[device], at + 77);
+    }
+}
+
+/// Everything that devices hold.
+fn held(devices: &[String]) -> Vec<Vec<u8>> {
+    devices.iter().map(|d| fs::read(d).unwrap()).collect()
+}
+
+/// Whether files here can have extended attributes.
+fn keeps_attributes(dir: &Dir) -> bool {
+    let path = dir.path("probe");
+    fs::write(&path, "").unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&path, "user.probe", b"1", flags).is_ok()
+}
+
+fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 65536];
+    let length = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+#[test]
+fn a_mixed_tree_comes_out_as_it_was_with_two_members_of_six_away() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "4+2", 64);
+    let odd = bytes(1, (1 << 20) * 3 + 777);
+    let inline = bytes(2, 5000);
+    work(&devices, |files| {
+        let sub = make(files, ROOT, b"sub", What::Directory);
+        let deep = make(files, sub, b"deep", What::Directory);
+        file(files, ROOT, b"empty", b"");
+        let hello = file(files, sub, b"hello", b"Hello, world\n");
+        file(files, deep, b"odd", &odd);
+        file(files, deep, b"whole", &odd[..BLOCK * 2]);
+        let tiny = make(files, deep, b"inline", What::Regular);
+        write(files, tiny, 0, &inline, Way::Inline);
+        // Holes before, between and behind; and room that was set aside.
+        let sparse = make(files, ROOT, b"sparse", What::Regular);
+        write(files, sparse, 100, &odd[..BLOCK + 1], Way::Sealed);
+        write(files, sparse, 1000, &odd[..BLOCK * 40], Way::Sealed);
+        let end = Bytes(20 << 20 | 5);
+        files.truncate(sparse, end, NOW).unwrap();
+        files
+            .preallocate(sparse, FileBlock(2000), FileBlock(2100), None, NOW)
+            .unwrap();
+        for (name, to) in [(&b"up"[..], &b"../../../etc"[..]), (b"hi", b"sub/hello")] {
+            make(files, ROOT, name, What::Symlink(to));
+        }
+        make(files, sub, b"fifo", What::Fifo);
+        make(files, sub, b"socket", What::Socket);
+        make(files, sub, b"node", What::CharDevice(Rdev(7 << 20 | 300)));
+        files.link(hello, ROOT, b"again", NOW).unwrap();
+        files.link(hello, deep, b"\xff\nodd name", NOW).unwrap();
+        file(files, deep, &[b'n'; 255], b"n");
+        let times = |file: InodeNo, to: Attributes| {
+            files.set_attributes(file, &to, NOW).unwrap();
+        };
+        let (old, late) = (
+            Timestamp {
+                seconds: -5,
+                nanos: 999_999_999,
+            },
+            Timestamp {
+                seconds: 1 << 33,
+                nanos: 1,
+            },
+        );
+        times(
+            hello,
+            Attributes {
+                permissions: Some(0o6711),
+                uid: Some(1000),
+                gid: Some(2000),
+                accessed: Some(old),
+                modified: Some(late),
+                ..Attributes::default()
+            },
+        );
+        times(
+            deep,
+            Attributes {
+                permissions: Some(0o1500),
+                uid: Some(70_000),
+                modified: Some(old),
+                ..Attributes::default()
+            },
+        );
+    });
+    fsck(&["-n", "--data"], &devices).expect(0);
+    let before = held(&devices);
+    let here = [&devices[1..3], &devices[4..]].concat();
+    let done = extract(&dir, "out", &[], &here, &[]).expect(if is_root() { 0 } else { 3 });
+    assert!(done.err.contains("degraded"), "{done:?}");
+    assert!(held(&devices) == before, "devices were changed");
+    let out = dir.path("out");
+    // Before anything is read, which is a time as well.
+    let hello = fs::metadata(out.join("sub/hello")).unwrap();
+    let read = |name: &str| fs::read(out.join(name)).unwrap();
+    assert!(read("sub/deep/odd") == odd);
+    assert!(read("sub/deep/whole") == odd[..BLOCK * 2]);
+    assert!(read("sub/deep/inline") == inline);
+    assert_eq!(read("empty"), b"");
+    assert_eq!(read("sub/hello"), b"Hello, world\n");
+    let mut sparse = vec![0; 20 << 20 | 5];
+    sparse[100 * BLOCK..][..BLOCK + 1].copy_from_slice(&odd[..BLOCK + 1]);
+    sparse[1000 * BLOCK..][..BLOCK * 40].copy_from_slice(&odd[..BLOCK * 40]);
+    assert!(read("sparse") == sparse);
+    let meta = fs::metadata(out.join("sparse")).unwrap();
+    assert!(
+        meta.blocks() * 512 <= 43 * BLOCK as u64,
+        "{} blocks",
+        meta.blocks()
+    );
+    let opened = fs::File::open(out.join("sparse")).unwrap();
+    let hole = rustix::fs::seek(&opened, rustix::fs::SeekFrom::Hole(100 * BLOCK as u64));
+    assert_eq!(hole, Ok(102 * BLOCK as u64));
+    assert_eq!(
+        fs::read_link(out.join("up")).unwrap(),
+        Path::new("../../../etc")
+    );
+    assert_eq!(
+        fs::read_link(out.join("hi")).unwrap(),
+        Path::new("sub/hello")
+    );
+    assert!(fs::metadata(out.join("sub/fifo"))
+        .unwrap()
+        .file_type()
+        .is_fifo());
+    assert!(fs::metadata(out.join("sub/socket"))
+        .unwrap()
+        .file_type()
+        .is_socket());
+    let odd_name = out
+        .join("sub/deep")
+        .join(OsStr::from_bytes(b"\xff\nodd name"));
+    for other in [out.join("again"), odd_name] {
+        let other = fs::metadata(other).unwrap();
+        assert_eq!((other.ino(), other.nlink()), (hello.ino(), 3));
+    }
+    assert_eq!((hello.atime(), hello.atime_nsec()), (-5, 999_999_999));
+    assert_eq!((hello.mtime(), hello.mtime_nsec()), (1 << 33, 1));
+    assert_eq!(
+        fs::read(out.join("sub/deep").join("n".repeat(255))).unwrap(),
+        b"n"
+    );
+    let deep = fs::metadata(out.join("sub/deep")).unwrap();
+    assert_eq!((deep.mode() & 0o7777, deep.mtime()), (0o1500, -5));
+    let link = fs::symlink_metadata(out.join("up")).unwrap();
+    assert_eq!(
+        (link.mtime(), link.mtime_nsec()),
+        (NOW.seconds, NOW.nanos.into())
+    );
+    let top = fs::metadata(&out).unwrap();
+    assert_eq!(top.mode() & 0o7777, 0o755);
+    if is_root() {
+        assert_eq!((hello.uid(), hello.gid()), (1000, 2000));
+        assert_eq!(hello.mode() & 0o7777, 0o6711);
+        assert_eq!(deep.uid(), 70_000);
+        let node = fs::metadata(out.join("sub/node")).unwrap();
+        assert!(node.file_type().is_char_device());
+        assert_eq!(node.rdev(), rustix::fs::makedev(7, 300));
+    }
+    assert_eq!(tree(&out).len(), if is_root() { 16 } else { 15 });
+}
+
+#[test]
+fn attributes_come_out_with_long_values_and_lists() {
+    let dir = Dir::new();
+    if !keeps_attributes(&dir) {
+        return;
+    }
+    let devices = volume(&dir, "1+1", 64);
+    let long = bytes(3, 50_000);
+    // Owner rwx, user 1234 rw-, group r--, mask rw-, others nothing.
+    let list: Vec<u8> = [
+        (1u16, 7u16, u32::MAX),
+        (2, 6, 1234),
+        (4, 4, u32::MAX),
+        (16, 6, u32::MAX),
+        (32, 0, u32::MAX),
+    ]
+    .iter()
+    .fold(vec![2, 0, 0, 0], |mut all, (tag, may, who)| {
+        all.extend(tag.to_le_bytes());
+        all.extend(may.to_le_bytes());
+        all.extend(who.to_le_bytes());
+        all
+    });
+    work(&devices, |files| {
+        let sub = make(files, ROOT, b"sub", What::Directory);
+        let one = file(files, sub, b"one", b"1");
+        let link = make(files, sub, b"link", What::Symlink(b"nowhere"));
+        let set = |file, name: &[u8], value: &[u8]| {
+            let to = Attributes::default();
+            let new = Extended { name, value };
+            files.set_attribute(file, new, Put::Any, &to, NOW).unwrap();
+        };
+        for file in [sub, one] {
+            set(file, b"user.short", b"");
+            set(file, b"user.long", &long);
+            set(file, b"trusted.t", b"yes");
+            set(file, b"system.posix_acl_access", &list);
+        }
+        set(sub, b"system.posix_acl_default", &list);
+        set(link, b"trusted.l", b"link");
+        set(one, b"nonsense.x", b"1");
+        let to = Attributes {
+            permissions: Some(0o760),
+            ..Attributes::default()
+        };
+        files.set_attributes(one, &to, NOW).unwrap();
+        files.set_attributes(sub, &to, NOW).unwrap();
+    });
+    // One attribute is of no kind that could be known.
+    let done = extract(&dir, "out", &[], &devices, &[]).expect(3);
+    assert!(
+        done.err.contains("/sub/one: attribute nonsense.x"),
+        "{done:?}"
+    );
+    let out = dir.path("out");
+    for name in ["sub", "sub/one"] {
+        let path = out.join(name);
+        assert_eq!(attribute(&path, "user.short").unwrap(), b"");
+        assert!(attribute(&path, "user.long").unwrap() == long);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o760);
+        if is_root() {
+            assert_eq!(attribute(&path, "trusted.t").unwrap(), b"yes");
+        }
+    }
+    let access = attribute(&out.join("sub/one"), "system.posix_acl_access");
+    // Not every file system here has lists.
+    assert!(access.is_none_or(|found| found == list));
+    if is_root() {
+        assert_eq!(
+            attribute(&out.join("sub/link"), "trusted.l").unwrap(),
+            b"link"
+        );
+    }
+}
+
+#[test]
+fn what_is_lost_of_a_file_is_told_and_nothing_else_is() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "4+2", 64);
+    let all = bytes(4, BLOCK * 600 + 9);
+    let numbers = work(&devices, |files| {
+        let sub = make(files, ROOT, b"sub", What::Directory);
+        let bad = file(files, sub, b"bad", &all);
+        let link = files.link(bad, ROOT, b"also bad", NOW);
+        link.unwrap();
+        let within = file(files, sub, b"within", &all);
+        file(files, sub, b"good", &all);
+        let small = file(files, ROOT, b"small", &all[..99]);
+        [bad, within, small]
+    });
+    // Two adjacent blocks, and the last one.
+    for block in [7, 8, 600] {
+        lose(&devices, numbers[0], block);
+    }
+    // Nothing is lost of what is within redundancy.
+    for block in [0, 100, 101, 600] {
+        for (device, at) in &places(&devices, numbers[1], block)[..2] {
+            rot(&devices[*device], at + 77);
+        }
+    }
+    lose(&devices, numbers[2], 0);
+    let check = |out: &Path, name: &str| {
+        let mut hollow = all.clone();
+        hollow[7 * BLOCK..9 * BLOCK].fill(0);
+        hollow[600 * BLOCK..].fill(0);
+        assert!(fs::read(out.join("sub").join(name)).unwrap() == hollow);
+        for name in ["good", "within"] {
+            assert!(
+                fs::read(out.join("sub").join(name)).unwrap() == all,
+                "{name}"
+            );
+        }
+    };
+    let done = extract(&dir, "out", &[], &devices, &[]).expect(1);
+    for (path, range) in [
+        ("bad", "bytes 28672 to 36863 are lost: "),
+        ("bad", "bytes 2457600 to 2457608 are lost: "),
+        ("small", "bytes 0 to 98 are lost: "),
+    ] {
+        let is_it = |line: &str| line.contains(path) && line.contains(range);
+        assert!(done.err.lines().any(is_it), "{done:?}");
+    }
+    assert!(!done.err.contains("within"), "{done:?}");
+    assert!(done.out.contains("2 damaged"), "{done:?}");
+    let out = dir.path("out");
+    let names = paths(&out);
+    // Under its own name there is only what is sound.
+    assert_eq!(
+        names,
+        [
+            "also bad.damaged",
+            "small.damaged",
+            "sub",
+            "sub/bad.damaged",
+            "sub/good",
+            "sub/within"
+        ]
+    );
+    check(&out, "bad.damaged");
+    let ino = |name: &str| fs::metadata(out.join(name)).unwrap().ino();
+    assert_eq!(ino("also bad.damaged"), ino("sub/bad.damaged"));
+
+    let done = extract(
+        &dir,
+        "kept",
+        &["--damaged", "keep", "--json"],
+        &devices,
+        &[],
+    )
+    .expect(1)
+    .json();
+    check(&dir.path("kept"), "bad");
+    let troubles = done["troubles"].as_array().unwrap();
+    let is_it = |t: &&serde_json::Value| t["from"] == 28672 && t["to"] == 36864;
+    let told = troubles.iter().find(is_it).unwrap();
+    assert_eq!(
+        (&told["kind"], &told["inode"]),
+        (&"damaged".into(), &numbers[0].0.into())
+    );
+    assert_eq!((&done["ok"], &done["damaged"]), (&false.into(), &2.into()));
+    extract(&dir, "without", &["--damaged=skip"], &devices, &[]).expect(1);
+    assert_eq!(
+        paths(&dir.path("without")),
+        ["sub", "sub/good", "sub/within"]
+    );
+    // Who does not want it does not hear of it.
+    let done = extract(&dir, "some", &[], &devices, &["sub/good", "/sub/within/"]).expect(0);
+    assert_eq!(done.err, "");
+    assert_eq!(paths(&dir.path("some")), ["sub", "sub/good", "sub/within"]);
+    let done = extract(&dir, "one", &[], &devices, &["also bad"]).expect(1);
+    assert!(done.err.contains("/also bad: bytes 28672"), "{done:?}");
+}
+
+#[test]
+fn names_that_no_file_can_have_lead_nowhere_else() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 64);
+    work(&devices, |files| {
+        let sub = make(files, ROOT, b"sub", What::Directory);
+        for (name, text) in [
+            (&b"dots"[..], &b"up"[..]),
+            (b"slash", b"across"),
+            (b"known", b"known"),
+        ] {
+            file(files, sub, name, text);
+        }
+        file(files, ROOT, b"innocent", b"innocent");
+    });
+    // Of the first two, entry and file itself say it; of the last one only the entry.
+    change(&devices, NAMES, |all| {
+        for (key, value) in all.iter_mut() {
+            let kind = Item::of(*key).0.kind();
+            let entry = [
+                (&b"dots"[..], &b".."[..]),
+                (b"slash", b"/etc/evil"),
+                (b"known", b"a/../../b"),
+            ];
+            for (name, evil) in entry {
+                if kind == Kind::ENTRY && value.ends_with(name) {
+                    value.truncate(16);
+                    value.extend_from_slice(evil);
+                } else if kind == Kind::PARENT && value.ends_with(name) && name != b"known" {
+                    value.truncate(9);
+                    value.push(evil.len() as u8);
+                    value.extend_from_slice(evil);
+                }
+            }
+        }
+    });
+    let done = extract(&dir, "out/", &[], &devices, &[]).expect(1);
+    let out = dir.path("out");
+    assert_eq!(
+        paths(&dir.path(""))
+            .iter()
+            .filter(|p| !p.starts_with("out"))
+            .count(),
+        1,
+        "{done:?}"
+    );
+    let found = tree(&out);
+    assert_eq!(found.len(), 6, "{found:?}");
+    for name in ["innocent", "sub/known"] {
+        assert!(found.contains_key(Path::new(name)), "{found:?}");
+    }
+    let texts: Vec<String> = fs::read_dir(out.join("lost+found"))
+        .unwrap()
+        .map(|e| fs::read_to_string(e.unwrap().path()).unwrap())
+        .collect();
+    assert!(
+        texts.contains(&"up".to_owned()) && texts.contains(&"across".to_owned()),
+        "{texts:?}"
+    );
+    assert!(done.err.contains("makes no sense"), "{done:?}");
+    assert!(
+        done.err
+            .contains("/sub/known: its directory does not lead to it"),
+        "{done:?}"
+    );
+}
+
+/// A leaf whose first and last item are as `wanted` says.
+fn leaf(devices: &[String], wanted: impl Fn(Item, Item) -> bool) -> Leaf {
+    let mut all = leaves(devices, NAMES).into_iter();
+    let found = all.find(|leaf| wanted(Item::of(leaf.keys.first).0, Item::of(leaf.keys.last).0));
+    found.expect("such a leaf")
+}
+
+/// A directory with so many files, each of which holds its name.
+fn many(files: F<'_>, above: InodeNo, name: &[u8], count: usize) -> InodeNo {
+    let directory = make(files, above, name, What::Directory);
+    for n in 0..count {
+        let name = format!("file number {n}");
+        let file = make(files, directory, name.as_bytes(), What::Regular);
+        write(files, file, 0, name.as_bytes(), Way::Inline);
+    }
+    directory
+}
+
+/// Which of the files of [`many`] are there, each with what it should hold.
+fn those_there(at: &Path, count: usize) -> usize {
+    let is_there = |n: &usize| {
+        let name = format!("file number {n}");
+        match fs::read(at.join(&name)) {
+            Ok(held) => {
+                assert_eq!(held, name.as_bytes());
+                true
+            }
+            Err(_) => false,
+        }
+    };
+    (0..count).filter(is_there).count()
+}
+
+#[test]
+fn names_that_are_lost_come_back_from_the_files_themselves() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+1", 64);
+    let directory = work(&devices, |files| many(files, ROOT, b"many", 1000));
+    let lost = leaf(&devices, |first, last| {
+        let is_entry = |item: Item| item.owner() == directory && item.kind() == Kind::ENTRY;
+        is_entry(first) && is_entry(last)
+    });
+    lost.rot(&devices);
+    let done = extract(&dir, "out", &["--json"], &devices, &[]).expect(1);
+    assert!(
+        done.err
+            .contains("/many: names in this directory may be lost"),
+        "{done:?}"
+    );
+    let json = done.json();
+    let found = json["found"].as_u64().unwrap();
+    assert!(
+        done.err
+            .contains(&format!("/many: {found} of its 1000 names are lost")),
+        "{}",
+        done.err
+    );
+    assert!(found > 50 && json["files"] == 1000, "{json}");
+    assert_eq!(those_there(&dir.path("out/many"), 1000), 1000);
+    assert_eq!(fs::read_dir(dir.path("out")).unwrap().count(), 1);
+    // The mode of the directory was given again, and its time.
+    let meta = fs::metadata(dir.path("out/many")).unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.mtime()), (0o755, NOW.seconds));
+    // One that is asked for is found as well.
+    let told = |n: &serde_json::Value| {
+        (n["kind"] == "found").then(|| n["path"].as_str().unwrap().to_owned())
+    };
+    let path = json["troubles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find_map(told)
+        .unwrap();
+    let done = extract(&dir, "one", &[], &devices, &[&path]).expect(1);
+    assert!(done.err.contains(&path), "{done:?}");
+    assert_eq!(those_there(&dir.path("one/many"), 1000), 1);
+    let listed = admin(
+        &["extract", "--only"],
+        &[&devices[..], &["--list".to_owned()]].concat(),
+    )
+    .expect(1);
+    assert_eq!(
+        listed
+            .out
+            .lines()
+            .filter(|l| l.starts_with("/many/file number "))
+            .count(),
+        1000
+    );
+}
+
+#[test]
+fn files_that_are_lost_are_told_by_name() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+1", 64);
+    work(&devices, |files| many(files, ROOT, b"many", 1000));
+    let lost = leaf(&devices, |first, last| {
+        first.owner() != last.owner() && first.owner() > InodeNo(100)
+    });
+    lost.rot(&devices);
+    let done = extract(&dir, "out", &["--json"], &devices, &[]).expect(1);
+    let json = done.json();
+    let count = json["files"].as_u64().unwrap();
+    let there = those_there(&dir.path("out/many"), 1000);
+    let aside = paths(&dir.path("out"))
+        .iter()
+        .filter(|p| p.ends_with(".damaged"))
+        .count();
+    assert_eq!((there + aside) as u64, count);
+    assert!((850..1000).contains(&there), "{there}");
+    let troubles = json["troubles"].as_array().unwrap();
+    let gone = troubles.iter().filter(|t| {
+        t["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("all but the name is lost")
+    });
+    assert_eq!(gone.count() as u64, 1000 - count);
+}
+
+#[test]
+fn without_the_first_leaf_everything_else_is_there() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "2+1", 64);
+    let all = bytes(5, BLOCK * 90);
+    work(&devices, |files| {
+        // They fill the root's leaves, so that those of other inodes are not among them.
+        for n in 0..400 {
+            make(
+                files,
+                ROOT,
+                format!("link {n}").as_bytes(),
+                What::Symlink(&[b'x'; 200]),
+            );
+        }
+        let sub = many(files, ROOT, b"many", 100);
+        file(files, sub, b"large", &all);
+        // Else it is known that there is nothing before the root.
+        file(files, ROOT, b"removed", b"removed");
+        files.unlink(ROOT, b"removed", Users::Some, NOW).unwrap();
+    });
+    let first = leaf(&devices, |first, _| first.owner() == InodeNo::NONE);
+    first.rot(&devices);
+    let done = extract(&dir, "out", &[], &devices, &[]).expect(1);
+    assert!(
+        done.err.contains("whether files were being cut"),
+        "{done:?}"
+    );
+    assert!(
+        done.err
+            .contains("/: what is known of the root directory is lost"),
+        "{done:?}"
+    );
+    let out = dir.path("out");
+    assert_eq!(those_there(&out.join("many"), 100), 100);
+    assert!(fs::read(out.join("many/large")).unwrap() == all);
+    assert_eq!(fs::read_dir(out).unwrap().count(), 401);
+}
+
+#[test]
+fn a_directory_that_no_other_has_comes_back() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 64);
+    let (lone, gone) = work(&devices, |files| {
+        let a = make(files, ROOT, b"a", What::Directory);
+        let lone = many(files, a, b"lone", 70);
+        let below = make(files, lone, b"below", What::Directory);
+        many(files, below, b"deeper", 3);
+        let gone = many(files, a, b"gone", 3);
+        many(files, a, b"known", 3);
+        // One that was removed while somebody had it open.
+        file(files, ROOT, b"removed", b"removed");
+        files.unlink(ROOT, b"removed", Users::Some, NOW).unwrap();
+        (lone, gone)
+    });
+    let known = look(&devices, |files| files.lookup(ROOT, b"a").unwrap().inode);
+    change(&devices, NAMES, |all| {
+        all.retain(|(key, value)| {
+            let (item, _) = Item::of(*key);
+            let entry = parse_entry(value).filter(|_| item.kind() == Kind::ENTRY);
+            let leads_to = entry.map(|(target, _)| target.inode);
+            let is_lone =
+                leads_to == Some(lone) || (item.owner() == lone && item.kind() == Kind::PARENT);
+            // Neither itself, nor its entries, nor any to it.
+            let is_gone = leads_to == Some(gone) || item.owner() == gone;
+            // This one says itself where it is.
+            let is_known = entry.is_some_and(|(_, name)| name.bytes() == b"known");
+            !(is_lone || is_gone || is_known)
+        })
+    });
+    let done = extract(&dir, "out", &[], &devices, &[]).expect(1);
+    let out = dir.path("out");
+    assert_eq!(those_there(&out.join("a/known"), 3), 3);
+    let lost = out.join("lost+found");
+    assert_eq!(those_there(&lost.join(format!("#{lone}")), 70), 70);
+    assert_eq!(
+        those_there(&lost.join(format!("#{lone}/below/deeper")), 3),
+        3
+    );
+    assert_eq!(those_there(&lost.join(format!("#{gone}")), 3), 3);
+    assert!(!paths(&out).iter().any(|p| p.contains("removed")));
+    assert!(done.out.contains("1 removed while in use"), "{done:?}");
+    assert!(
+        done.err.contains("/a: 3 of its 3 names are lost"),
+        "{done:?}"
+    );
+    let found = format!("/lost+found/#{lone}: its directory does not lead to it");
+    assert!(done.err.contains(&found), "{done:?}");
+    let _ = known;
+}
+
+#[test]
+fn circles_and_second_names_end() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 64);
+    let (a, b, island, isle) = work(&devices, |files| {
+        let a = make(files, ROOT, b"a", What::Directory);
+        let b = make(files, a, b"b", What::Directory);
+        file(files, b, b"leaf", b"leaf");
+        make(files, b, b"to root", What::Directory);
+        make(files, b, b"to a", What::Directory);
+        make(files, b, b"to b", What::Directory);
+        let island = make(files, ROOT, b"island", What::Directory);
+        let isle = make(files, island, b"isle", What::Directory);
+        make(files, isle, b"to island", What::Directory);
+        file(files, ROOT, b"second", b"second");
+        file(files, ROOT, b"third", b"third");
+        (a, b, island, isle)
+    });
+    let leaf = look(&devices, |files| files.lookup(b, b"leaf").unwrap().inode);
+    change(&devices, NAMES, |all| {
+        all.retain_mut(|(key, value)| {
+            let (item, _) = Item::of(*key);
+            if item.kind() == Kind::PARENT && item.owner() == island {
+                value.truncate(1);
+                value.extend_from_slice(&isle.0.to_le_bytes());
+                value.push(9);
+                value.extend_from_slice(b"to island");
+            }
+            let Some((_, name)) = parse_entry(value).filter(|_| item.kind() == Kind::ENTRY) else {
+                return true;
+            };
+            let to = match name.bytes() {
+                b"to root" => ROOT,
+                b"to a" => a,
+                b"to b" => b,
+                b"to island" => island,
+                b"third" => leaf,
+                b"island" => return false,
+                _ => return true,
+            };
+            value[8..16].copy_from_slice(&to.0.to_le_bytes());
+            true
+        });
+    });
+    let done = extract(&dir, "out", &[], &devices, &[]).expect(1);
+    for name in ["to root", "to a", "to b"] {
+        let told = format!("/a/b/{name}: a second name of directory");
+        assert!(done.err.contains(&told), "{name}: {done:?}");
+    }
+    let out = dir.path("out");
+    // Whichever name of it came first.
+    let leaves = [out.join("third"), out.join("a/b/leaf")];
+    assert_eq!(
+        leaves
+            .iter()
+            .filter(|p| fs::read(p).is_ok_and(|t| t == b"leaf"))
+            .count(),
+        1
+    );
+    assert!(done.err.contains("a name too many of inode"), "{done:?}");
+    assert_eq!(fs::read(out.join("second")).unwrap(), b"second");
+    let lost = paths(&out.join("lost+found"));
+    assert!(lost.contains(&format!("#{island}/isle")), "{lost:?}");
+}
+
+#[test]
+fn nothing_is_made_behind_a_symbolic_link() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 64);
+    let outside = dir.path("outside");
+    fs::create_dir(&outside).unwrap();
+    let target = outside.to_str().unwrap().as_bytes().to_vec();
+    work(&devices, |files| {
+        make(files, ROOT, b"x1", What::Symlink(&target));
+        let sub = make(files, ROOT, b"x2", What::Directory);
+        file(files, sub, b"evil", b"evil");
+        make(
+            files,
+            ROOT,
+            b"y1",
+            What::Symlink(&[&target[..], b"/evil"].concat()),
+        );
+        file(files, ROOT, b"y2", b"evil");
+    });
+    // Each link has the name of what is to go through it.
+    change(&devices, NAMES, |all| {
+        for (key, value) in all.iter_mut() {
+            let kind = Item::of(*key).0.kind();
+            if (kind == Kind::ENTRY || kind == Kind::PARENT) && value.ends_with(b"2") {
+                *value.last_mut().unwrap() = b'1';
+            }
+        }
+    });
+    let done = extract(&dir, "out", &[], &devices, &[]).expect(3);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{done:?}");
+    let out = dir.path("out");
+    let texts = paths(&out)
+        .into_iter()
+        .filter(|p| fs::read(out.join(p)).is_ok_and(|t| t == b"evil"));
+    assert_eq!(texts.count(), 2, "{done:?}");
+    // A directory that it did not make is none of its business.
+    std::os::unix::fs::symlink(&outside, dir.path("link")).unwrap();
+    extract(&dir, "link/out", &[], &devices, &[]).expect(3);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[test]
+fn a_lost_name_of_two_comes_back_as_a_link() {
+    let dir = Dir::new();
+    let devices = volume(&dir, "1+0", 64);
+    work(&devices, |files| {
+        let sub = make(files, ROOT, b"sub", What::Directory);
+        let one = file(files, ROOT, b"one", b"twice");
+        files.link(one, sub, b"two", NOW).unwrap();
+    });
+    change(&devices, NAMES, |all| {
+        all.retain(|(key, value)| {
+            Item::of(*key).0.kind() != Kind::ENTRY || !value.ends_with(b"two")
+        })
+    });
+    let done = extract(&dir, "out", &[], &devices, &[]).expect(1);
+    let out = dir.path("out");
+    let ino = |name: &str| fs::metadata(out.join(name)).unwrap().ino();
+    assert_eq!(ino("one"), ino("sub/two"));
+    assert!(
+        done.err
+            .contains("/sub/two: its directory does not lead to it"),
+        "{done:?}"
+    );
+    assert!(!done.err.contains("more names"), "{done:?}");
+}

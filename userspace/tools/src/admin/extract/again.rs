@@ -204,12 +204,6 @@ impl<M: Machine, A: Act<M>> Walk<'_, M, A> {
 
     /// Visits a file that was found, here by this name.
     fn put(&mut self, number: InodeNo, name: &[u8], inode: &Inode) -> Result<(), Failure> {
-        let spot = Spot {
-            above: &self.frames,
-            name,
-            number,
-        };
-        self.job.report.tell(Trouble::Found, &spot, FOUND);
         let target = Target {
             inode: number,
             generation: inode.generation,
@@ -221,6 +215,14 @@ impl<M: Machine, A: Act<M>> Walk<'_, M, A> {
         };
         let depth = self.frames.len();
         self.visit(&entry, None)?;
+        if self.seen.has(number) {
+            let spot = Spot {
+                above: self.frames.get(..depth).unwrap_or_default(),
+                name,
+                number,
+            };
+            self.job.report.tell(Trouble::Found, &spot, FOUND);
+        }
         self.go_on(depth)
     }
 

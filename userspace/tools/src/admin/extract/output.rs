@@ -138,16 +138,18 @@ impl Output {
         self.go_into(file)
     }
 
-    /// Goes into a directory that was made before, and may be closed to its owner by now.
+    /// Goes into a directory that was made before, and may be closed to its owner by now; until it is left it is not.
     pub(super) fn enter(&mut self, name: &[u8]) -> io::Result<()> {
-        let opened = match rustix::fs::openat(self.here(), name, DIRECTORY, Mode::empty()) {
+        let open = || rustix::fs::openat(self.here(), name, DIRECTORY, Mode::empty());
+        let file = match open() {
             Err(Errno::ACCESS) => {
                 set_mode(self.here(), name, PRIVATE)?;
-                rustix::fs::openat(self.here(), name, DIRECTORY, Mode::empty())
+                open()?
             }
-            opened => opened,
+            opened => opened?,
         };
-        self.go_into(opened?)
+        rustix::fs::fchmod(&file, PRIVATE)?;
+        self.go_into(file)
     }
 
     /// Goes back to the directory above, and gives the one that was left.

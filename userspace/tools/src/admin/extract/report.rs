@@ -198,7 +198,7 @@ impl Report {
             output::remark(format_args!(""));
         }
         for once in self.once.values().filter(|once| once.times > 1) {
-            complain!("{} ({} times)", once.text, once.times);
+            complain!("{} times in all: {}", once.times, once.text);
         }
     }
 

@@ -102,6 +102,8 @@ pub(super) enum Entered {
 pub(super) enum Kept {
     /// It is there, or why it is not was told.
     Done(Place),
+    /// Something of its name is there already.
+    Exists,
     /// The name cannot be had, which was told.
     NoName,
 }
@@ -372,7 +374,7 @@ impl<'s, M: Machine, A: Act<M>> Walk<'s, M, A> {
                 self.seen.insert(number);
                 self.push(number, name, inode, rest);
             }
-            Entered::Exists => self.job.report.tell(Trouble::Refused, &spot, EXISTS),
+            Entered::Exists => self.job.report.tell(Trouble::Lost, &spot, EXISTS),
             Entered::No => {}
         }
         Ok(())
@@ -397,12 +399,16 @@ impl<'s, M: Machine, A: Act<M>> Walk<'s, M, A> {
             self.job.report.tell(Trouble::Lost, &spot, &text);
             return Ok(());
         }
-        if let Kept::Done(place) = self.act.file(&mut self.job, &spot, inode)? {
-            self.seen.insert(number);
-            if inode.nlink > 1 {
-                let left = inode.nlink.saturating_sub(1);
-                self.names.insert(number, Named { left, place });
+        match self.act.file(&mut self.job, &spot, inode)? {
+            Kept::Done(place) => {
+                self.seen.insert(number);
+                if inode.nlink > 1 {
+                    let left = inode.nlink.saturating_sub(1);
+                    self.names.insert(number, Named { left, place });
+                }
             }
+            Kept::Exists => self.job.report.tell(Trouble::Lost, &spot, EXISTS),
+            Kept::NoName => {}
         }
         Ok(())
     }
@@ -446,4 +452,4 @@ pub(super) const FOUND: &str =
     "its directory does not lead to it any more; found by what it says itself";
 const MISSING: &str = "there is no such file, or its name is lost";
 /// What is said where a name is taken.
-const EXISTS: &str = "something of this name is there already";
+const EXISTS: &str = "something else of this name is there already: the volume has it twice, or two names are one here";

@@ -285,6 +285,9 @@ impl Writing {
         spot: &Spot<'_>,
         why: &io::Error,
     ) -> Result<Kept, Failure> {
+        if why.kind() == io::ErrorKind::AlreadyExists {
+            return Ok(Kept::Exists);
+        }
         Ok(match self.refused(report, spot, why)? {
             true => Kept::NoName,
             false => Kept::Done(Place::default()),

@@ -31,6 +31,7 @@ use embr_engine::units::SnapshotId;
 use embr_engine::units::Timestamp;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::STRIPES;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -237,7 +238,7 @@ fn a_mixed_tree_comes_out_as_it_was_with_two_members_of_six_away() {
         let sparse = make(files, ROOT, b"sparse", What::Regular);
         write(files, sparse, 100, &odd[..BLOCK + 1], Way::Sealed);
         write(files, sparse, 1000, &odd[..BLOCK * 40], Way::Sealed);
-        let end = Bytes(20 << 20 | 5);
+        let end = Bytes((20 << 20) + 5);
         files.truncate(sparse, end, NOW).unwrap();
         files
             .preallocate(sparse, FileBlock(2000), FileBlock(2100), None, NOW)
@@ -247,7 +248,7 @@ fn a_mixed_tree_comes_out_as_it_was_with_two_members_of_six_away() {
         }
         make(files, sub, b"fifo", What::Fifo);
         make(files, sub, b"socket", What::Socket);
-        make(files, sub, b"node", What::CharDevice(Rdev(7 << 20 | 300)));
+        make(files, sub, b"node", What::CharDevice(Rdev((7 << 20) + 300)));
         files.link(hello, ROOT, b"again", NOW).unwrap();
         files.link(hello, deep, b"\xff\nodd name", NOW).unwrap();
         file(files, deep, &[b'n'; 255], b"n");
@@ -300,7 +301,7 @@ fn a_mixed_tree_comes_out_as_it_was_with_two_members_of_six_away() {
     assert!(read("sub/deep/inline") == inline);
     assert_eq!(read("empty"), b"");
     assert_eq!(read("sub/hello"), b"Hello, world\n");
-    let mut sparse = vec![0; 20 << 20 | 5];
+    let mut sparse = vec![0; (20 << 20) + 5];
     sparse[100 * BLOCK..][..BLOCK + 1].copy_from_slice(&odd[..BLOCK + 1]);
     sparse[1000 * BLOCK..][..BLOCK * 40].copy_from_slice(&odd[..BLOCK * 40]);
     assert!(read("sparse") == sparse);
@@ -954,7 +955,7 @@ fn with_more_members_away_than_may_be_what_is_left_comes_out() {
     let (mut small, mut damaged) = (0, 0);
     for kept in (0u32..64).filter(|kept| kept.count_ones() == 3) {
         let here = devices.iter().enumerate();
-        let here = here.filter(|(n, _)| kept >> n & 1 != 0);
+        let here = here.filter(|(n, _)| (kept >> n) & 1 != 0);
         let here: Vec<String> = here.map(|(_, d)| d.clone()).collect();
         let name = format!("out{kept}");
         let done = extract(&dir, &name, &[], &here, &[]);
@@ -1337,4 +1338,148 @@ fn engrams_that_are_lost_cost_only_what_is_in_them() {
     }
     assert_eq!(done["damaged"], 300 - good);
     assert!((100..300).contains(&good), "{good}");
+}
+
+/// Numbers in no order, the same for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % limit
+    }
+}
+
+/// A volume with something of everything; by each path, what its file holds.
+fn furnished(dir: &Dir, bundle: &str) -> (Vec<String>, BTreeMap<String, Vec<u8>>) {
+    let devices = volume(dir, bundle, 32);
+    let mut truth = BTreeMap::new();
+    work(&devices, |files| {
+        let mut above = (ROOT, String::new());
+        for level in 0..4u64 {
+            let name = format!("level {level}");
+            let directory = make(files, above.0, name.as_bytes(), What::Directory);
+            let path = format!("{}{name}/", above.1);
+            for n in 0..40 {
+                let name = format!("file {n}");
+                let held = bytes(level * 100 + n, (n * n * 37) as usize);
+                let number = file(files, directory, name.as_bytes(), &held);
+                truth.insert(format!("{path}{name}"), held.clone());
+                if n % 7 == 0 {
+                    files
+                        .link(number, above.0, format!("link {n}").as_bytes(), NOW)
+                        .unwrap();
+                    truth.insert(format!("{}link {n}", above.1), held);
+                }
+                let name = format!("symlink {n}");
+                make(
+                    files,
+                    directory,
+                    name.as_bytes(),
+                    What::Symlink(b"../../../../../.."),
+                );
+            }
+            above = (directory, path);
+        }
+    });
+    (devices, truth)
+}
+
+/// Runs it on a volume of which nobody knows how it is: it ends, and nothing is anywhere but where it belongs.
+fn survive(dir: &Dir, devices: &[String], what: &str) -> (Done, PathBuf) {
+    let beside = |dir: &Dir| fs::read_dir(dir.path("")).unwrap().count();
+    let before = beside(dir);
+    let done = extract(dir, "out", &[], devices, &[]);
+    let out = dir.path("out");
+    assert!([0, 1, 3].contains(&done.code), "{what}: {done:?}");
+    assert_eq!(beside(dir), before + usize::from(out.exists()), "{what}");
+    (done, out)
+}
+
+#[test]
+fn whatever_rots_nothing_false_has_a_name_of_its_own() {
+    let dir = Dir::new();
+    for (bundle, share) in [("1+0", 40), ("2+1", 12), ("1+1", 6)] {
+        let (devices, truth) = furnished(&dir, bundle);
+        let sound = held(&devices);
+        let mut found = 0;
+        for seed in 1..=8u64 {
+            let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut rotten: Vec<(&String, u64)> = Vec::new();
+            for (device, sound) in devices.iter().zip(&sound) {
+                let blocks = sound.chunks(BLOCK).zip((0..).step_by(BLOCK));
+                for (block, at) in blocks.filter(|(b, _)| b.iter().any(|b| *b != 0)) {
+                    if chance.below(share) == 0 {
+                        let mut block = block.to_vec();
+                        block[chance.below(BLOCK)] ^= 1 << chance.below(8);
+                        write_at(device, at, &block);
+                        rotten.push((device, at));
+                    }
+                }
+            }
+            let (done, out) = survive(&dir, &devices, &format!("{bundle}, seed {seed}"));
+            for (device, at) in rotten {
+                let number = devices.iter().position(|d| d == device).unwrap();
+                write_at(device, at, &sound[number][at as usize..][..BLOCK]);
+            }
+            if !out.exists() {
+                continue;
+            }
+            // An older state, which is told.
+            let is_old = done.err.contains("not all that the volume held last");
+            for (path, held) in truth.iter().filter(|_| !is_old) {
+                if let Ok(bytes) = fs::read(out.join(path)) {
+                    assert!(bytes == *held, "{bundle}, seed {seed}: {path}: {done:?}");
+                    found += 1;
+                } else {
+                    assert_ne!(done.code, 0, "{bundle}, seed {seed}: {path}: {done:?}");
+                }
+            }
+            fs::remove_dir_all(out).unwrap();
+        }
+        assert!(found > 100, "{bundle}: {found}");
+        devices.iter().for_each(|d| fs::remove_file(d).unwrap());
+    }
+}
+
+#[test]
+fn whatever_is_forged_it_ends_and_stays_inside() {
+    let dir = Dir::new();
+    let (devices, _) = furnished(&dir, "1+0");
+    let sound = held(&devices);
+    for seed in 1..=32u64 {
+        let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let tree = [NAMES, NAMES, NAMES, ENGRAMS, STRIPES][chance.below(5)];
+        let share = [3, 30, 300][chance.below(3)];
+        change(&devices, tree, |all| {
+            for index in 0..all.len() {
+                if chance.below(share) != 0 {
+                    continue;
+                }
+                let other = all[chance.below(all.len())].1.clone();
+                let value = &mut all[index].1;
+                match chance.below(4) {
+                    0 => *value = other,
+                    1 => value.truncate(chance.below(value.len().max(1))),
+                    _ if value.is_empty() => {}
+                    // Small numbers are those of others.
+                    2 => {
+                        let at = chance.below(value.len());
+                        value[at] = chance.below(8) as u8;
+                    }
+                    _ => {
+                        let at = chance.below(value.len());
+                        value[at] ^= 1 << chance.below(8);
+                    }
+                }
+            }
+        });
+        let (_, out) = survive(&dir, &devices, &format!("seed {seed}"));
+        if out.exists() {
+            fs::remove_dir_all(out).unwrap();
+        }
+        fs::write(&devices[0], &sound[0]).unwrap();
+    }
 }

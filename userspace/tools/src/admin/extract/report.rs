@@ -121,6 +121,12 @@ impl Report {
         self.once.insert(what, Once { text, times: 1 });
     }
 
+    /// The same of what is not there as it should be.
+    pub(super) fn refused_once(&mut self, what: &'static str, text: impl FnOnce() -> String) {
+        self.counts.refused = self.counts.refused.saturating_add(1);
+        self.once(what, text);
+    }
+
     /// Something is wrong with this file.
     pub(super) fn tell(&mut self, what: Trouble, spot: &Spot<'_>, text: &str) {
         match what {

@@ -163,10 +163,10 @@ pub(super) fn restore<M: Machine>(
             return Ok(());
         };
         let text = format!("attribute {} is not restored: {why}", items::text(name));
+        let whole = || format!("{}: {text}", items::text(&spot.path()));
         match known.filter(|_| is_not_for_us(why)) {
-            Some(what) => {
-                report.once(what, || format!("{}: {text}", items::text(&spot.path())));
-            }
+            Some(what) => report.once(what, whole),
+            None if why == Errno::OPNOTSUPP => report.refused_once("user.", whole),
             None => report.tell(Trouble::Refused, spot, &text),
         }
         Ok(())

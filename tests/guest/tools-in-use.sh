@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Tools leave alone what is in use: mkfs refuses it whatever the options, fsck looks but does not repair; status asks the kernel.
+# Tools leave alone what is in use: mkfs refuses it whatever the options, fsck looks but does not repair, extract says where it is mounted;
+# status asks the kernel.
 #: disks: 64M*4
 . /embrfs-guest/lib.sh
 must mkfs.embrfs --bundle 2+1 --label demo "$DISK1" "$DISK2" "$DISK3"
@@ -24,6 +25,9 @@ expect_in "$OUT" '"mounted_at": "/mnt/embrfs"'
 must embrfs-admin devices
 expect_in "$OUT" "current .*$DISK3"
 must fsck.embrfs "$DISK2"
+mustfail embrfs-admin extract "$DISK2" --to /tmp/saved
+expect_in "$OUT" "$DISK2 is mounted at /mnt/embrfs"
+[ ! -e /tmp/saved ] || fail "extract made a directory for nothing"
 # A damaged copy, past the mount.
 must dd if=/dev/zero of="$DISK2" bs=4096 seek=16 count=1 conv=fsync,notrunc status=none
 status=0
@@ -37,6 +41,8 @@ status=0
 fsck.embrfs -y "$DISK1" || status=$?
 expect_eq "$status" 1 "fsck -y once unmounted"
 must fsck.embrfs "$DISK3"
+must embrfs-admin extract "$DISK3" --to /tmp/saved
+expect_in "$OUT" 'nothing is missing'
 must embrfs-admin status
 expect_in "$OUT" 'no embrfs volume is mounted'
 
@@ -77,6 +83,8 @@ for image in /tmp/image2 /tmp/second-name; do
 		cmp -n 4096 -i 65536:0 "$image" /dev/zero || fail "fsck wrote to an image under a mounted volume"
 	done
 done
+mustfail embrfs-admin extract --only "${images[@]}" --to /tmp/other
+expect_in "$OUT" '/dev/loop[0-9]+ is mounted at /mnt/embrfs, and lies on /tmp/image1'
 # One member in use is enough, whatever the others are.
 damage "$DISK1"
 status=0

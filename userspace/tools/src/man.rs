@@ -65,7 +65,8 @@ fn write(dir: &Path, command: Command, prefix: &str, sections: &[Section]) -> io
             .clone()
             .version(env!("CARGO_PKG_VERSION"))
             .styles(cli::PLAIN);
-        write(dir, sub, &format!("{name}-"), &[])?;
+        let page = format!("{name}-{}", sub.get_name());
+        write(dir, sub, &format!("{name}-"), cli::sections_of(&page))?;
     }
     fs::write(dir.join(format!("{name}.8")), page(command, sections)?)
 }

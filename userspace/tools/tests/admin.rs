@@ -128,6 +128,7 @@ fn a_manual_page_for_every_tool() {
         "mount.embrfs",
         "embrfs-admin",
         "embrfs-admin-status",
+        "embrfs-admin-extract",
         "embrfs-admin-dump-super",
     ] {
         let text = std::fs::read_to_string(man.join(format!("{page}.8"))).unwrap();
@@ -135,8 +136,10 @@ fn a_manual_page_for_every_tool() {
             assert!(text.contains(section), "{page} lacks {section}");
         }
     }
-    let text = std::fs::read_to_string(man.join("mkfs.embrfs.8")).unwrap();
-    assert!(text.contains(".SH EXAMPLES") && text.contains(".SH EXIT STATUS"));
+    for page in ["mkfs.embrfs", "embrfs-admin-extract"] {
+        let text = std::fs::read_to_string(man.join(format!("{page}.8"))).unwrap();
+        assert!(text.contains(".SH EXAMPLES") && text.contains(".SH EXIT STATUS"));
+    }
 }
 
 #[test]

@@ -26,16 +26,31 @@ pub const SECTIONS: &[Section] = &[
          embrfs-admin dump super /dev/vdb       what the superblock of a device says\n\
          embrfs-admin dump items names --inode 1 /dev/vdb   what the root directory has\n\
          embrfs-admin dump block 2309 /dev/vdb  what a block is used for\n\
-         embrfs-admin extract /dev/vdb --to /srv/saved            every file that can be read, from a volume that is not mounted\n\
-         embrfs-admin extract a.img b.img --to new etc home/jo    only these",
+         embrfs-admin extract /dev/vdb --to saved   what can be read of a volume that is not mounted",
     ),
     (
         "Exit status",
         "0  done, and nothing is wrong with what was looked at\n\
-         1  done, but a volume is degraded, incomplete or in conflict, or a device is damaged; of extract: some of what was\n   \
-            asked for is damaged or lost, or may not be the newest\n\
+         1  done, but a volume is degraded, incomplete or in conflict, a device is damaged, or files are\n\
          2  the command line is wrong\n\
-         3  could not be done; of extract: or not in full, for a reason that lies where the files were to go",
+         3  could not be done",
+    ),
+];
+
+/// The same of `embrfs-admin extract`.
+pub const EXTRACT: &[Section] = &[
+    (
+        "Examples",
+        "embrfs-admin extract /dev/vdb --to /srv/saved           everything; the other devices are found\n\
+         embrfs-admin extract a.img b.img --to new etc home/jo   only these, from image files\n\
+         embrfs-admin extract /dev/vdb --list                    which files there are",
+    ),
+    (
+        "Exit status",
+        "0  all that was asked for is there, as the volume had it last\n\
+         1  done, but some of it is damaged or lost, or lost its way, or may not be the newest\n\
+         2  the command line is wrong\n\
+         3  could not be done, or not in full, for a reason that lies where the files were to go",
     ),
 ];
 
@@ -102,6 +117,7 @@ pub enum Action {
 /// What to get out of a volume, and where to put it.
 #[derive(clap::Args, Debug)]
 #[command(
+    after_long_help = sections(EXTRACT),
     group = clap::ArgGroup::new("where").required(true).args(["to", "list"]),
     override_usage = "embrfs-admin extract [OPTIONS] <DEVICE>... --to <DIR> [PATH]...\n       \
                       embrfs-admin extract [OPTIONS] <DEVICE>... --list [PATH]..."

@@ -48,6 +48,14 @@ pub fn tools() -> Vec<(Command, &'static [Section])> {
     ]
 }
 
+/// What follows the options of a command of a tool, in its manual page of this name.
+pub fn sections_of(page: &str) -> &'static [Section] {
+    match page {
+        "embrfs-admin-extract" => admin::EXTRACT,
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

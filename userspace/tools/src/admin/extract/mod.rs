@@ -143,13 +143,14 @@ fn put<M: Machine>(
     let (report, path) = (&mut walk.job.report, walk.act.path.display().to_string());
     report.end();
     if let Err(why) = done {
-        complain!("{path}: {} so far", report.summary());
-        return Err(why.with(report.json()));
+        complain!("{path}: {}", report.summary(false));
+        let so_far = with(report.json(), json!({ "ok": false, "exit": FAILED }));
+        return Err(why.with(so_far));
     }
     if as_json {
         document(&with(report.json(), json!({ "directory": path })));
     } else {
-        say!("{path}: {}", report.summary());
+        say!("{path}: {}", report.summary(true));
     }
     Ok(report.status())
 }

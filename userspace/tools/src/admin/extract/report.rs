@@ -208,8 +208,8 @@ impl Report {
         }
     }
 
-    /// The last line.
-    pub(super) fn summary(&self) -> String {
+    /// The last line, of work that came to its end or did not.
+    pub(super) fn summary(&self, is_done: bool) -> String {
         let counts = &self.counts;
         let mut text = format!(
             "{} files, {} directories, {}",
@@ -229,8 +229,10 @@ impl Report {
                 text.push_str(&format!(", {count} {word}"));
             }
         }
-        if self.status() == 0 {
-            text.push_str("; nothing is missing");
+        match is_done {
+            true if self.status() == 0 => text.push_str("; nothing is missing"),
+            true => {}
+            false => text.push_str(" so far"),
         }
         text
     }

@@ -19,12 +19,7 @@ impl<M: Machine> Files<'_, M> {
 
     /// As [`Self::read`], for who changes the file, with which nothing else is being done; or takes that for granted, as what would say
     /// it is lost.
-    pub fn read_alone(
-        &self,
-        file: InodeNo,
-        at: FileBlock,
-        into: &mut [u8],
-    ) -> Result<(), Error> {
+    pub fn read_alone(&self, file: InodeNo, at: FileBlock, into: &mut [u8]) -> Result<(), Error> {
         let reading = self.plan_with(None, file, at, into)?;
         self.fetch_all(&reading, file, at, into)
     }

@@ -80,9 +80,8 @@ impl<M: Machine, A: Act<M>> Walk<'_, M, A> {
             let mut bad = Vec::new();
             let (numbers, next) = self.job.source.inodes(first, &mut |why| bad.push(why))?;
             for why in bad {
-                self.job.report.is_doubtful = true;
                 let text = format!("what was known of some files is lost: {why}");
-                self.job.report.note(text);
+                self.job.report.lost(text);
             }
             for number in numbers {
                 if !self.seen.has(number) {

@@ -110,6 +110,12 @@ impl Report {
         self.notes.push(text);
     }
 
+    /// Something is lost, and it is not known of which files.
+    pub(super) fn lost(&mut self, text: String) {
+        self.counts.lost = self.counts.lost.saturating_add(1);
+        self.note(text);
+    }
+
     /// Something that would be said of file after file: it is said of the first one.
     pub(super) fn once(&mut self, what: &'static str, text: impl FnOnce() -> String) {
         if let Some(once) = self.once.get_mut(what) {

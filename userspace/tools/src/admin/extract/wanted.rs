@@ -9,6 +9,14 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// Bytes of a path, at most.
+const LONGEST: usize = 4096;
+
+fn wrong(path: &OsString, why: &str) -> Failure {
+    let path = Path::new(path).display();
+    Failure::new(USAGE, "usage", format!("{path}: {why}"))
+}
+
 /// What is wanted of a file or directory.
 #[derive(Default, Debug)]
 pub(super) struct Wanted {
@@ -26,15 +34,18 @@ impl Wanted {
             ..Wanted::default()
         };
         for path in paths {
+            if path.len() > LONGEST {
+                return Err(wrong(path, "longer than a path can be"));
+            }
             let mut at = &mut wanted;
             for name in path.as_bytes().split(|b| *b == b'/') {
                 match name {
                     b"" | b"." => {}
                     b".." => {
-                        let path = Path::new(path).display();
-                        let text =
-                            format!("{path}: give paths from the root of the volume, without ..");
-                        return Err(Failure::new(USAGE, "usage", text));
+                        return Err(wrong(
+                            path,
+                            "give paths from the root of the volume, without ..",
+                        ));
                     }
                     name => at = at.below.entry(name.to_vec()).or_default(),
                 }
@@ -61,6 +72,6 @@ mod tests {
         let a = &wanted.below[&b"a"[..]];
         assert!(!a.is_whole && a.below.len() == 2 && a.below[&b"c"[..]].is_whole);
         assert!(wanted.below[&b"d"[..]].is_whole);
-        assert!(of(&["a/../b"]).is_err());
+        assert!(of(&["a/../b"]).is_err() && of(&[&"a/".repeat(9999)]).is_err());
     }
 }

@@ -8,6 +8,7 @@ use crate::{
         Host,
         Shown, //
     },
+    names::taking,
     volume::Volume, //
 };
 use core::ops::Range;
@@ -212,9 +213,10 @@ impl FileData for Embrfs {
         let (size, file_no, now) = (size.map(Bytes), number(file), now(file));
         let volume = file.volume();
         match what {
-            Allocation::Reserve => apart(volume, |files| {
+            Allocation::Reserve => taking(file, |files| {
                 files.preallocate(file_no, first, end, size, now)
-            }),
+            })
+            .map(drop),
             Allocation::Punch => apart(volume, |files| files.punch(file_no, from, to, now)),
             Allocation::Zero => apart(volume, |files| files.zero(file_no, from, to, size, now)),
             Allocation::Collapse => apart(volume, |files| files.collapse(file_no, first, end, now)),

@@ -4,7 +4,10 @@
 
 use crate::{
     embrfs::Embrfs,
-    host::Shown,
+    host::{
+        Host,
+        Shown, //
+    },
     volume::Volume, //
 };
 use embr_engine::{
@@ -16,6 +19,7 @@ use embr_engine::{
     names::{
         self as engine,
         Cookie,
+        Files,
         Mode,
         Users,
         What, //
@@ -26,6 +30,7 @@ use embr_engine::{
     },
 };
 use embr_vfs::{
+    data::FileData,
     inode::{
         Attributes,
         Found,
@@ -227,25 +232,28 @@ impl Names for Embrfs {
 
     #[inline(never)]
     fn make(directory: &Inode<Self>, name: &[u8], new: &New<'_>) -> Result<Made> {
-        let volume = directory.volume();
         let given = given(new)?;
         let above = number(directory);
-        let done = volume.with(|files| files.create_with(above, name, &wanted(new), &given))?;
+        let done = taking(directory, |files| {
+            files.create_with(above, name, &wanted(new), &given)
+        })?;
         Ok(made(&done.what))
     }
 
     #[inline(never)]
     fn make_unnamed(directory: &Inode<Self>, new: &New<'_>) -> Result<Made> {
-        let volume = directory.volume();
         let given = given(new)?;
-        let done = volume.with(|files| files.create_orphan_with(&wanted(new), &given))?;
+        let done = taking(directory, |files| {
+            files.create_orphan_with(&wanted(new), &given)
+        })?;
         Ok(made(&done.what))
     }
 
     fn link(file: &Inode<Self>, place: Place<'_, Self>, now: Time) -> Result {
         let directory = number(place.directory);
-        file.volume()
-            .with(|files| files.link(number(file), directory, place.name, timestamp(now)))?;
+        taking(file, |files| {
+            files.link(number(file), directory, place.name, timestamp(now))
+        })?;
         Ok(())
     }
 
@@ -279,10 +287,30 @@ impl Names for Embrfs {
         }
         let from = (number(what.from.directory), what.from.name);
         let to = (number(what.to.directory), what.to.name);
-        what.moved
-            .volume()
-            .with(|files| files.rename(from, to, mode, Users::Some, timestamp(what.now)))?;
+        taking(what.moved, |files| {
+            files.rename(from, to, mode, Users::Some, timestamp(what.now))
+        })?;
         Ok(())
+    }
+}
+
+/// Changes what takes space. Where there is none, all that is dirty is written first, which may need less than was set aside for it.
+#[inline(never)]
+pub(crate) fn taking<R>(
+    inode: &Inode<Embrfs>,
+    mut change: impl FnMut(Files<'_, Host>) -> Result<R, engine::Error>,
+) -> Result<R> {
+    let volume: &Volume = inode.volume();
+    let mut tries = 0;
+    loop {
+        let done = volume.with(&mut change);
+        if !matches!(&done, Err(error) if *error == ENOSPC) || tries == Embrfs::MAKE_ROOM_TRIES {
+            return done;
+        }
+        tries += 1;
+        inode.write_all_and_wait();
+        // If it fails, so will the next try.
+        let _ = volume.make_room();
     }
 }
 

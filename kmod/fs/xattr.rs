@@ -6,6 +6,7 @@ use crate::{
     embrfs::Embrfs,
     names::{
         number,
+        taking,
         timestamp, //
     },
 };
@@ -77,9 +78,9 @@ impl ExtendedAttributes for Embrfs {
             Put::Replace => EnginePut::Replace,
         };
         let (to, now) = (changes(beside), timestamp(beside.now));
-        inode
-            .volume()
-            .with(|files| files.set_attribute(number(inode), new, put, &to, now))?;
+        taking(inode, |files| {
+            files.set_attribute(number(inode), new, put, &to, now)
+        })?;
         Ok(())
     }
 

@@ -179,6 +179,12 @@ impl<T: FileSystem> Inode<T> {
         }
     }
 
+    /// Writes what is dirty of all files of its file system, and waits, unless that is being unmounted. Not for who writes that.
+    pub fn write_all_and_wait(&self) {
+        // SAFETY: The inode is valid, and keeps its superblock.
+        unsafe { bindings::embr_sync_inodes((*self.as_ptr()).i_sb) };
+    }
+
     /// Writes what is dirty of its bytes, and waits.
     pub fn write_and_wait(&self) -> Result {
         // SAFETY: The inode is valid.

@@ -169,8 +169,7 @@ impl<T: FileData> WriteTable<T> {
 
     /// Frees room: all that is dirty is written, which may need less than was set aside for it.
     fn make_room(file: DataFile<'_, T>) {
-        // SAFETY: An inode keeps its superblock.
-        unsafe { bindings::embr_sync_inodes((*file.inode()).i_sb) };
+        file.0.write_all_and_wait();
         let _changing = Changing::new(&file);
         // If it fails, so will the next try.
         let _ = T::make_room(file.0.volume());

@@ -3,6 +3,8 @@
 //! What lives in stripes that waste room is moved together: nothing of it changes, whoever reads or writes meanwhile.
 
 use embr_engine::file::Way;
+use embr_engine::format::engram;
+use embr_engine::format::engram::Lies;
 use embr_engine::format::member::Slot;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::Kind;
@@ -13,9 +15,12 @@ use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
+use embr_engine::units::EngramId;
+use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
 use embr_engine::units::StripeId;
 use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::STRIPES;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Mounted;
@@ -24,6 +29,7 @@ use embr_rt::sim::World;
 use embr_rt::work::Worker;
 use embrfs_sim::contents;
 use embrfs_sim::contents::scan;
+use embrfs_sim::contents::Known;
 use embrfs_sim::desk::create;
 use embrfs_sim::desk::drives;
 use embrfs_sim::desk::mount;
@@ -126,6 +132,100 @@ fn what_lives_is_moved_together() {
     }
 }
 
+/// Blocks of devices that copies take which stripes could take the place of: all but those that were set aside.
+fn loose(mounted: &Mounted<Simulated>) -> usize {
+    let engrams = contents::engrams(mounted).expect("engrams");
+    let taken = |known: &Known| match &known.map.lies {
+        Lies::Copies(places) if known.live.count() < 20 => places.count() * known.live.count(),
+        _ => 0,
+    };
+    engrams.values().map(taken).sum()
+}
+
+/// Files so small that each is written as copies come together in stripes; of what is set aside nothing is moved.
+#[test]
+fn small_files_come_together_in_stripes() {
+    let chance = &Chance::new(seed());
+    for (count, shape) in [(6, (4, 2)), (3, (2, 1)), (3, (1, 2))] {
+        let fleet = drives(chance, SIZE, count, shape);
+        let unused = |mounted: &Mounted<Simulated>| -> u64 {
+            (0..count)
+                .map(|n| mounted.room(Slot::new(n).expect("a slot")).unused.0)
+                .sum()
+        };
+        let mut mounted = mount(chance, &fleet);
+        let view = View::first();
+        let mut names_of = names();
+        one_file(&mounted, &names_of, &view);
+        let mut files = Vec::new();
+        let of = names_of.of(&mounted, &view);
+        let empty = create(of, b"set aside");
+        let to = (FileBlock(0), FileBlock(20));
+        of.preallocate(empty, to.0, to.1, Some(Bytes(20 << 12)), NOW)
+            .expect("room");
+        // Of one of its runs of hashes, some are known then.
+        let begun = pattern(1, 6);
+        write(of, empty, 3, &begun, Way::Sealed);
+        for n in 0..400u64 {
+            if n < 5 {
+                // What is there is too little to gain by it at first, and is moved with what comes later.
+                of.rebundle().expect("moved or not");
+            }
+            let file = create(of, format!("{n}").as_bytes());
+            let blocks = 1 + chance.below(4) / 3;
+            let bytes = pattern(blocks, chance.next());
+            write(of, file, n, &bytes, Way::Sealed);
+            files.push((file, n, bytes));
+        }
+        mounted.checkpoint().expect("durable");
+        let (before, room) = (loose(&mounted), unused(&mounted));
+        assert!(before > 400);
+        let mut largest = 0;
+        loop {
+            let of = names_of.of(&mounted, &view);
+            let once = of.rebundle().expect("moved");
+            contents::audit(&mounted).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+            largest = largest.max(once.blocks.0);
+            if once.gained == Blocks(0) {
+                break;
+            }
+            if shape.0 != 4 && chance.below(2) == 0 {
+                // Who goes on after a mount goes on where the last one was.
+                mounted.close().expect("closed");
+                mounted = mount(chance, &fleet);
+                names_of = names();
+            }
+        }
+        mounted.checkpoint().expect("durable");
+        let (after, now) = (loose(&mounted), unused(&mounted));
+        if shape.0 == 1 {
+            assert_eq!((after, largest), (before, 0));
+        } else {
+            assert!(after <= 3, "{shape:?}: {before}, {after}");
+            let passed = engram::key(EngramId::NONE, engram::Kind::Passed, 0);
+            let noted = scan(&mounted, ENGRAMS).expect("items");
+            assert!(noted.iter().any(|(key, _)| *key == passed));
+            assert!(largest >= 100, "{shape:?}: {largest}");
+            assert!(
+                now > room + before as u64 / 10,
+                "{shape:?}: {before}, {room}, {now}"
+            );
+        }
+        let of = names_of.of(&mounted, &view);
+        for (file, at, bytes) in &files {
+            let found = read(of, *file, *at, bytes.len() / BLOCK_SIZE);
+            assert!(found == *bytes, "{shape:?}: {file}");
+        }
+        // What was set aside is written where it was.
+        assert!(read(of, empty, 3, 1) == begun);
+        assert!(read(of, empty, 4, 16).iter().all(|byte| *byte == 0));
+        let bytes = pattern(20, 5);
+        write(of, empty, 0, &bytes, Way::Sealed);
+        assert!(read(of, empty, 0, 20) == bytes);
+        contents::audit(&mounted).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+    }
+}
+
 /// What all tasks share.
 struct Hall {
     mounted: Mounted<Simulated>,
@@ -144,7 +244,7 @@ impl Hall {
 /// Writes blocks of a file anew, here and there.
 fn scatter(files: Files<'_, Simulated>, file: InodeNo, bytes: &mut [u8], chance: &Chance) {
     let all = bytes.len() / BLOCK_SIZE;
-    let blocks = 2 + chance.below(4);
+    let blocks = 1 + chance.below(5);
     let first = chance.below(all - blocks);
     let new = pattern(blocks, chance.next());
     write(files, file, first as u64, &new, Way::Sealed);
@@ -216,7 +316,7 @@ fn together(seed: u64) -> usize {
             while hall.written.load(Ordering::Relaxed) < n * 6 {
                 embr_rt::time::sleep(embr_rt::time::Duration::from_micros(20));
             }
-            moved += hall.files().rebundle().expect("moved").stripes;
+            moved += hall.files().rebundle().expect("moved").blocks.0 as usize;
             if chance.below(4) == 0 {
                 hall.mounted.checkpoint().expect("durable");
             }
@@ -242,5 +342,5 @@ fn who_reads_and_writes_meanwhile_notices_nothing() {
         moved += together(base.wrapping_add(n));
     }
     assert!(moved > 0, "nothing was moved");
-    println!("{moved} stripes were moved");
+    println!("{moved} blocks were moved");
 }

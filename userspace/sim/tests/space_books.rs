@@ -13,6 +13,8 @@ use embr_engine::stripe::Shape;
 use embr_engine::units::Blocks;
 use embr_engine::units::Generation;
 use embr_rt::Arc;
+use embrfs_sim::host::seed;
+use embrfs_sim::host::Chance;
 use std::collections::BTreeSet;
 
 const BLOCKS: u64 = 8192;
@@ -28,6 +30,11 @@ fn devices(count: usize) -> Arc<Space> {
 
 /// The same in these failure domains.
 fn devices_in(domains: &[u32]) -> Arc<Space> {
+    devices_for(domains, 1)
+}
+
+/// The same, of which so many may be lost.
+fn devices_for(domains: &[u32], parity: u8) -> Arc<Space> {
     let managed: Vec<Managed<'_>> = (domains.iter().enumerate())
         .map(|(n, domain)| Managed {
             slot: slot(n),
@@ -37,7 +44,7 @@ fn devices_in(domains: &[u32]) -> Arc<Space> {
             domain: *domain,
         })
         .collect();
-    let space = Space::try_new(&managed, Generation(1), 1, 2).expect("sound");
+    let space = Space::try_new(&managed, Generation(1), parity, 2).expect("sound");
     Arc::try_new(space).expect("memory")
 }
 
@@ -104,13 +111,14 @@ fn copies_do_not_come_back_at_the_cost_of_the_reserve() {
 }
 
 /// Places for stripes until there is no room for any.
-fn stripes(space: &Space, geometry: (u8, u8), avoid: Members) -> Vec<(Shape, Vec<Extent>)> {
+fn stripes(space: &Arc<Space>, geometry: (u8, u8), avoid: Members) -> Vec<(Shape, Vec<Extent>)> {
     let geometry = Geometry::new(geometry.0, geometry.1).expect("a geometry");
     let mut all = Vec::new();
+    let mut promise = Space::promise_nodes(space, 0).expect("nothing");
     loop {
         let mut places = embr_rt::Vec::new();
-        let given = space.allocate_stripe(geometry, (256, 64), avoid, &mut places);
-        let Some(shape) = given.expect("memory") else {
+        let given = space.allocate_stripe(geometry, (256, 64), avoid, (&mut promise, &mut places));
+        let Some((shape, _)) = given.expect("memory") else {
             assert!(places.is_empty());
             return all;
         };
@@ -149,6 +157,73 @@ fn each_fragment_of_a_stripe_has_a_device_of_its_own() {
     assert!(whole > 100, "{whole} whole stripes");
 }
 
+/// Where everything is promised, as copies, a stripe takes its places out of that, and what is not paid for it stays promised.
+#[test]
+fn a_stripe_takes_its_room_out_of_the_promise() {
+    for (count, shape) in [(6, (4, 2)), (7, (4, 2)), (3, (2, 1)), (9, (3, 2))] {
+        let chance = &Chance::new(seed());
+        let geometry = Geometry::new(shape.0, shape.1).expect("a geometry");
+        let space = devices_for(&vec![0; count], shape.1);
+        let mut promise = Space::promise_nodes(&space, 0).expect("nothing");
+        for blocks in [10_000, 1000, 100, 10, 1] {
+            while let Some(more) = Space::promise(&space, Blocks(blocks)) {
+                promise.merge(more);
+            }
+        }
+        let copies = space.copies();
+        assert_eq!(copies, usize::from(shape.1) + 1);
+        let (all, mut paid_for) = (promise.blocks().0, 0);
+        let mut kept = Vec::new();
+        while promise.blocks() != Blocks(0) {
+            let before = promise.blocks();
+            let most = 12 + chance.below(245);
+            let mut places = embr_rt::Vec::new();
+            let to = (&mut promise, &mut places);
+            let given = space.allocate_stripe(geometry, (most, 64), Members::default(), to);
+            let Some((shape, paid)) = given.expect("memory") else {
+                break;
+            };
+            assert!(space.ledger().balanced);
+            let taken: u64 = places.iter().map(|e| e.blocks.0).sum();
+            assert_eq!(paid, Blocks(taken / copies as u64));
+            assert_eq!(promise.blocks().0, before.0 - paid.0);
+            match chance.below(3) {
+                0 => {
+                    space.give_back_stripe(&mut promise, &places, paid);
+                    assert_eq!(promise.blocks(), before);
+                }
+                _ => {
+                    paid_for += paid.0;
+                    kept.push((shape.blocks(), places, paid));
+                }
+            }
+            assert!(space.ledger().balanced);
+            assert_eq!(space.copies(), copies);
+        }
+        let payload: usize = kept.iter().map(|(blocks, ..)| blocks).sum();
+        assert!(
+            payload as u64 * 10 > all * 11,
+            "{shape:?}: {payload} in the room of {all}"
+        );
+        // What they cost is promised again, whoever asks meanwhile; and each block of it finds its places.
+        while !kept.is_empty() {
+            let (_, places, paid) = kept.swap_remove(chance.below(kept.len()));
+            space.give_back_stripe(&mut promise, &places, paid);
+            paid_for -= paid.0;
+            assert!(space.ledger().balanced);
+        }
+        assert_eq!(
+            (promise.blocks().0, paid_for, space.copies()),
+            (all, 0, copies)
+        );
+        while promise.blocks() != Blocks(0) {
+            let mut places = embr_rt::Vec::new();
+            let given = space.allocate_promised(&mut promise, Blocks(1000), &mut places);
+            assert!(given.expect("memory").is_some());
+        }
+    }
+}
+
 /// Where there is no room, what was appended is taken back, and nothing else.
 #[test]
 fn a_stripe_that_finds_no_room_leaves_nothing() {
@@ -156,13 +231,14 @@ fn a_stripe_that_finds_no_room_leaves_nothing() {
     let geometry = Geometry::new(4, 2).expect("a geometry");
     let mut places = embr_rt::Vec::new();
     let none = Members::default();
-    let whole = space.allocate_stripe(geometry, (256, 64), none, &mut places);
+    let mut promise = Space::promise_nodes(&space, 0).expect("nothing");
+    let whole = space.allocate_stripe(geometry, (256, 64), none, (&mut promise, &mut places));
     assert!(whole.expect("memory").is_some());
     let before = places.to_vec();
     let free = |n| space.room(slot(n)).free;
     let room: Vec<Blocks> = (0..6).map(free).collect();
     let avoid = (0..4).map(slot).collect();
-    let other = space.allocate_stripe(geometry, (256, 64), avoid, &mut places);
+    let other = space.allocate_stripe(geometry, (256, 64), avoid, (&mut promise, &mut places));
     assert!(other.expect("memory").is_none());
     assert_eq!(places.to_vec(), before);
     assert_eq!((0..6).map(free).collect::<Vec<_>>(), room);

@@ -250,6 +250,8 @@ fn engram_item(key: Key, value: &[u8]) -> String {
         ))
     } else if is(engram::Kind::Numbers) {
         return number("numbers given out below", value);
+    } else if is(engram::Kind::Passed) {
+        return number("copies moved to stripes below", value);
     } else {
         None
     };

@@ -465,12 +465,15 @@ impl Engram {
         let bad = Ok(Err(Defect::Senseless(key)));
         let is = |kind| is(key, kind, number);
         if number == EngramId::NONE {
-            let next = crate::format::name::parse_number(value);
-            self.next = next.map(|n| EngramId(n.0));
-            let is_counter = key == engram::key(number, engram::Kind::Numbers, 0);
-            return match (is_counter, next) {
-                (true, Some(_)) => Ok(Ok(())),
-                _ => bad,
+            let said = crate::format::name::parse_number(value);
+            if key == engram::key(number, engram::Kind::Numbers, 0) {
+                self.next = said.map(|n| EngramId(n.0));
+            } else if key != engram::key(number, engram::Kind::Passed, 0) {
+                return bad;
+            }
+            return match said {
+                Some(_) => Ok(Ok(())),
+                None => bad,
             };
         }
         let sound = if is(engram::Kind::Map) {

@@ -47,6 +47,17 @@ impl Numbers {
         Ok(EngramId(number))
     }
 
+    /// Below it are all numbers that engrams have which somebody gave already.
+    pub(crate) fn next<M: Machine>(&self, mounted: &Mounted<M>) -> Result<EngramId, Error> {
+        let key = engram::key(EngramId::NONE, engram::Kind::Numbers, 0);
+        let next = match self.engrams.next {
+            // This mount gave none.
+            0 => mounted.get(ENGRAMS, key, parse_number)?.flatten(),
+            next => return Ok(EngramId(next)),
+        };
+        Ok(next.map_or(EngramId::NONE, |n| EngramId(n.0)))
+    }
+
     /// A number that no stripe ever had.
     pub(crate) fn give_stripe<M: Machine>(
         &mut self,

@@ -97,11 +97,8 @@ impl<M: Machine> Mounted<M> {
             engram: fetch.engram,
             block: fetch.first.saturating_add(n),
         };
-        let Some(before) = fetch.site.stripe() else {
-            return Ok(None);
-        };
         match self.site(at) {
-            Ok((site, _)) if site.stripe() == Some(before) => Ok(None),
+            Ok((site, _)) if site.stripe() == fetch.site.stripe() => Ok(None),
             Ok((site, _)) => {
                 let now = Fetch::new(0, 1, (at.engram, at.block), site);
                 Ok(Some(Box::try_new(now)?))

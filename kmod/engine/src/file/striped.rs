@@ -12,9 +12,9 @@ use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::engram::Piece;
 use crate::format::member::Members;
-use crate::format::stripe::Class;
 use crate::format::stripe::Held;
 use crate::names::Error;
+use crate::space::promise::Promise;
 use crate::stripe::seal::Sealed;
 use crate::units::Blocks;
 use crate::volume::mounted::Machine;
@@ -38,33 +38,55 @@ impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
         }
     }
 
-    /// Puts blocks into stripes, as long as there is room for any, and writes these.
+    /// Puts what is left into stripes, as long as there is room for any, and writes these. If it fails they are to be
+    /// [given up](Self::give_up) where there is a promise.
     #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn seal(
+        &mut self,
         mounted: &'m Mounted<M>,
-        sources: Vec<Source<'a>>,
-        class: Class,
-    ) -> Result<Self, Error> {
-        let mut striped = Striped::none(sources);
+        mut promise: Option<&mut Promise>,
+    ) -> Result<(), Error> {
         let mut bad = Members::default();
-        while let Some(sealed) = Sealed::try_new(mounted, &striped.left, class, bad)? {
-            let refused = sealed.carry_out()?;
-            if refused != Members::default() {
-                // It begins again elsewhere, narrower if need be: a stripe has all its fragments, or there is none.
-                mounted.report(refused);
-                bad = Members(bad.0 | refused.0);
-                continue;
+        loop {
+            self.all.try_reserve(1)?;
+            let left = &self.left;
+            let Some(mut sealed) = Sealed::try_new(mounted, left, bad, promise.as_deref_mut())?
+            else {
+                return Ok(());
+            };
+            let done = sealed.fill(left).and_then(|()| sealed.carry_out());
+            let rest = behind(left, sealed.shape.blocks());
+            match (done, rest) {
+                (Ok(refused), Ok(rest)) if refused == Members::default() => {
+                    self.left = rest;
+                    self.all.push(sealed)?;
+                    continue;
+                }
+                (done, rest) => {
+                    if let Some(promise) = promise.as_deref_mut() {
+                        sealed.give_up(promise);
+                    }
+                    rest?;
+                    // It begins again elsewhere, narrower if need be: a stripe has all its fragments, or there is none.
+                    let refused = done?;
+                    mounted.report(refused);
+                    bad = Members(bad.0 | refused.0);
+                }
             }
-            striped.left = behind(&striped.left, sealed.shape.blocks())?;
-            striped.all.push(sealed)?;
         }
-        Ok(striped)
+    }
+
+    /// They come to nothing: what was paid for them is promised again.
+    pub(super) fn give_up(&mut self, promise: &mut Promise) {
+        for mut sealed in core::mem::take(&mut self.all) {
+            sealed.give_up(promise);
+        }
     }
 
     /// What the stripes hold is the file's from now on.
     pub(super) fn adopt(&mut self, edit: &mut Edit<'_, '_, M>) -> Result<(), Error> {
-        while let Some(mut sealed) = self.all.pop() {
-            adopt(edit, &mut sealed)?;
+        for sealed in self.all.iter_mut().rev() {
+            adopt(edit, sealed)?;
         }
         Ok(())
     }
@@ -110,11 +132,12 @@ fn adopt<M: Machine>(
         blocks,
     }];
     let owners = owners(&sealed.sources, edit.file)?;
+    let rest = (blocks as u64).saturating_sub(sealed.paid.0);
     let txn = edit.change.txn();
     engram::create(txn, engram, &map, &sealed.hashes, &owners)?;
     sealed.take(txn, stripe, &held, blocks)?;
     put_all(edit, &sealed.sources, At { engram, block: 0 })?;
     let spent = &mut edit.change.spent;
-    *spent = Blocks(spent.0.saturating_add(blocks as u64));
+    *spent = Blocks(spent.0.saturating_add(rest));
     Ok(())
 }

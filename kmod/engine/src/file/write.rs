@@ -29,7 +29,6 @@ use crate::format::engram::MAX_BLOCKS;
 use crate::format::extent::WINDOW;
 use crate::format::pointer::Place;
 use crate::format::pointer::Places;
-use crate::format::stripe::Class;
 use crate::names::change::Change;
 use crate::names::Done;
 use crate::names::Error;
@@ -320,39 +319,46 @@ fn sealed_some<M: Machine>(
     rest: (&mut Rest<'_, '_>, usize),
     promise: &mut Promise,
 ) -> Result<(), Error> {
-    let mounted = change.files.mounted;
     let mut edit = Edit::new(change, file);
+    let mut striped = Striped::none(Vec::new());
+    let mut sent = send(&mut edit, rest, &mut striped, promise);
+    if sent.is_ok() {
+        sent = striped.adopt(&mut edit);
+    }
+    if let Err(why) = sent {
+        // What the transaction took of them is empty by now.
+        striped.give_up(promise);
+        return Err(why);
+    }
+    edit.finish()
+}
+
+/// Finds places for the next blocks, and writes them there; what is in copies is the file's then.
+#[inline(never)] // Its frame is large enough alone.
+fn send<'m, 'a, M: Machine>(
+    edit: &mut Edit<'_, 'm, M>,
+    (rest, most): (&mut Rest<'_, 'a>, usize),
+    striped: &mut Striped<'m, 'a, M>,
+    promise: &mut Promise,
+) -> Result<(), Error> {
+    let mounted = edit.change.files.mounted;
+    let sources = gather(edit, rest, most)?;
     let mut given = Given::new(mounted, promise);
-    let mut striped = send(&mut edit, rest, &mut given)?;
+    striped.left = set_aside(edit, &sources, &mut given)?;
+    // Copies are noted in fewer items.
+    if most > MODEST {
+        striped.seal(mounted, Some(given.promise))?;
+    }
+    given.place(&striped.left)?;
+    carry_out(mounted, &mut given)?;
     while let Some(mut store) = given.stores.pop() {
-        if let Err(why) = adopt(&mut edit, &mut store, given.promise) {
+        if let Err(why) = adopt(edit, &mut store, given.promise) {
             // What the transaction did not take is empty by now.
             let _ = given.stores.push_within_capacity(store);
             return Err(why);
         }
     }
-    striped.adopt(&mut edit)?;
-    edit.finish()
-}
-
-/// Finds places for the next blocks, and writes them there.
-#[inline(never)] // Its frame is large enough alone.
-fn send<'m, 'a, M: Machine>(
-    edit: &mut Edit<'_, 'm, M>,
-    (rest, most): (&mut Rest<'_, 'a>, usize),
-    given: &mut Given<'_, 'a, '_, M>,
-) -> Result<Striped<'m, 'a, M>, Error> {
-    let mounted = edit.change.files.mounted;
-    let sources = gather(edit, rest, most)?;
-    let fresh = set_aside(edit, &sources, given)?;
-    // Copies are noted in fewer items.
-    let striped = match most > MODEST {
-        true => Striped::seal(mounted, fresh, Class::Fresh)?,
-        false => Striped::none(fresh),
-    };
-    given.place(&striped.left)?;
-    carry_out(mounted, given)?;
-    Ok(striped)
+    Ok(())
 }
 
 /// Takes as many blocks as one engram and one transaction take.

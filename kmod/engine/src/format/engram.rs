@@ -52,6 +52,8 @@ pub enum Kind {
     Owner = 0x04,
     /// Under no engram: a number above that of every engram there ever was.
     Numbers = 0xf2,
+    /// Under no engram: below this number, all that lay in copies and had better lie in stripes was moved.
+    Passed = 0xf3,
 }
 
 /// The key of an item.

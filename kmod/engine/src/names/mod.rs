@@ -73,8 +73,8 @@ pub struct Names {
     pieces: RwLock<()>,
     numbers: Mutex<Numbers>,
     pub(crate) engrams: Mutex<crate::engram::Numbers>,
-    /// Whoever moves what lies in stripes holds it. It comes before that of changes.
-    pub(crate) rebundling: Mutex<()>,
+    /// Whoever moves what lies in stripes, or in copies, holds it. It comes before that of changes.
+    pub(crate) rebundling: Mutex<crate::rebundle::Progress>,
     /// Nobody waits for anything while he holds it.
     pub(crate) shifts: Mutex<crate::file::Shifts>,
 }
@@ -91,7 +91,10 @@ impl Names {
                 crate::engram::Numbers::default(),
                 lock_class!("engram numbers"),
             )?,
-            rebundling: Mutex::try_new((), lock_class!("rebundling"))?,
+            rebundling: Mutex::try_new(
+                crate::rebundle::Progress::default(),
+                lock_class!("rebundling"),
+            )?,
             shifts: Mutex::try_new(
                 crate::file::Shifts::default(),
                 lock_class!("room for what moves"),

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which stripes are given up: of those that need least of what they take the oldest first, as what has lived long lives on. As many as
-//! make a full new stripe; none where nothing would be gained.
+//! What is given up: of the stripes that need least of what they take the oldest first, as what has lived long lives on; and engrams that
+//! lie in copies. As many as make a full new stripe; none where nothing would be gained.
 
+use super::loose;
 use crate::format::geometry::Geometry;
+use crate::format::pointer::Places;
 use crate::format::stripe::all_wasteful;
 use crate::format::stripe::parse_wasteful;
 use crate::format::stripe::Held;
 use crate::format::stripe::Layout;
+use crate::format::stripe::GRADES;
 use crate::names::Error;
 use crate::names::Files;
 use crate::stripe::seal::MOST;
@@ -24,17 +27,24 @@ use embr_rt::Vec;
 /// Engrams of which the maps change at once, at most, for each stripe that may be given up at once.
 const ENGRAMS_EACH: usize = 2;
 
-/// Blocks that live, in one fragment, one after the other.
+/// Blocks that live, one after the other; where they are of a stripe, in one fragment.
 pub(super) struct Run {
     pub(super) held: Held,
     pub(super) fragment: usize,
     pub(super) row: usize,
 }
 
-/// A stripe that is given up.
+/// Where it lies that is given up.
+pub(super) enum Home {
+    /// In all of a stripe.
+    Stripe(StripeId, Box<Layout>),
+    /// In copies of an engram.
+    Copies(Places),
+}
+
+/// What is given up.
 pub(super) struct Victim {
-    pub(super) stripe: StripeId,
-    pub(super) layout: Box<Layout>,
+    pub(super) home: Home,
     pub(super) runs: Vec<Run>,
     /// All engrams that it holds blocks of, living or not, each once.
     pub(super) engrams: Vec<EngramId>,
@@ -45,37 +55,88 @@ impl Victim {
         let runs = self.runs.iter();
         runs.fold(0, |n, run| n.saturating_add(run.held.blocks))
     }
+
+    /// Blocks of devices that it takes.
+    pub(super) fn taken(&self) -> usize {
+        match &self.home {
+            Home::Stripe(_, layout) => layout.shape.taken(),
+            Home::Copies(places) => self.live().saturating_mul(places.count()),
+        }
+    }
+
+    /// The stripe, if it is one.
+    pub(super) fn stripe(&self) -> Option<(StripeId, &Layout)> {
+        match &self.home {
+            Home::Stripe(stripe, layout) => Some((*stripe, layout)),
+            Home::Copies(_) => None,
+        }
+    }
+}
+
+/// What is given up together.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) victims: Vec<Victim>,
+    live: usize,
+    engrams: usize,
+}
+
+impl Batch {
+    /// Takes it in if no more than so many engrams have to change. Says whether there may be more.
+    pub(super) fn add(&mut self, victim: Victim, most: usize) -> Result<bool, Error> {
+        let engrams = self.engrams.saturating_add(victim.engrams.len());
+        if engrams > most && !self.victims.is_empty() {
+            return Ok(false);
+        }
+        self.engrams = engrams;
+        self.live = self.live.saturating_add(victim.live());
+        self.victims.push(victim)?;
+        Ok(self.live < MOST)
+    }
+
+    /// Whether giving it up gains anything.
+    fn gains(&self, geometry: Geometry) -> bool {
+        let taken = |n: usize, victim: &Victim| n.saturating_add(victim.taken());
+        self.victims.iter().fold(0, taken) > needed(geometry, self.live)
+    }
 }
 
 impl<M: Machine> Files<'_, M> {
-    /// So many stripes at most to be given up together; none where that brings nothing.
+    /// What to give up together, as so many stripes at most, or a few times as many engrams in copies; nothing where that brings nothing.
+    /// Copies take two to five times what they need: stripes come first that take more than twice that, and others after them.
     #[inline(never)] // Its frame is large enough alone.
-    pub(super) fn choose(&self, most: usize) -> Result<Vec<Victim>, Error> {
-        let mounted = self.mounted;
-        let most_engrams = most.saturating_mul(ENGRAMS_EACH);
-        let (mut victims, mut live, mut engrams) = (Vec::new(), 0usize, 0usize);
-        for stripe in candidates(mounted, most)?.iter() {
-            let Some(victim) = inspect(mounted, *stripe)? else {
+    pub(super) fn choose(
+        &self,
+        most: usize,
+        loose: &mut loose::Walk,
+    ) -> Result<Vec<Victim>, Error> {
+        let geometry = self.mounted.geometry();
+        for worst in [Some(GRADES / 2), None, Some(GRADES)] {
+            loose.stay();
+            let batch = match worst {
+                Some(worst) => self.choose_stripes(most, worst)?,
+                None => self.choose_loose(most, loose)?,
+            };
+            if batch.gains(geometry) {
+                return Ok(batch.victims);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Of these grades and better ones.
+    #[inline(never)] // Its frame is large enough alone.
+    fn choose_stripes(&self, most: usize, worst: usize) -> Result<Batch, Error> {
+        let mut batch = Batch::default();
+        for stripe in candidates(self.mounted, most, worst)?.iter() {
+            let Some(victim) = inspect(self.mounted, *stripe)? else {
                 continue;
             };
-            let more = engrams.saturating_add(victim.engrams.len());
-            if more > most_engrams && !victims.is_empty() {
-                break;
-            }
-            engrams = more;
-            live = live.saturating_add(victim.live());
-            victims.push(victim)?;
-            if live >= MOST {
+            if !batch.add(victim, most.saturating_mul(ENGRAMS_EACH))? {
                 break;
             }
         }
-        let taken = victims.iter().fold(0, |n: usize, v: &Victim| {
-            n.saturating_add(v.layout.shape.taken())
-        });
-        if taken <= needed(mounted.geometry(), live) {
-            victims.clear();
-        }
-        Ok(victims)
+        Ok(batch)
     }
 }
 
@@ -86,9 +147,13 @@ fn needed(geometry: Geometry, live: usize) -> usize {
     whole.saturating_add(taken(live % MOST))
 }
 
-/// The stripes that waste most, so many at most.
+/// The stripes that waste most, so many at most, and those of no worse grade than this.
 #[inline(never)] // Its frame is large enough alone.
-fn candidates<M: Machine>(mounted: &Mounted<M>, most: usize) -> Result<Vec<StripeId>, Error> {
+fn candidates<M: Machine>(
+    mounted: &Mounted<M>,
+    most: usize,
+    worst: usize,
+) -> Result<Vec<StripeId>, Error> {
     let mut stripes = Vec::new();
     let Some(mut scan) = mounted.scan(STRIPES, all_wasteful()) else {
         return Ok(stripes);
@@ -97,7 +162,11 @@ fn candidates<M: Machine>(mounted: &Mounted<M>, most: usize) -> Result<Vec<Strip
         if stripes.len() >= most {
             break;
         }
-        if let Some((_, stripe)) = parse_wasteful(at) {
+        let listed = parse_wasteful(at);
+        if listed.is_some_and(|(grade, _)| grade > worst) {
+            break;
+        }
+        if let Some((_, stripe)) = listed {
             stripes.push(stripe)?;
         }
     }
@@ -115,22 +184,18 @@ fn inspect<M: Machine>(mounted: &Mounted<M>, stripe: StripeId) -> Result<Option<
 }
 
 fn look<M: Machine>(mounted: &Mounted<M>, stripe: StripeId) -> Result<Victim, Error> {
-    let mut victim = Victim {
-        stripe,
-        layout: mounted.layout(stripe)?,
-        runs: Vec::new(),
-        engrams: Vec::new(),
-    };
-    for fragment in 0..victim.layout.shape.data() {
+    let layout = mounted.layout(stripe)?;
+    let (mut runs, mut engrams) = (Vec::new(), Vec::new());
+    for fragment in 0..layout.shape.data() {
         let mut row = 0usize;
-        for held in mounted.contents(stripe, &victim.layout, fragment)?.iter() {
-            if let Err(at) = victim.engrams.binary_search(&held.engram) {
-                victim.engrams.insert(at, held.engram)?;
+        for held in mounted.contents(stripe, &layout, fragment)?.iter() {
+            if let Err(at) = engrams.binary_search(&held.engram) {
+                engrams.insert(at, held.engram)?;
             }
             let map = mounted.map(held.engram)?;
             let live = mounted.live(held.engram, map.blocks)?;
             for (first, blocks) in live.runs(held.first, held.blocks) {
-                victim.runs.push(Run {
+                runs.push(Run {
                     held: Held {
                         first,
                         blocks,
@@ -143,5 +208,9 @@ fn look<M: Machine>(mounted: &Mounted<M>, stripe: StripeId) -> Result<Victim, Er
             row = row.saturating_add(held.blocks);
         }
     }
-    Ok(victim)
+    Ok(Victim {
+        home: Home::Stripe(stripe, layout),
+        runs,
+        engrams,
+    })
 }

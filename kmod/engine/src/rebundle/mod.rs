@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Rebundling: what lives in stripes that take more room than they need is written into new ones, full again, and the maps of its engrams
-//! say so. Files, their extents and who reads them notice nothing. One batch at a time: some stripes are [chosen](choose), what lives of
+//! Rebundling: what lives in stripes that take more room than they need, or in copies, is written into new stripes, full ones, and the maps
+//! of its engrams say so. Files, their extents and who reads them notice nothing. One batch at a time: some stripes are [chosen](choose), what lives of
 //! them is read, verified and sealed, and one transaction [swaps](swap) the old ones for the new.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod choose;
+mod loose;
 mod swap;
 
 use crate::file::plan::Fetch;
 use crate::file::plan::Site;
 use crate::file::plan::Source;
 use crate::file::striped::Striped;
-use crate::format::stripe::Class;
 use crate::format::stripe::Held;
 use crate::names::change::Begun;
 use crate::names::change::Change;
@@ -28,6 +28,7 @@ use crate::units::Timestamp;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
+use choose::Home;
 use choose::Run;
 use choose::Victim;
 use embr_rt::Box;
@@ -50,7 +51,13 @@ pub struct Moved {
     pub gained: Blocks,
 }
 
-/// What lives in some stripes, read and verified.
+/// How far those are who move things.
+#[derive(Default, Debug)]
+pub(crate) struct Progress {
+    walk: loose::Walk,
+}
+
+/// What lives in what is given up, read and verified.
 struct Cargo {
     victims: Vec<Victim>,
     /// Which blocks of which engrams they are, in their order, and what is kept of the hash of each.
@@ -106,10 +113,10 @@ impl<M: Machine> Files<'_, M> {
     /// is wasted, or where there is no room to move anything to.
     #[inline(never)] // Its frame is large enough alone.
     pub fn rebundle(&self) -> Result<Moved, Error> {
-        let _alone = self.names.rebundling.lock();
-        match self.rebundle_some(false) {
+        let mut progress = self.names.rebundling.lock();
+        match self.rebundle_some(&mut progress.walk, false) {
             // Something of them died meanwhile: once more, with nobody beside.
-            Err(why) if why.is_damage() => match self.rebundle_some(true) {
+            Err(why) if why.is_damage() => match self.rebundle_some(&mut progress.walk, true) {
                 // It stays as it is.
                 Err(why) if why.is_damage() => Ok(Moved::default()),
                 done => done,
@@ -121,13 +128,14 @@ impl<M: Machine> Files<'_, M> {
     /// Moves one batch, with nobody beside, or while others change what they want. Where there is no room for it, or for its nodes, a
     /// smaller one.
     #[inline(never)] // Its frame is large enough alone.
-    fn rebundle_some(&self, alone: bool) -> Result<Moved, Error> {
+    fn rebundle_some(&self, walk: &mut loose::Walk, alone: bool) -> Result<Moved, Error> {
+        walk.alone = alone;
         for stripes in BATCHES {
             let change = match alone {
                 true => Some(Change::begin_freeing(*self, Timestamp::default())?),
                 false => None,
             };
-            match self.rebundle_at_most(stripes, change) {
+            match self.rebundle_at_most(stripes, walk, change) {
                 Err(Error::NoSpace | Error::Fault(Fault::NoSpace | Fault::TooLarge)) => {}
                 done => return done,
             }
@@ -139,17 +147,21 @@ impl<M: Machine> Files<'_, M> {
     fn rebundle_at_most(
         &self,
         stripes: usize,
+        walk: &mut loose::Walk,
         change: Option<Begun<'_, M>>,
     ) -> Result<Moved, Error> {
-        let victims = self.choose(stripes)?;
+        let victims = self.choose(stripes, walk)?;
         let cargo = match victims.is_empty() {
             true => None,
             false => self.load(victims)?,
         };
-        match cargo {
-            Some(cargo) => self.ship(&cargo, change),
-            None => Err(Error::NoSpace),
-        }
+        let Some(cargo) = cargo else {
+            walk.go_on();
+            return Err(Error::NoSpace);
+        };
+        let moved = self.ship(&cargo, walk, change)?;
+        walk.go_on();
+        Ok(moved)
     }
 
     /// Reads what lives of them. Those of which something cannot be read stay as they are.
@@ -184,7 +196,7 @@ impl<M: Machine> Files<'_, M> {
             let length = run.held.blocks.saturating_mul(BLOCK_SIZE);
             let begin = cargo.bytes.len();
             cargo.bytes.try_resize(begin.saturating_add(length), 0)?;
-            let fetch = self.plan_to_load(victim, run)?;
+            let fetch = self.plan_to_load(&victim.home, run)?;
             let into = cargo.bytes.get_mut(begin..).unwrap_or_default();
             // Whose they are is not known here, nor whether they are anybody's still.
             self.mounted
@@ -196,12 +208,15 @@ impl<M: Machine> Files<'_, M> {
     }
 
     #[inline(never)] // Its frame is large enough alone.
-    fn plan_to_load(&self, victim: &Victim, run: &Run) -> Result<Box<Fetch>, Error> {
-        let site = Site::Fragment {
-            stripe: victim.stripe,
-            layout: Box::try_new(*victim.layout)?,
-            fragment: run.fragment,
-            row: run.row,
+    fn plan_to_load(&self, home: &Home, run: &Run) -> Result<Box<Fetch>, Error> {
+        let site = match home {
+            Home::Stripe(stripe, layout) => Site::Fragment {
+                stripe: *stripe,
+                layout: Box::try_new(**layout)?,
+                fragment: run.fragment,
+                row: run.row,
+            },
+            Home::Copies(places) => Site::Copies(*places),
         };
         let Held {
             engram,
@@ -216,7 +231,12 @@ impl<M: Machine> Files<'_, M> {
 
     /// Writes it to where it lies from now on.
     #[inline(never)] // Its frame is large enough alone.
-    fn ship(&self, cargo: &Cargo, change: Option<Begun<'_, M>>) -> Result<Moved, Error> {
+    fn ship(
+        &self,
+        cargo: &Cargo,
+        walk: &loose::Walk,
+        change: Option<Begun<'_, M>>,
+    ) -> Result<Moved, Error> {
         let mounted = self.mounted;
         let mut sources = Vec::new();
         if !cargo.bytes.is_empty() {
@@ -226,7 +246,8 @@ impl<M: Machine> Files<'_, M> {
                 bytes: &cargo.bytes,
             })?;
         }
-        let striped = Striped::seal(mounted, sources, Class::Moved)?;
+        let mut striped = Striped::none(sources);
+        striped.seal(mounted, None)?;
         let sealed = striped.all.iter();
         let hashes = sealed.clone().flat_map(|sealed| sealed.hashes.iter());
         // What was verified when it was read is what was sealed.
@@ -235,14 +256,14 @@ impl<M: Machine> Files<'_, M> {
         }
         let sum = |all: &mut dyn Iterator<Item = usize>| all.fold(0, usize::saturating_add);
         let taken = sum(&mut sealed.map(|sealed| sealed.shape.taken()));
-        let freed = sum(&mut cargo.victims.iter().map(|v| v.layout.shape.taken()));
+        let freed = sum(&mut cargo.victims.iter().map(Victim::taken));
         let gained = freed.saturating_sub(taken);
         if gained == 0 {
             return Err(Error::NoSpace);
         }
-        self.swap(cargo, striped, change)?;
+        self.swap(cargo, walk, striped, change)?;
         Ok(Moved {
-            stripes: cargo.victims.len(),
+            stripes: cargo.victims.iter().filter_map(Victim::stripe).count(),
             blocks: Blocks((cargo.bytes.len() / BLOCK_SIZE) as u64),
             gained: Blocks(gained as u64),
         })

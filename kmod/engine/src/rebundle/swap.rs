@@ -3,7 +3,9 @@
 //! The transaction that makes new stripes take the place of old ones. What died since it was read is dead in the new ones, too.
 
 use super::choose::Victim;
+use super::loose::Walk;
 use super::Cargo;
+use crate::engram::extents;
 use crate::file::striped::Striped;
 use crate::format::engram;
 use crate::format::engram::Lies;
@@ -41,6 +43,7 @@ impl<M: Machine> Files<'_, M> {
     pub(super) fn swap(
         &self,
         cargo: &Cargo,
+        walk: &Walk,
         mut striped: Striped<'_, '_, M>,
         change: Option<Begun<'_, M>>,
     ) -> Result<(), Error> {
@@ -71,6 +74,7 @@ impl<M: Machine> Files<'_, M> {
             redirect(txn, *engram, &cargo.victims, &landed)?;
         }
         give_up(txn, &cargo.victims)?;
+        walk.note(txn)?;
         change.commit_alone(())?;
         Ok(())
     }
@@ -118,10 +122,24 @@ fn redirect<M: Machine>(
 ) -> Result<(), Error> {
     let bad = Error::Engram(engram, Wrong::Disagrees);
     let mut map: Map = txn.mounted().map(engram)?;
+    if let Lies::Copies(places) = &map.lies {
+        // Those of what died are free already.
+        let live = txn.mounted().live(engram, map.blocks)?;
+        for (first, blocks) in live.runs(0, map.blocks) {
+            for extent in extents(places, first, blocks) {
+                txn.free(extent)?;
+            }
+        }
+        map.lies = Lies::Stripes(Vec::new());
+    }
     let Lies::Stripes(pieces) = &mut map.lies else {
         return Err(bad);
     };
-    pieces.retain(|piece| victims.iter().all(|victim| victim.stripe != piece.stripe));
+    let stays = |piece: &Piece| {
+        let mut gone = victims.iter().filter_map(Victim::stripe);
+        gone.all(|(stripe, _)| stripe != piece.stripe)
+    };
+    pieces.retain(stays);
     let from = landed.partition_point(|one| one.engram < engram);
     let own = landed.iter().skip(from);
     for one in own.take_while(|one| one.engram == engram) {
@@ -172,15 +190,14 @@ fn join(pieces: &mut Vec<Piece>) {
 fn give_up<M: Machine>(txn: &mut Transaction<'_, M>, victims: &[Victim]) -> Result<(), Error> {
     let mounted: &Mounted<M> = txn.mounted();
     let mut sums = Sums::default();
-    for victim in victims {
+    for (number, layout) in victims.iter().filter_map(Victim::stripe) {
         // Not if nothing lives of it any more: then it is gone already.
-        let live = mounted.stripe_live(victim.stripe)?;
-        for extent in known::extents(&victim.layout) {
+        let live = mounted.stripe_live(number)?;
+        for extent in known::extents(layout) {
             txn.free(extent)?;
         }
-        txn.remove_range(STRIPES, stripe::all(victim.stripe))?;
-        let of = (victim.stripe, &victim.layout.shape);
-        sums.change(txn, of, Some(live), None)?;
+        txn.remove_range(STRIPES, stripe::all(number))?;
+        sums.change(txn, (number, &layout.shape), Some(live), None)?;
     }
     sums.finish(txn)
 }

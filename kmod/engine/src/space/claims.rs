@@ -130,6 +130,19 @@ impl State {
         more == missing
     }
 
+    /// Divides what is promised to data among the devices; in fewer copies where a device was lost, and the others have not the room.
+    pub(super) fn divide_data_anew(&mut self) {
+        let State {
+            devices, claims, ..
+        } = self;
+        while !share::claim_blocks(devices, claims.data, claims.blocks, 0) {
+            let Some(fewer) = claims.data.count.checked_sub(1).filter(|n| *n != 0) else {
+                break;
+            };
+            claims.data.count = fewer;
+        }
+    }
+
     /// What is kept for cleaning is nobody's for the moment.
     pub(super) fn lend_cleaning(&mut self) {
         let State {
@@ -310,15 +323,7 @@ impl Space {
             }
         } else {
             // A device was lost since they were given out.
-            let State {
-                devices, claims, ..
-            } = &mut *state;
-            while !share::claim_blocks(devices, claims.data, claims.blocks, 0) {
-                let Some(fewer) = claims.data.count.checked_sub(1).filter(|n| *n != 0) else {
-                    break;
-                };
-                claims.data.count = fewer;
-            }
+            state.divide_data_anew();
         }
     }
 

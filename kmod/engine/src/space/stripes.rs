@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Places for stripes: each fragment on a device of its own, those with most room first, and as few in one failure domain as can be.
-//! They come from what is promised to nobody. What is to be written was promised room as copies; that promise stays until a
-//! transaction has taken the stripe, so that it is kept also where the stripe comes to nothing.
+//! What is to be written was promised room as copies, which is more. The stripe takes its places out of that; the rest stays promised
+//! until a transaction has taken the stripe, and where it comes to nothing, its places are what was promised again.
 
 use super::Device;
 use super::Space;
@@ -11,6 +11,8 @@ use crate::error::NoMem;
 use crate::format::geometry::Geometry;
 use crate::format::journal::Extent;
 use crate::format::member::Members;
+use crate::space::promise::Promise;
+use crate::space::share;
 use crate::stripe::Shape;
 use crate::units::Blocks;
 use embr_rt::Vec;
@@ -84,15 +86,20 @@ impl State {
         (most, rows): (usize, usize),
         (avoid, least): (Members, u8),
         out: &mut Vec<Extent>,
+        will_do: impl Fn(&mut Self, &[Extent]) -> bool,
     ) -> Option<Shape> {
+        let first = out.len();
         // Where devices are missing, fewer data fragments, but no less parity.
         for data in (least..=geometry.data()).rev() {
             let geometry = Geometry::new(data, geometry.parity()).ok()?;
             let whole = most.checked_next_multiple_of(usize::from(data))?;
             let full = whole.checked_div(usize::from(data))?.min(rows);
+            let copies = (self.claims.data.count as usize).max(1);
+            let even = most.checked_div(usize::from(data))?.min(rows);
+            let even = even.saturating_sub(even.checked_rem(copies)?);
             let mut before = 0;
-            // Shorter ones where what is free is in pieces.
-            for rows in [full, full / 8, 1] {
+            // One that is paid to the block where there is nothing beside the promise; shorter ones where what is free is in pieces.
+            for rows in [full, even, full / 8, 1] {
                 if rows == 0 || rows == before {
                     continue;
                 }
@@ -102,36 +109,94 @@ impl State {
                 if shape.data() < least.into() {
                     return None;
                 }
-                if self.place_stripe(&shape, avoid, out) {
+                if !self.place_stripe(&shape, avoid, out) {
+                    continue;
+                }
+                let places = out.get(first..).unwrap_or_default();
+                if will_do(self, places) {
                     return Some(shape);
                 }
+                for place in places {
+                    self.give_back(*place);
+                }
+                out.truncate(first);
             }
         }
         None
     }
+
+    /// As many blocks less are promised as took these places.
+    fn without(&self, places: &[Extent], promised: u64) -> u64 {
+        let taken = places
+            .iter()
+            .fold(0u64, |n, e| n.saturating_add(e.blocks.0));
+        let paid = taken.checked_div(self.claims.data.count).unwrap_or(0);
+        promised.saturating_sub(paid)
+    }
+
+    /// Promises so many blocks of data beside what is promised.
+    fn promise_again(&mut self, blocks: u64) -> bool {
+        let State {
+            devices, claims, ..
+        } = self;
+        let fits = share::claim_blocks(devices, claims.data, claims.blocks, blocks);
+        if fits {
+            claims.blocks = claims.blocks.saturating_add(blocks);
+        }
+        fits
+    }
 }
 
 impl Space {
-    /// Gives out places for a stripe of at most so many blocks and rows, of what is promised to nobody: for its fragments in order,
-    /// appended to `out`. None where there is no room for one with two data fragments on devices that are not among `avoid`. Whoever
-    /// gets them commits or gives them back.
+    /// Gives out places for a stripe of at most so many blocks and rows, of this promise and what is promised to nobody: for its
+    /// fragments in order, appended to `out`. None where there is no room for one with two data fragments on devices that are not among
+    /// `avoid`. What it takes is promised no more; whoever gets it commits or gives [all of that](Self::give_back_stripe) back.
     pub fn allocate_stripe(
         &self,
         geometry: Geometry,
         most: (usize, usize),
         avoid: Members,
-        out: &mut Vec<Extent>,
-    ) -> Result<Option<Shape>, NoMem> {
+        (promise, out): (&mut Promise, &mut Vec<Extent>),
+    ) -> Result<Option<(Shape, Blocks)>, NoMem> {
         out.try_reserve(usize::from(geometry.width()))?;
         // Without parity nothing is gained by it, and of copies each block is given back by itself.
         if geometry.data() < 2 || geometry.parity() == 0 || most.0 < 2 {
             return Ok(None);
         }
         let mut state = self.state.lock();
-        if !state.fill_reserve() {
+        state.fill_reserve();
+        let lent = promise.blocks;
+        let State {
+            devices, claims, ..
+        } = &mut *state;
+        share::release_blocks(devices, claims.data, claims.blocks, lent);
+        claims.blocks = claims.blocks.saturating_sub(lent);
+        let keeps_the_rest = |state: &mut State, places: &[Extent]| {
+            let rest = state.without(places, lent);
+            state.promise_again(rest)
+        };
+        let before = out.len();
+        let found = state.allocate_stripe(geometry, most, (avoid, 2), out, keeps_the_rest);
+        let Some(shape) = found else {
+            // All is as it was before.
+            state.promise_again(lent);
             return Ok(None);
+        };
+        let places = out.get(before..).unwrap_or_default();
+        promise.blocks = state.without(places, lent);
+        let paid = Blocks(lent.saturating_sub(promise.blocks));
+        Ok(Some((shape, paid)))
+    }
+
+    /// Takes back a stripe for which so many blocks of a promise were paid.
+    pub fn give_back_stripe(&self, promise: &mut Promise, places: &[Extent], paid: Blocks) {
+        let mut state = self.state.lock();
+        for place in places {
+            state.give_back(*place);
         }
-        Ok(state.allocate_stripe(geometry, most, (avoid, 2), out))
+        promise.blocks = promise.blocks.saturating_add(paid.0);
+        state.claims.blocks = state.claims.blocks.saturating_add(paid.0);
+        state.divide_data_anew();
     }
 
     /// As [`Self::allocate_stripe`], for what lives in stripes that waste room: it gets what is kept for cleaning, too, and what is left
@@ -146,7 +211,7 @@ impl Space {
         out.try_reserve(usize::from(geometry.width()))?;
         let mut state = self.state.lock();
         state.lend_cleaning();
-        let found = state.allocate_stripe(geometry, most, (avoid, 1), out);
+        let found = state.allocate_stripe(geometry, most, (avoid, 1), out, |_, _| true);
         state.fill_cleaning();
         Ok(found)
     }

@@ -24,10 +24,12 @@ use crate::format::stripe::Held;
 use crate::format::stripe::Kind;
 use crate::format::stripe::Layout;
 use crate::names::Error;
+use crate::space::promise::Promise;
 use crate::stripe::books;
 use crate::stripe::books::Sums;
 use crate::stripe::shape::MAX_FRAGMENTS;
 use crate::txn::Transaction;
+use crate::units::Blocks;
 use crate::units::Bytes;
 use crate::units::StripeId;
 use crate::units::BLOCK_SIZE;
@@ -50,6 +52,8 @@ pub(crate) struct Sealed<'m, 'a, M: Machine> {
     class: Class,
     pub(crate) shape: Shape,
     places: Vec<Extent>,
+    /// Blocks of a promise that were paid for them.
+    pub(crate) paid: Blocks,
     pub(crate) sources: Vec<Source<'a>>,
     /// Block by block.
     payload: Vec<&'a [u8]>,
@@ -61,43 +65,66 @@ pub(crate) struct Sealed<'m, 'a, M: Machine> {
 }
 
 impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
-    /// Seals the first blocks of these, as many as make a stripe on devices that are not among `avoid`. None where there is no room;
-    /// of what is fresh, for a stripe of two data fragments beside what is promised: then copies will do, for which there was a promise.
+    /// A stripe for the first blocks of these, as many as make one on devices that are not among `avoid`; nothing is in it yet. It takes
+    /// its places out of this promise, if there is one: then it is [given up](Self::give_up) where it comes to nothing. None where there
+    /// is no room; of what was promised, for two data fragments: then copies will do.
     #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn try_new(
         mounted: &'m Mounted<M>,
         sources: &[Source<'a>],
-        class: Class,
         avoid: Members,
+        promise: Option<&mut Promise>,
     ) -> Result<Option<Box<Self>>, Error> {
-        let mut places = Vec::try_with_capacity(MAX_FRAGMENTS)?;
         let all = sources.iter().map(Source::blocks);
         let most = all.fold(0, usize::saturating_add).min(MOST);
         let geometry = mounted.geometry();
-        let space = &mounted.space;
-        let most = (most, ROWS);
-        let given = match class {
-            Class::Fresh => space.allocate_stripe(geometry, most, avoid, &mut places)?,
-            Class::Moved => space.allocate_moved(geometry, most, avoid, &mut places)?,
-        };
-        let Some(shape) = given else {
+        let Some(shape) = Shape::cut(geometry, most) else {
             return Ok(None);
+        };
+        let class = match &promise {
+            Some(_) => Class::Fresh,
+            None => Class::Moved,
         };
         let mut sealed = Box::try_new(Sealed {
             mounted,
             class,
             shape,
-            places,
+            places: Vec::try_with_capacity(MAX_FRAGMENTS)?,
+            paid: Blocks(0),
             sources: Vec::new(),
             payload: Vec::new(),
             parity: Vec::new(),
             hashes: Vec::new(),
             parity_hashes: Vec::new(),
         })?;
-        sealed.gather(sources)?;
-        sealed.bundle()?;
-        sealed.hash()?;
-        Ok(Some(sealed))
+        let (space, most) = (&mounted.space, (most, ROWS));
+        let places = &mut sealed.places;
+        let given = match promise {
+            Some(promise) => space.allocate_stripe(geometry, most, avoid, (promise, places))?,
+            None => {
+                let shape = space.allocate_moved(geometry, most, avoid, places)?;
+                shape.map(|shape| (shape, Blocks(0)))
+            }
+        };
+        Ok(given.map(|(shape, paid)| {
+            (sealed.shape, sealed.paid) = (shape, paid);
+            sealed
+        }))
+    }
+
+    /// Puts the first blocks of these in, with their parity.
+    #[inline(never)] // Its frame is large enough alone.
+    pub(crate) fn fill(&mut self, sources: &[Source<'a>]) -> Result<(), Error> {
+        self.gather(sources)?;
+        self.bundle()?;
+        self.hash()
+    }
+
+    /// It comes to nothing: what was paid for it is promised again.
+    pub(crate) fn give_up(&mut self, promise: &mut Promise) {
+        let places = core::mem::take(&mut self.places);
+        let paid = core::mem::take(&mut self.paid);
+        self.mounted.space.give_back_stripe(promise, &places, paid);
     }
 
     fn gather(&mut self, sources: &[Source<'a>]) -> Result<(), Error> {
@@ -270,9 +297,9 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
         let mut sums = Sums::default();
         sums.change(txn, (stripe, &shape), None, Some(live))?;
         sums.finish(txn)?;
-        while let Some(extent) = self.places.pop() {
-            txn.take(extent)?;
-        }
+        txn.take_stripe(&self.places, self.paid)?;
+        self.places.clear();
+        self.paid = Blocks(0);
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use crate::space::Purpose;
 use crate::tree::Changing;
 use crate::tree::Key;
 use crate::tree::Range;
+use crate::units::Blocks;
 use crate::units::Sequence;
 use crate::units::TreeId;
 use crate::volume::mounted::Fault;
@@ -58,8 +59,9 @@ pub struct Transaction<'m, M: Machine> {
     mounted: &'m Mounted<M>,
     changes: Vec<Change>,
     taken: Vec<Extent>,
-    /// Which of them, from one to before the other, are all copies of a run that was given out of a promise.
-    runs: Vec<(usize, usize)>,
+    /// Which of them, from one to before the other, were given out of a promise: all copies of a run, or a stripe for which so many blocks
+    /// of it were paid.
+    runs: Vec<(usize, usize, Option<Blocks>)>,
     freed: Vec<Extent>,
     /// The same as records.
     records: Vec<u8>,
@@ -219,26 +221,37 @@ impl<'m, M: Machine> Transaction<'m, M> {
     /// [commit under](Self::commit_under) that promise; if it fails they are promised again. What they hold is made durable before
     /// this is.
     pub fn take_promised(&mut self, promise: &mut Promise, copies: &[Extent]) -> Result<(), Fault> {
+        let taken = self.take_all(copies, None);
+        if taken.is_err() {
+            self.mounted.space.give_back_to(promise, copies);
+        }
+        taken
+    }
+
+    /// Takes a stripe, for which so many blocks of a promise were paid, or nothing of it.
+    pub(crate) fn take_stripe(&mut self, places: &[Extent], paid: Blocks) -> Result<(), Fault> {
+        self.take_all(places, Some(paid))
+    }
+
+    fn take_all(&mut self, places: &[Extent], paid: Option<Blocks>) -> Result<(), Fault> {
         let (length, count) = (self.records.len(), self.count);
-        let room = self.taken.try_reserve(copies.len());
+        let room = self.taken.try_reserve(places.len());
         let room = room.and_then(|()| self.runs.try_reserve(1));
         let mut recorded = room.map_err(Fault::from);
-        for extent in copies {
+        for extent in places {
             recorded = recorded.and_then(|()| self.record(Record::Take(*extent)));
         }
         if let Err(why) = recorded {
             self.records.truncate(length);
             self.count = count;
-            self.mounted.space.give_back_to(promise, copies);
             return Err(why);
         }
         let first = self.taken.len();
-        for extent in copies {
+        for extent in places {
             self.named = self.named.with(extent.device);
             self.taken.push(*extent)?;
         }
-        self.runs.push((first, self.taken.len()))?;
-        Ok(())
+        Ok(self.runs.push((first, self.taken.len(), paid))?)
     }
 
     /// Frees blocks.
@@ -292,11 +305,14 @@ impl<'m, M: Machine> Transaction<'m, M> {
             }
         };
         let mut at = 0;
-        for (first, end) in core::mem::take(&mut self.runs) {
+        for (first, end, paid) in core::mem::take(&mut self.runs) {
             // What is between was not given out of the promise.
             give_back(at, first);
-            let copies = taken.get(first..end).unwrap_or_default();
-            self.mounted.space.give_back_to(promise, copies);
+            let places = taken.get(first..end).unwrap_or_default();
+            match paid {
+                Some(paid) => (self.mounted.space).give_back_stripe(promise, places, paid),
+                None => self.mounted.space.give_back_to(promise, places),
+            }
             at = end;
         }
         give_back(at, taken.len());

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Engrams that lie in copies although stripes would take less: what was written when little was written at once, or when there was no room
+//! for a stripe. They are found by walking over all engrams in the order of their numbers, oldest first, and each is passed once.
+
+use super::choose::Batch;
+use super::choose::Home;
+use super::choose::Run;
+use super::choose::Victim;
+use crate::format::engram::key;
+use crate::format::engram::Kind;
+use crate::format::engram::Lies;
+use crate::format::engram::Map;
+use crate::format::name::encode_number;
+use crate::format::name::parse_number;
+use crate::format::stripe::Held;
+use crate::names::Error;
+use crate::names::Files;
+use crate::tree::Key;
+use crate::tree::Range;
+use crate::txn::Transaction;
+use crate::units::EngramId;
+use crate::units::InodeNo;
+use crate::volume::mounted::Fault;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use crate::volume::mounted::ENGRAMS;
+use embr_rt::Vec;
+
+/// Engrams in copies that are given up at once, at most, for each stripe that may be.
+const EACH: usize = 8;
+/// Items that are looked at in vain at once, at most.
+const LOOKED: usize = 16384;
+/// Under no engram: below which number all engrams were passed.
+const PASSED: Key = Key([0, (Kind::Passed as u64) << 56, 0]);
+
+/// How far the walk is.
+#[derive(Default, Debug)]
+pub(super) struct Walk {
+    /// All before this one were passed; none if it is not known yet.
+    passed: Option<EngramId>,
+    /// Where it goes on if what is given up now is.
+    next: EngramId,
+    /// Nobody beside changes anything.
+    pub(super) alone: bool,
+}
+
+impl Walk {
+    /// Nothing of what was found last is given up.
+    pub(super) fn stay(&mut self) {
+        self.next = self.passed.unwrap_or_default();
+    }
+
+    /// What was found on the way was given up, or cannot be.
+    pub(super) fn go_on(&mut self) {
+        self.passed = self.passed.map(|passed| passed.max(self.next));
+    }
+
+    /// How far it is goes with what was given up.
+    pub(super) fn note<M: Machine>(&self, txn: &mut Transaction<'_, M>) -> Result<(), Error> {
+        if self.passed.is_none_or(|passed| passed >= self.next) {
+            return Ok(());
+        }
+        Ok(txn.set(ENGRAMS, PASSED, &encode_number(InodeNo(self.next.0)))?)
+    }
+}
+
+impl<M: Machine> Files<'_, M> {
+    /// The oldest engrams in copies, as many as go with so many stripes.
+    #[inline(never)] // Its frame is large enough alone.
+    pub(super) fn choose_loose(&self, most: usize, walk: &mut Walk) -> Result<Batch, Error> {
+        let mut batch = Batch::default();
+        let geometry = self.mounted.geometry();
+        if geometry.data() < 2 || geometry.parity() == 0 {
+            return Ok(batch);
+        }
+        let from = match walk.passed {
+            Some(passed) => passed,
+            None => self.passed()?,
+        };
+        (walk.passed, walk.next) = (Some(from), from);
+        let end = self.given(walk.alone)?;
+        let range = Range {
+            first: key(from, Kind::Map, 0),
+            last: key(end, Kind::Map, 0),
+        };
+        let most = most.saturating_mul(EACH);
+        let mut looked = 0usize;
+        let Some(mut scan) = self.mounted.scan(ENGRAMS, range) else {
+            return Ok(batch);
+        };
+        while let Some((at, value)) = scan.next().map_err(Fault::from)? {
+            let Key([number, ..]) = at;
+            let number = EngramId(number);
+            if number >= end || looked >= LOOKED {
+                break;
+            }
+            looked = looked.saturating_add(1);
+            if number != EngramId::NONE && at == key(number, Kind::Map, 0) {
+                if let Some(victim) = self.look_at(number, &value)? {
+                    if !batch.add(victim, most)? {
+                        break;
+                    }
+                }
+            }
+            walk.next = EngramId(number.0.saturating_add(1));
+        }
+        if batch.victims.is_empty() {
+            walk.go_on();
+        }
+        Ok(batch)
+    }
+
+    /// What lives of an engram in copies. None where it lies in stripes, where not all of it was written yet, or where something that is
+    /// said of it is damaged: then it stays as it is.
+    #[inline(never)] // Its frame is large enough alone.
+    fn look_at(&self, number: EngramId, map: &[u8]) -> Result<Option<Victim>, Error> {
+        let Some(map) = Map::parse(map)? else {
+            return Ok(None);
+        };
+        let Lies::Copies(places) = &map.lies else {
+            return Ok(None);
+        };
+        match live_runs(self.mounted, number, &map) {
+            Ok(runs) if !runs.is_empty() => Ok(Some(Victim {
+                home: Home::Copies(*places),
+                runs,
+                engrams: Vec::try_from_slice(&[number])?,
+            })),
+            Ok(_) => Ok(None),
+            Err(why) if why.is_damage() => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// How far the walk was when the volume was mounted.
+    fn passed(&self) -> Result<EngramId, Error> {
+        let passed = self.mounted.get(ENGRAMS, PASSED, parse_number)?.flatten();
+        // Where that makes no sense, it begins anew.
+        Ok(passed.map_or(EngramId(1), |n| EngramId(n.0)))
+    }
+
+    /// All engrams below this number are there by now, or never will be.
+    fn given(&self, alone: bool) -> Result<EngramId, Error> {
+        let _nobody_is_about_to = (!alone).then(|| self.names.changing.lock());
+        self.names.engrams.lock().next(self.mounted)
+    }
+}
+
+/// The runs that live of an engram all of which was written; none where that is not so.
+#[inline(never)] // Its frame is large enough alone.
+fn live_runs<M: Machine>(
+    mounted: &Mounted<M>,
+    engram: EngramId,
+    map: &Map,
+) -> Result<Vec<Run>, Error> {
+    let live = mounted.live(engram, map.blocks)?;
+    let (mut runs, mut hashes) = (Vec::new(), Vec::new());
+    for (first, blocks) in live.runs(0, map.blocks) {
+        mounted.hashes(engram, first, blocks, &mut hashes)?;
+        let held = Held {
+            engram,
+            first,
+            blocks,
+        };
+        runs.push(Run {
+            held,
+            fragment: 0,
+            row: 0,
+        })?;
+    }
+    // What was set aside has no hash before it is written.
+    let mut each = hashes.chunks_exact(mounted.hash_size());
+    if each.any(|hash| hash.iter().all(|byte| *byte == 0)) {
+        runs.clear();
+    }
+    Ok(runs)
+}

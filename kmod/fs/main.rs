@@ -13,6 +13,7 @@ mod host;
 mod info;
 mod keeper;
 mod mount;
+mod mover;
 mod names;
 mod options;
 mod parity;

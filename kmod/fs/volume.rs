@@ -13,6 +13,10 @@ use crate::{
         Shown, //
     },
     keeper::Keeper,
+    mover::{
+        Mover,
+        Work, //
+    },
     room::Room, //
 };
 use embr_engine::{
@@ -55,10 +59,12 @@ use kernel::{
 pub(crate) struct Volume {
     pub(crate) engine: KBox<Assembled>,
     mounted: Arc<Box<Mounted<Host>>>,
-    names: Names,
-    view: View,
+    names: Arc<Names>,
+    view: Arc<View>,
     /// Makes durable what happened, every few seconds. None where nothing is ever written.
     keeper: Option<Keeper>,
+    /// Moves together what lies scattered. None where nothing is ever written.
+    mover: Option<Mover>,
     /// Paths that the mount named, but that led to nothing of use.
     pub(crate) left_out: KVec<CString>,
     /// It was mounted with `degraded`.
@@ -93,12 +99,24 @@ impl Volume {
             Some(_) => Some(GatherMemory::new()?),
             None => None,
         };
+        let names = Names::try_new(HashWidth::Full).map_err(|_| ENOMEM)?;
+        let names = Arc::try_new(names).map_err(|_| ENOMEM)?;
+        let view = Arc::try_new(View::first()).map_err(|_| ENOMEM)?;
+        let mover = match keeper {
+            Some(_) => Some(Mover::new(Work {
+                mounted: mounted.clone(),
+                names: names.clone(),
+                view: view.clone(),
+            })?),
+            None => None,
+        };
         Ok(Volume {
             engine,
             mounted,
-            names: Names::try_new(HashWidth::Full).map_err(|_| ENOMEM)?,
-            view: View::first(),
+            names,
+            view,
             keeper,
+            mover,
             left_out,
             degraded,
             complaints: Complaints::new(),
@@ -189,6 +207,7 @@ impl Volume {
     /// From now on nothing is written: it is read-only, and its last root has everything.
     pub(crate) fn rest(&self) -> Result {
         if self.keeper.is_some() && !self.mounted.is_resting() {
+            let _still = self.mover.as_ref().map(Mover::hold);
             self.sync()?;
             let _scope = NoFs::new();
             self.mounted
@@ -223,6 +242,9 @@ impl Volume {
 
     /// Writes a last root, so that the next mount finds nothing to do.
     pub(crate) fn close(&self) {
+        if let Some(mover) = &self.mover {
+            mover.stop();
+        }
         if let Some(keeper) = &self.keeper {
             keeper.stop();
         }

@@ -226,6 +226,81 @@ fn small_files_come_together_in_stripes() {
     }
 }
 
+/// Moves ahead of need as long as anything is worth it; says how many blocks were.
+fn ahead(files: Files<'_, Simulated>) -> u64 {
+    let mut blocks = 0;
+    loop {
+        let once = files.rebundle_ahead().expect("moved");
+        blocks += once.blocks.0;
+        if once.gained == Blocks(0) {
+            return blocks;
+        }
+    }
+}
+
+/// Before anybody needs room, copies are moved once they are old and many, and stripes the sooner the less room is left.
+#[test]
+fn ahead_of_need_only_what_is_worth_it_is_moved() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, SIZE, 6, (4, 2));
+    let mounted = mount(chance, &fleet);
+    let view = View::first();
+    let names_of = names();
+    one_file(&mounted, &names_of, &view);
+    let of = names_of.of(&mounted, &view);
+    let tell = |n: u64| create(of, format!("{n}").as_bytes());
+    for n in 0..200 {
+        write(of, tell(n), 0, &pattern(1, n), Way::Sealed);
+    }
+    assert_eq!(ahead(of), 0, "all are young");
+    of.grow_old().expect("noted");
+    for n in 200..300 {
+        write(of, tell(n), 0, &pattern(1, n), Way::Sealed);
+    }
+    assert_eq!(ahead(of), 0, "all are young");
+    of.grow_old().expect("noted");
+    assert_eq!(ahead(of), 200);
+    of.grow_old().expect("noted");
+    assert_eq!(ahead(of), 0, "a hundred are not many");
+    // Of two files half dies here and there, of a third nearly all.
+    let total = mounted.statfs().total.0;
+    let large = [1000, 1001, 1002].map(tell);
+    for file in large {
+        write(of, file, 0, &pattern(1024, file.0), Way::Sealed);
+    }
+    for (file, kept) in large.into_iter().zip([2, 2, 20]) {
+        for n in (0..1024).filter(|n| n % kept != 0) {
+            let (from, to) = (Bytes(n << 12), Bytes((n + 1) << 12));
+            of.punch(file, from, to, NOW).expect("punched");
+        }
+    }
+    assert_eq!(ahead(of), 52);
+    let most = |parts: u64| {
+        let available = || mounted.statfs().available.0;
+        let (file, mut at) = (tell(2000 + parts), 0);
+        while available() > total / parts - 100 {
+            write(of, file, at, &pattern(256, at), Way::Sealed);
+            at += 256;
+        }
+    };
+    most(2);
+    assert_eq!(ahead(of), 0, "half of each lives");
+    most(4);
+    let some = ahead(of);
+    assert!(some >= 256, "{some}");
+    most(8);
+    let rest = ahead(of);
+    // Who wrote may have moved some when little was left.
+    let (moved, written) = of.moved();
+    assert!(moved.blocks.0 >= 252 + 1024, "{some} {rest} {moved:?}");
+    assert!(written.0 > total * 7 / 8, "{written:?} of {total}");
+    contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
+    for n in 0..300 {
+        let file = of.lookup(InodeNo::ROOT, format!("{n}").as_bytes());
+        assert!(read(of, file.expect("there").inode, 0, 1) == pattern(1, n));
+    }
+}
+
 /// What all tasks share.
 struct Hall {
     mounted: Mounted<Simulated>,

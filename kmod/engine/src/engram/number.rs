@@ -35,6 +35,8 @@ struct Aside {
 pub struct Numbers {
     engrams: Aside,
     stripes: Aside,
+    /// Blocks that were written since the mount.
+    pub(crate) written: u64,
 }
 
 impl Numbers {

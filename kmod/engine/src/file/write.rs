@@ -183,6 +183,9 @@ impl<M: Machine> Files<'_, M> {
         match put_some(&mut change, file, &mut later, way, written, promise) {
             Ok(()) => {
                 let done = change.commit_under((), promise)?;
+                let blocks = rest.blocks().0.saturating_sub(later.blocks().0);
+                let written = &mut self.names.engrams.lock().written;
+                *written = written.saturating_add(blocks);
                 *rest = later;
                 Ok(done)
             }
@@ -319,45 +322,57 @@ fn sealed_some<M: Machine>(
     rest: (&mut Rest<'_, '_>, usize),
     promise: &mut Promise,
 ) -> Result<(), Error> {
+    let mut given = Given::new(change.files.mounted, promise);
     let mut edit = Edit::new(change, file);
     let mut striped = Striped::none(Vec::new());
-    let mut sent = send(&mut edit, rest, &mut striped, promise);
-    if sent.is_ok() {
-        sent = striped.adopt(&mut edit);
+    let mut done = send(&mut edit, rest, &mut striped, &mut given);
+    if done.is_ok() {
+        done = adopt_all(&mut edit, &mut given);
     }
-    if let Err(why) = sent {
+    if done.is_ok() {
+        done = striped.adopt(&mut edit);
+    }
+    if done.is_err() {
         // What the transaction took of them is empty by now.
-        striped.give_up(promise);
-        return Err(why);
+        striped.give_up(given.promise);
+        return done;
     }
     edit.finish()
 }
 
-/// Finds places for the next blocks, and writes them there; what is in copies is the file's then.
+/// Finds places for the next blocks, and writes them there.
 #[inline(never)] // Its frame is large enough alone.
 fn send<'m, 'a, M: Machine>(
     edit: &mut Edit<'_, 'm, M>,
     (rest, most): (&mut Rest<'_, 'a>, usize),
     striped: &mut Striped<'m, 'a, M>,
-    promise: &mut Promise,
+    given: &mut Given<'_, 'a, '_, M>,
 ) -> Result<(), Error> {
     let mounted = edit.change.files.mounted;
     let sources = gather(edit, rest, most)?;
-    let mut given = Given::new(mounted, promise);
-    striped.left = set_aside(edit, &sources, &mut given)?;
+    striped.left = set_aside(edit, &sources, given)?;
     // Copies are noted in fewer items.
     if most > MODEST {
         striped.seal(mounted, Some(given.promise))?;
     }
     given.place(&striped.left)?;
-    carry_out(mounted, &mut given)?;
-    while let Some(mut store) = given.stores.pop() {
-        if let Err(why) = adopt(edit, &mut store, given.promise) {
-            // What the transaction did not take is empty by now.
-            let _ = given.stores.push_within_capacity(store);
-            return Err(why);
-        }
+    carry_out(mounted, given)
+}
+
+/// What was written as copies is the file's from now on.
+#[inline(never)] // Its frame is large enough alone.
+fn adopt_all<M: Machine>(
+    edit: &mut Edit<'_, '_, M>,
+    given: &mut Given<'_, '_, '_, M>,
+) -> Result<(), Error> {
+    let Given {
+        promise, stores, ..
+    } = given;
+    for store in stores.iter_mut().rev() {
+        // What the transaction took is empty then.
+        adopt(edit, store, promise)?;
     }
+    stores.clear();
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! lie in copies. As many as make a full new stripe; none where nothing would be gained.
 
 use super::loose;
+use super::Worth;
 use crate::format::geometry::Geometry;
 use crate::format::pointer::Places;
 use crate::format::stripe::all_wasteful;
@@ -102,22 +103,30 @@ impl Batch {
 }
 
 impl<M: Machine> Files<'_, M> {
-    /// What to give up together, as so many stripes at most, or a few times as many engrams in copies; nothing where that brings nothing.
+    /// What that is worth it to give up together, as so many stripes at most, or a few times as many engrams in copies; nothing where that brings nothing.
     /// Copies take two to five times what they need: stripes come first that take more than twice that, and others after them.
     #[inline(never)] // Its frame is large enough alone.
     pub(super) fn choose(
         &self,
         most: usize,
         loose: &mut loose::Walk,
+        worth: &Worth,
     ) -> Result<Vec<Victim>, Error> {
         let geometry = self.mounted.geometry();
         for worst in [Some(GRADES / 2), None, Some(GRADES)] {
             loose.stay();
-            let batch = match worst {
-                Some(worst) => self.choose_stripes(most, worst)?,
-                None => self.choose_loose(most, loose)?,
+            let (batch, is_worth_it) = match worst {
+                Some(worst) => {
+                    let batch = self.choose_stripes(most, worst.min(worth.worst))?;
+                    (batch, true)
+                }
+                None => {
+                    let batch = self.choose_loose(most, loose, worth.below)?;
+                    let much = batch.live >= worth.least;
+                    (batch, much)
+                }
             };
-            if batch.gains(geometry) {
+            if is_worth_it && batch.gains(geometry) {
                 return Ok(batch.victims);
             }
         }

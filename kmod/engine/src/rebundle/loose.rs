@@ -66,9 +66,14 @@ impl Walk {
 }
 
 impl<M: Machine> Files<'_, M> {
-    /// The oldest engrams in copies, as many as go with so many stripes.
+    /// The oldest engrams in copies, as many as go with so many stripes, and those below a number, if there is one.
     #[inline(never)] // Its frame is large enough alone.
-    pub(super) fn choose_loose(&self, most: usize, walk: &mut Walk) -> Result<Batch, Error> {
+    pub(super) fn choose_loose(
+        &self,
+        most: usize,
+        walk: &mut Walk,
+        below: Option<EngramId>,
+    ) -> Result<Batch, Error> {
         let mut batch = Batch::default();
         let geometry = self.mounted.geometry();
         if geometry.data() < 2 || geometry.parity() == 0 {
@@ -79,7 +84,8 @@ impl<M: Machine> Files<'_, M> {
             None => self.passed()?,
         };
         (walk.passed, walk.next) = (Some(from), from);
-        let end = self.given(walk.alone)?;
+        let given = self.given(walk.alone)?;
+        let end = below.map_or(given, |below| below.min(given));
         let range = Range {
             first: key(from, Kind::Map, 0),
             last: key(end, Kind::Map, 0),
@@ -141,7 +147,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// All engrams below this number are there by now, or never will be.
-    fn given(&self, alone: bool) -> Result<EngramId, Error> {
+    pub(super) fn given(&self, alone: bool) -> Result<EngramId, Error> {
         let _nobody_is_about_to = (!alone).then(|| self.names.changing.lock());
         self.names.engrams.lock().next(self.mounted)
     }

@@ -15,13 +15,16 @@ use crate::file::plan::Site;
 use crate::file::plan::Source;
 use crate::file::striped::Striped;
 use crate::format::stripe::Held;
+use crate::format::stripe::GRADES;
 use crate::names::change::Begun;
 use crate::names::change::Change;
 use crate::names::Error;
 use crate::names::Files;
 use crate::space::promise::Promise;
+use crate::space::Usage;
 use crate::stripe::seal::MOST;
 use crate::units::Blocks;
+use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::Timestamp;
@@ -51,10 +54,61 @@ pub struct Moved {
     pub gained: Blocks,
 }
 
+impl Moved {
+    fn add(&mut self, more: Moved) {
+        self.stripes = self.stripes.saturating_add(more.stripes);
+        for (sum, more) in [
+            (&mut self.blocks, more.blocks),
+            (&mut self.gained, more.gained),
+        ] {
+            *sum = Blocks(sum.0.saturating_add(more.0));
+        }
+    }
+}
+
 /// How far those are who move things.
 #[derive(Default, Debug)]
 pub(crate) struct Progress {
     walk: loose::Walk,
+    /// Below the first, all engrams are old; below the second, they will be when more time has passed.
+    ages: (EngramId, EngramId),
+    /// All that was moved since the mount.
+    moved: Moved,
+}
+
+/// What is worth moving.
+struct Worth {
+    /// The worst grade of a stripe.
+    worst: usize,
+    /// Engrams in copies only below this number, if there is one,
+    below: Option<EngramId>,
+    /// and only so many blocks of them at once, or more.
+    least: usize,
+}
+
+impl Worth {
+    /// To who needs room: all that gains any.
+    const ANYTHING: Self = Worth {
+        worst: GRADES,
+        below: None,
+        least: 0,
+    };
+
+    /// To nobody yet. The less room is left, the more may be written to gain some: with half of the volume free only what is nearly dead
+    /// is worth it, as what still lives in other stripes may die by itself.
+    fn ahead(usage: Usage, old: EngramId) -> Self {
+        let part = |n: u64| usage.available.0.saturating_mul(n) >= usage.total.0;
+        Worth {
+            worst: match () {
+                () if part(2) => GRADES / 8,
+                () if part(4) => GRADES / 4,
+                () if part(8) => GRADES / 2,
+                () => GRADES / 4 * 3,
+            },
+            below: Some(old),
+            least: MOST / 2,
+        }
+    }
 }
 
 /// What lives in what is given up, read and verified.
@@ -109,33 +163,69 @@ impl<M: Machine> Files<'_, M> {
         Ok(gained != 0)
     }
 
-    /// Moves what lives in the stripes that waste most, as much as goes in one transaction. Says what came of it: nothing where nothing
-    /// is wasted, or where there is no room to move anything to.
-    #[inline(never)] // Its frame is large enough alone.
+    /// Moves what lives in the stripes that waste most, or in copies, as much as goes in one transaction. Says what came of it: nothing
+    /// where nothing is wasted, or where there is no room to move anything to.
     pub fn rebundle(&self) -> Result<Moved, Error> {
+        self.rebundle_worth(&mut self.names.rebundling.lock(), &Worth::ANYTHING)
+    }
+
+    /// The same before anybody needs room, of what is worth it by then.
+    pub fn rebundle_ahead(&self) -> Result<Moved, Error> {
+        // Without what moving brings.
+        let usage = (self.mounted.space).usage(self.mounted.geometry(), Blocks(0));
         let mut progress = self.names.rebundling.lock();
-        match self.rebundle_some(&mut progress.walk, false) {
-            // Something of them died meanwhile: once more, with nobody beside.
-            Err(why) if why.is_damage() => match self.rebundle_some(&mut progress.walk, true) {
-                // It stays as it is.
-                Err(why) if why.is_damage() => Ok(Moved::default()),
-                done => done,
-            },
-            done => done,
+        let (old, _) = progress.ages;
+        self.rebundle_worth(&mut progress, &Worth::ahead(usage, old))
+    }
+
+    /// Time passes: what was written before the last call is old from now on, and old copies may be moved ahead of need. What dies
+    /// soon dies before.
+    pub fn grow_old(&self) -> Result<(), Error> {
+        let mut progress = self.names.rebundling.lock();
+        let next = self.given(false)?;
+        progress.ages = (progress.ages.1, next);
+        Ok(())
+    }
+
+    /// All that was moved since the mount, and beside it how many blocks were written.
+    pub fn moved(&self) -> (Moved, Blocks) {
+        let moved = self.names.rebundling.lock().moved;
+        (moved, Blocks(self.names.engrams.lock().written))
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn rebundle_worth(&self, progress: &mut Progress, worth: &Worth) -> Result<Moved, Error> {
+        let Progress { walk, moved, .. } = progress;
+        let mut done = self.rebundle_some(walk, worth, false);
+        // Something of them died meanwhile: once more, with nobody beside.
+        if done.as_ref().is_err_and(Error::is_damage) {
+            done = self.rebundle_some(walk, worth, true);
         }
+        let once = match done {
+            // It stays as it is.
+            Err(why) if why.is_damage() => Moved::default(),
+            done => done?,
+        };
+        moved.add(once);
+        Ok(once)
     }
 
     /// Moves one batch, with nobody beside, or while others change what they want. Where there is no room for it, or for its nodes, a
     /// smaller one.
     #[inline(never)] // Its frame is large enough alone.
-    fn rebundle_some(&self, walk: &mut loose::Walk, alone: bool) -> Result<Moved, Error> {
+    fn rebundle_some(
+        &self,
+        walk: &mut loose::Walk,
+        worth: &Worth,
+        alone: bool,
+    ) -> Result<Moved, Error> {
         walk.alone = alone;
         for stripes in BATCHES {
             let change = match alone {
                 true => Some(Change::begin_freeing(*self, Timestamp::default())?),
                 false => None,
             };
-            match self.rebundle_at_most(stripes, walk, change) {
+            match self.rebundle_at_most(stripes, (walk, worth), change) {
                 Err(Error::NoSpace | Error::Fault(Fault::NoSpace | Fault::TooLarge)) => {}
                 done => return done,
             }
@@ -147,10 +237,10 @@ impl<M: Machine> Files<'_, M> {
     fn rebundle_at_most(
         &self,
         stripes: usize,
-        walk: &mut loose::Walk,
+        (walk, worth): (&mut loose::Walk, &Worth),
         change: Option<Begun<'_, M>>,
     ) -> Result<Moved, Error> {
-        let victims = self.choose(stripes, walk)?;
+        let victims = self.choose(stripes, walk, worth)?;
         let cargo = match victims.is_empty() {
             true => None,
             false => self.load(victims)?,

@@ -226,13 +226,15 @@ fn is_current(member: &Member, of: &Epoch, current: &Epoch, slot: Slot) -> bool 
 
 /// The volume that these devices are, if enough of it is there to read everything.
 pub fn assemble(members: &[Member]) -> Result<Volume, AssembleError> {
-    let volume = assemble_in_part(members)?;
-    let missing = volume.missing();
-    let tolerated = volume.geometry.parity();
-    if missing.count > u32::from(tolerated) {
-        return Err(AssembleError::TooManyMissing { missing, tolerated });
+    let volume = assemble_in_part(members);
+    if let Ok(volume) = &volume {
+        let missing = volume.missing();
+        let tolerated = volume.geometry.parity();
+        if missing.count > u32::from(tolerated) {
+            return Err(AssembleError::TooManyMissing { missing, tolerated });
+        }
     }
-    Ok(volume)
+    volume
 }
 
 /// The volume that these devices are, however little of it is there: for who only reads, and takes what can be had. What was changed last

@@ -37,6 +37,7 @@ pub mod hash;
 pub mod journal;
 pub mod names;
 pub mod rebundle;
+pub mod repair;
 pub mod space;
 pub mod stripe;
 pub mod tree;

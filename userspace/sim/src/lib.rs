@@ -40,6 +40,7 @@ pub mod image;
 pub mod inspector;
 pub mod machine;
 pub mod manuscript;
+pub mod mender;
 pub mod mutant;
 pub mod nodes;
 pub mod numbered;

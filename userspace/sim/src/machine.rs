@@ -12,6 +12,7 @@ use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use embr_engine::format::superblock::BlockHash;
 use embr_engine::format::superblock::Label;
+use embr_engine::repair;
 use embr_engine::tree::nodes::Events;
 use embr_engine::tree::Range;
 use embr_engine::tree::TreeError;
@@ -212,6 +213,21 @@ fn open(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simulated>
     let volume = assemble(&members).map_err(|why| Refused::Volume(why.into()))?;
     let mounted = Mounted::open(machine, &volume, &members, options);
     mounted.map(Box::into_inner).map_err(Refused::Mount)
+}
+
+/// Mounts the volume to be repaired; `observer` hears what is done about its free space.
+pub fn open_to_repair(
+    seed: u64,
+    fleet: &Fleet,
+    check: &embr_engine::check::Options<'_>,
+    observer: &mut impl repair::Observer,
+) -> Result<Mounted<Simulated>, String> {
+    let machine = Simulated::new(seed, fleet);
+    let members = members(&machine).map_err(|why| why.to_string())?;
+    let volume = assemble(&members).map_err(|why| format!("{why:?}"))?;
+    let mounted = repair::open(machine, &volume, &members, READ_WRITE, check, observer);
+    let mounted = mounted.map(Box::into_inner);
+    mounted.map_err(|why| why.to_string())
 }
 
 /// Mounts the volume to be checked; an error where already that finds something wrong.

@@ -55,7 +55,7 @@ use embr_rt::Vec;
 type Each<'f> = &'f mut dyn FnMut(Key, &[u8]) -> Result<(), Ended>;
 
 /// Calls `f` with every item of a tree, also with those behind nodes that are lost. Says whether any was.
-pub(super) fn items<M: Machine>(
+pub(crate) fn items<M: Machine>(
     mounted: &Mounted<M>,
     tree: crate::units::TreeId,
     f: Each<'_>,
@@ -95,7 +95,7 @@ fn runs(live: Live) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-fn is(key: Key, kind: engram::Kind, engram: EngramId) -> bool {
+pub(crate) fn is(key: Key, kind: engram::Kind, engram: EngramId) -> bool {
     engram::key(engram, kind, engram::sub(key) as usize) == key
 }
 

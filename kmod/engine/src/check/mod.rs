@@ -10,15 +10,15 @@
 
 mod attributes;
 pub mod block;
-mod claims;
+pub(crate) mod claims;
 mod copies;
-mod data;
+pub(crate) mod data;
 pub mod finding;
-mod names;
+pub(crate) mod names;
 pub mod path;
 mod reach;
 mod roots;
-mod stripes;
+pub(crate) mod stripes;
 mod trees;
 
 pub use crate::tree::check::Depth;
@@ -194,6 +194,22 @@ pub fn check<M: Machine, O: Observer>(
         check.stripes()?;
         names::check(&mut check, files)?;
     }
+    Ok(check.counted)
+}
+
+/// Checks nodes and what uses which block, and no more.
+pub(crate) fn blocks<M: Machine, O: Observer>(
+    mounted: &Mounted<M>,
+    options: &Options<'_>,
+    observer: &mut O,
+) -> Result<Counted, Ended> {
+    let mut check = Check {
+        mounted,
+        options,
+        observer,
+        counted: Counted::default(),
+    };
+    check.blocks(None)?;
     Ok(check.counted)
 }
 

@@ -75,14 +75,14 @@ pub(super) struct Walk<'w, 'c, 'n, M, O> {
 }
 
 /// What a look at another item came to.
-pub(super) enum Look<T> {
+pub(crate) enum Look<T> {
     There(T),
     Missing,
     /// A node that could say is lost, or the item is damaged, which is told where it lies.
     Unknown,
 }
 
-pub(super) fn look<T>(found: Result<Option<T>, Error>) -> Result<Look<T>, Ended> {
+pub(crate) fn look<T>(found: Result<Option<T>, Error>) -> Result<Look<T>, Ended> {
     match found {
         Ok(Some(found)) => Ok(Look::There(found)),
         Ok(None) | Err(Error::NotFound) => Ok(Look::Missing),
@@ -488,7 +488,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
 }
 
 /// Where names with this entry's or attribute's hash begin.
-pub(super) fn first_of(item: Item) -> Item {
+pub(crate) fn first_of(item: Item) -> Item {
     let bits = match item.kind() {
         Kind::ENTRY => PROBE_BITS,
         _ => PROBE_BITS.wrapping_add(PIECE_BITS),

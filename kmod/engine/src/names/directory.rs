@@ -65,7 +65,7 @@ pub(crate) struct Probed {
     /// What the name leads to, and the item that says so.
     pub(crate) found: Option<(Item, Target)>,
     /// Where it would go.
-    pub(super) free: Option<Item>,
+    pub(crate) free: Option<Item>,
 }
 
 fn entry_at(directory: InodeNo, sub: u64) -> Item {

@@ -770,6 +770,17 @@ impl Space {
         Ok(delta)
     }
 
+    /// All items of the tree are to be written, whatever the tree has.
+    pub fn touch_all(&self) {
+        let mut state = self.state.lock();
+        let State {
+            devices, claims, ..
+        } = &mut *state;
+        for group in devices.iter_mut().flat_map(|d| d.groups.iter_mut()) {
+            claims.items.0 = claims.items.0.saturating_add(group.touch());
+        }
+    }
+
     /// A root of `generation` comes that has nothing new, whatever is frozen: what was to be freed by it, or later, is freed by the
     /// root after that.
     pub fn skip(&self, generation: Generation) {

@@ -207,13 +207,66 @@ impl<M: Machine> Mounted<M> {
             mounted.continue_read_only(volume, root)?;
         } else {
             mounted.0.load_space()?;
-            Self::continue_journal(&mut mounted, volume)?;
+            Self::continue_journal(&mut mounted, volume, &mut Err, &mut |_| Ok(()))?;
             mounted.0.keep_for_cleaning();
         }
         if !options.read_only && !M::CHECKPOINTS_APART {
             mounted.0.checkpoint()?;
         }
         Ok(mounted.0)
+    }
+
+    /// Mounts the volume to be written to, although what is said of its free space may be wrong: `note` decides whether it goes on without
+    /// what cannot be. Before anything is written, `chart` puts that right.
+    #[inline(never)]
+    pub(crate) fn open_uncharted(
+        machine: M,
+        volume: &Volume,
+        members: &[Member],
+        options: Options,
+        note: &mut dyn FnMut(Fault) -> Result<(), Fault>,
+        chart: &mut dyn FnMut(&mut Self) -> Result<(), Fault>,
+    ) -> Result<Box<Self>, Fault> {
+        let mut mounted = Self::at_root(machine, volume, members, (options, true))?;
+        mounted.0.load_what_is_left(&mut |why| {
+            let _ = note(why);
+        })?;
+        Self::continue_journal(&mut mounted, volume, note, chart)?;
+        mounted.0.keep_for_cleaning();
+        mounted.0.checkpoint()?;
+        Ok(mounted.0)
+    }
+
+    /// Learns what is free from those nodes and items that can be had.
+    #[inline(never)]
+    fn load_what_is_left(&self, tell: &mut dyn FnMut(Fault)) -> Result<(), Fault> {
+        for base in self.bases().filter(|b| b.tree == SPACE) {
+            let mut loading = Loading {
+                space: &self.space,
+                tell: &mut *tell,
+            };
+            check::check(&self.nodes, &base, Depth::Tree, &mut loading)?;
+        }
+        Ok(())
+    }
+
+    /// The next checkpoint writes the whole tree of free space, and needs nothing of what there is of it. Who calls this says how many
+    /// nodes the other trees have.
+    #[inline(never)]
+    pub(crate) fn leave_space_tree(&mut self) -> Result<(), Fault> {
+        let bases = self.bases().map(|b| match b.tree {
+            SPACE => Base::empty(SPACE),
+            _ => b,
+        });
+        let bases = Vec::try_from_iter(bases)?;
+        for (tree, base) in self.trees.iter_mut().zip(bases.iter()) {
+            if base.tree == SPACE {
+                let class = lock_class!("tree of free space");
+                tree.1 = Layered::try_new(*base, class)?;
+            }
+        }
+        self.space.touch_all();
+        Ok(())
     }
 
     /// Where a tree of the newest root cannot be entered, goes on from the root before it, if that can. Nothing is lost by it: neither what
@@ -287,13 +340,19 @@ impl<M: Machine> Mounted<M> {
 
     /// Makes every change again that was committed after the root, and goes on behind it.
     #[inline(never)]
-    fn continue_journal(at: &mut AtRoot<M>, volume: &Volume) -> Result<(), Fault> {
+    fn continue_journal(
+        at: &mut AtRoot<M>,
+        volume: &Volume,
+        note: &mut dyn FnMut(Fault) -> Result<(), Fault>,
+        chart: &mut dyn FnMut(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let AtRoot(mounted, root, random) = at;
         let Replayed {
             end,
             mut found,
             idle,
-        } = mounted.replay(volume, root, None, &mut Err)?;
+        } = mounted.replay(volume, root, None, note)?;
+        chart(mounted)?;
         let mut behind = root.journal.behind;
         if let Some(gap) = idle {
             // Nothing else keeps what mounts leave there that end before their first root from filling the journal.
@@ -346,13 +405,7 @@ impl<M: Machine> Mounted<M> {
             dirty: Bytes(u64::MAX),
         };
         let AtRoot(mounted, root, _) = Self::at_root(machine, volume, members, (options, true))?;
-        for base in mounted.bases().filter(|b| b.tree == SPACE) {
-            let mut loading = Loading {
-                space: &mounted.space,
-                tell,
-            };
-            check::check(&mounted.nodes, &base, Depth::Tree, &mut loading)?;
-        }
+        mounted.load_what_is_left(tell)?;
         let mut note = |why| match why {
             Fault::Space(_) | Fault::JournalRecord(_) => {
                 tell(why);

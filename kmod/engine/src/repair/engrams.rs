@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What lives of an engram is what files name, and it is theirs. Engrams are gone through in order of their numbers, as many at a time as
+//! there is memory for what files name of them.
+
+use super::patch::Patch;
+use super::Deed;
+use super::Mender;
+use super::Observer;
+use crate::check::data;
+use crate::check::names::look;
+use crate::check::names::Look;
+use crate::check::Defect;
+use crate::check::Ended;
+use crate::check::Finding;
+use crate::format::engram;
+use crate::format::engram::Lies;
+use crate::format::engram::Live;
+use crate::format::engram::Map;
+use crate::format::engram::Owner;
+use crate::format::extent;
+use crate::format::extent::Encoding;
+use crate::names::Item;
+use crate::names::Kind;
+use crate::tree::Key;
+use crate::tree::Range;
+use crate::units::EngramId;
+use crate::units::FileBlock;
+use crate::units::InodeNo;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::ENGRAMS;
+use crate::volume::mounted::NAMES;
+use crate::volume::mounted::STRIPES;
+use embr_rt::Vec;
+
+/// As many at a time, at least.
+const LEAST: u64 = 1024;
+const MAX_SUB: usize = (1 << 56) - 1;
+
+/// Whether an item of the tree of engrams says what follows from files.
+pub(super) fn is_derived(key: Key) -> bool {
+    let engram = EngramId(key.0[0]);
+    engram != EngramId::NONE
+        && [engram::Kind::Live, engram::Kind::Owner]
+            .iter()
+            .any(|kind| data::is(key, *kind, engram))
+}
+
+/// Blocks of an engram that a file names.
+#[derive(Clone, Copy)]
+struct Named {
+    engram: EngramId,
+    first: usize,
+    blocks: usize,
+    inode: InodeNo,
+    at: FileBlock,
+}
+
+impl Named {
+    fn has(&self, block: usize) -> bool {
+        block >= self.first && block < self.first.saturating_add(self.blocks)
+    }
+}
+
+/// All that files name of some engrams.
+struct Window {
+    named: Vec<Named>,
+    /// The engrams are below this; none where they are all that are left.
+    end: Option<EngramId>,
+    /// Something may be named that is not known.
+    is_torn: bool,
+}
+
+impl Window {
+    /// Keeps so many, of whole engrams, the lowest.
+    fn trim(&mut self, most: usize) {
+        self.named
+            .sort_unstable_by_key(|n| (n.engram, n.first, n.inode, n.at));
+        let (Some(first), Some(cut)) = (self.named.first(), self.named.get(most)) else {
+            return;
+        };
+        let end = match cut.engram == first.engram {
+            true => EngramId(cut.engram.0.saturating_add(1)),
+            false => cut.engram,
+        };
+        self.end = Some(end);
+        self.named.retain(|n| n.engram < end);
+    }
+}
+
+impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
+    /// What lives of some engram, or whose it is, is wrong: all of them are looked at, once in a round.
+    pub(super) fn engrams(&mut self, _found: &Finding) -> Result<(), Ended> {
+        if core::mem::replace(&mut self.swept, true) {
+            return Ok(());
+        }
+        let size = size_of::<Named>() as u64;
+        let most = (self.options.check.memory.0 / 8)
+            .checked_div(size)
+            .unwrap_or(0);
+        let most = usize::try_from(most.max(LEAST)).unwrap_or(usize::MAX);
+        let mut from = EngramId(1);
+        loop {
+            let window = self.window(from, most)?;
+            self.each(from, &window)?;
+            match window.end {
+                Some(end) => from = end,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// What files name of engrams from this number on.
+    fn window(&self, from: EngramId, most: usize) -> Result<Window, Ended> {
+        let mut window = Window {
+            named: Vec::new(),
+            end: None,
+            is_torn: false,
+        };
+        let is_lost = data::items(self.mounted, NAMES, &mut |key, value| {
+            let (item, _) = Item::of(key);
+            // Of other snapshots too, which nobody sees: what they name stays.
+            if item.kind() != Kind::EXTENTS || value.is_empty() {
+                return Ok(());
+            }
+            let Some(all) = extent::parse(value) else {
+                window.is_torn = true;
+                return Ok(());
+            };
+            let base = item.sub().saturating_mul(extent::WINDOW as u64);
+            for run in all.iter().filter(|r| r.encoding != Encoding::Hole) {
+                let is_here = run.engram >= from && window.end.is_none_or(|end| run.engram < end);
+                if !is_here {
+                    continue;
+                }
+                window.named.push(Named {
+                    engram: run.engram,
+                    first: run.block(),
+                    blocks: run.blocks,
+                    inode: item.owner(),
+                    at: FileBlock(base.saturating_add(run.first as u64)),
+                })?;
+            }
+            if window.named.len() >= most.saturating_mul(2) {
+                window.trim(most);
+            }
+            Ok(())
+        })?;
+        window.is_torn |= is_lost;
+        window.trim(most);
+        Ok(window)
+    }
+
+    fn each(&mut self, from: EngramId, window: &Window) -> Result<(), Ended> {
+        let mut at = from;
+        let last = window.end.map_or(u64::MAX, |end| end.0.saturating_sub(1));
+        loop {
+            let range = Range {
+                first: Key([at.0, 0, 0]),
+                last: Key([last, u64::MAX, u64::MAX]),
+            };
+            // Nothing commits while somebody goes through a tree.
+            let next = match self.mounted.scan(ENGRAMS, range) {
+                Some(mut scan) => scan.next()?.map(|(key, _)| EngramId(key.0[0])),
+                None => None,
+            };
+            let Some(engram) = next else {
+                return Ok(());
+            };
+            let first = window.named.partition_point(|n| n.engram < engram);
+            let end = window.named.partition_point(|n| n.engram <= engram);
+            let named = window.named.get(first..end).unwrap_or_default();
+            self.engram(engram, named, window.is_torn)?;
+            match engram.0.checked_add(1).filter(|next| *next <= last) {
+                Some(next) => at = EngramId(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn engram(&mut self, engram: EngramId, named: &[Named], is_torn: bool) -> Result<(), Ended> {
+        let map = match look(self.mounted.map(engram).map(Some))? {
+            Look::There(map) => map,
+            _ => return self.without_map(engram, named, is_torn),
+        };
+        let said = look(self.mounted.live(engram, map.blocks).map(Some))?;
+        let said = match said {
+            Look::There(live) => Some(live),
+            _ => None,
+        };
+        let mut live = wanted(&map, named);
+        if let Some(said) = said.filter(|_| is_torn) {
+            for (first, blocks) in said.runs(0, map.blocks) {
+                live.set(first, blocks);
+            }
+        } else if is_torn {
+            return Ok(());
+        }
+        let owners = self.owners(engram)?;
+        if said == Some(live) && are_right(&owners, &live, named, is_torn) {
+            return Ok(());
+        }
+        let before = said.unwrap_or_default();
+        let gone = (0..map.blocks).find(|b| before.has(*b) && !live.has(*b));
+        let whose = gone.and_then(|block| {
+            let owner = owners.iter().find(|(first, owner)| {
+                let end = first.saturating_add(owner.map_or(0, |o| o.blocks));
+                (*first..end).contains(&block)
+            });
+            let (first, owner) = owner?;
+            let at = (*owner)?.at.plus(block.saturating_sub(*first) as u64);
+            Some(((*owner)?.inode, at))
+        });
+        let count = |is: &dyn Fn(usize) -> bool| (0..map.blocks).filter(|b| is(*b)).count();
+        let more = count(&|b| live.has(b) && !before.has(b));
+        let fewer = count(&|b| before.has(b) && !live.has(b));
+        let defect = match said {
+            None => Defect::NoLive,
+            Some(_) if live.count() == 0 => Defect::Dead,
+            Some(_) => Defect::Unowned,
+        };
+        let found = Finding::Engram(engram, defect);
+        let mut patch = Patch::new();
+        if live.count() == 0 && matches!(map.lies, Lies::Copies(_)) {
+            patch.remove_range(ENGRAMS, engram::all(engram))?;
+            let deed = match whose {
+                Some(_) => Deed::Engram(0, fewer, whose),
+                None => Deed::EngramRemoved,
+            };
+            return self.act(&found, &deed, patch);
+        }
+        let key = engram::key(engram, engram::Kind::Live, 0);
+        patch.set(ENGRAMS, key, &live.encode(map.blocks)?)?;
+        let all = Range {
+            first: engram::key(engram, engram::Kind::Owner, 0),
+            last: engram::key(engram, engram::Kind::Owner, MAX_SUB),
+        };
+        patch.remove_range(ENGRAMS, all)?;
+        own(&mut patch, engram, &owners, &live, named)?;
+        self.act(&found, &Deed::Engram(more, fewer, whose), patch)
+    }
+
+    /// Nothing says where it lies. If nobody names it, and no stripe can need its hashes, it goes.
+    fn without_map(
+        &mut self,
+        engram: EngramId,
+        named: &[Named],
+        is_torn: bool,
+    ) -> Result<(), Ended> {
+        let key = engram::key(engram, engram::Kind::Map, 0);
+        let has_map = self.mounted.get(ENGRAMS, key, |_| ())?.is_some();
+        let stripes = self.mounted.scan(STRIPES, Range::ALL);
+        let has_stripes = match stripes {
+            Some(mut scan) => scan.next()?.is_some(),
+            None => false,
+        };
+        if has_map || has_stripes || is_torn || !named.is_empty() {
+            return Ok(());
+        }
+        let mut patch = Patch::new();
+        patch.remove_range(ENGRAMS, engram::all(engram))?;
+        let found = Finding::Engram(engram, Defect::NoMap);
+        self.act(&found, &Deed::EngramRemoved, patch)
+    }
+
+    /// The owners that an engram has: where each begins; nothing where it makes no sense.
+    fn owners(&self, engram: EngramId) -> Result<Vec<(usize, Option<Owner>)>, Ended> {
+        let range = Range {
+            first: engram::key(engram, engram::Kind::Owner, 0),
+            last: engram::key(engram, engram::Kind::Owner, MAX_SUB),
+        };
+        let mut owners = Vec::new();
+        let Some(mut scan) = self.mounted.scan(ENGRAMS, range) else {
+            return Ok(owners);
+        };
+        while let Some((key, value)) = scan.next()? {
+            let first = engram::sub(key) as usize;
+            let owner = Owner::parse(&value).filter(|_| first < engram::MAX_BLOCKS);
+            owners.push((first, owner))?;
+        }
+        Ok(owners)
+    }
+}
+
+/// What has to live, as these name it.
+fn wanted(map: &Map, named: &[Named]) -> Live {
+    let mut live = Live::default();
+    for named in named {
+        let end = named.first.saturating_add(named.blocks).min(map.blocks);
+        for block in named.first..end {
+            let lies = match &map.lies {
+                Lies::Copies(_) => true,
+                Lies::Stripes(_) => map.piece(block).is_some(),
+            };
+            if lies {
+                live.set(block, 1);
+            }
+        }
+    }
+    live
+}
+
+/// Whether each block that lives has one owner, who names it, and no other has any.
+fn are_right(
+    owners: &[(usize, Option<Owner>)],
+    live: &Live,
+    named: &[Named],
+    is_torn: bool,
+) -> bool {
+    let mut owned = Live::default();
+    for (first, owner) in owners {
+        let Some(owner) = owner else {
+            return false;
+        };
+        for block in *first..first.saturating_add(owner.blocks) {
+            let is_theirs = |n: &Named| n.inode == owner.inode && n.has(block);
+            let is_known = is_torn || named.iter().any(is_theirs);
+            if owned.has(block) || !live.has(block) || !is_known {
+                return false;
+            }
+            owned.set(block, 1);
+        }
+    }
+    owned == *live
+}
+
+/// Gives what lives to those who name it; what nobody is known to name keeps its owner.
+fn own(
+    patch: &mut Patch,
+    engram: EngramId,
+    owners: &[(usize, Option<Owner>)],
+    live: &Live,
+    named: &[Named],
+) -> Result<(), Ended> {
+    let mut left = *live;
+    let old = owners.iter().filter_map(|(first, owner)| {
+        let owner = (*owner)?;
+        Some((*first, owner))
+    });
+    let new = named.iter().map(|n| {
+        let owner = Owner {
+            blocks: n.blocks,
+            inode: n.inode,
+            at: n.at,
+        };
+        (n.first, owner)
+    });
+    for (first, owner) in new.chain(old) {
+        for (begin, blocks) in left.runs(first, owner.blocks) {
+            let part = Owner {
+                blocks,
+                at: owner.at.plus(begin.saturating_sub(first) as u64),
+                ..owner
+            };
+            let key = engram::key(engram, engram::Kind::Owner, begin);
+            patch.set(ENGRAMS, key, &part.encode())?;
+        }
+        left.clear(first, owner.blocks);
+    }
+    Ok(())
+}

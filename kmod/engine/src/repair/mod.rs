@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Repair: what a check finds, and what can be derived from the rest, is put right. Round by round: the volume is checked, what was
+//! found is looked at again and mended, each thing in a transaction of its own; it ends with a round in which nothing was to be done.
+//! So wherever it is cut short, the volume is as it was before one of these transactions, or after it.
+//!
+//! It drops nothing that a file has, and frees nothing that anything names: blocks come back only where a check says that nothing
+//! uses them. What cannot be derived is left as it is. Where a node of names, engrams or stripes is lost, only free space is mended:
+//! what that node said is not known.
+//!
+//! Its memory is bounded as that of the check is, [`Options::check`] says by how much: findings beyond it wait for the next round. It
+//! takes more where one engram is named more often than a quarter of it holds.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+mod counts;
+mod deed;
+mod engrams;
+mod entries;
+mod inodes;
+mod lists;
+mod parents;
+mod patch;
+mod space;
+mod stripes;
+
+pub use deed::Deed;
+pub use space::open;
+pub use space::Refused;
+
+use crate::check;
+use crate::check::Counted;
+use crate::check::Defect;
+use crate::check::Ended;
+use crate::check::Finding;
+use crate::check::Flaw;
+use crate::check::Stage;
+use crate::check::Trouble;
+use crate::names::Files;
+use crate::names::Kind;
+use crate::tree::TreeError;
+use crate::units::EngramId;
+use crate::units::Timestamp;
+use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
+use crate::volume::mounted::SPACE;
+use embr_rt::Vec;
+
+/// How to repair.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// How to check.
+    pub check: check::Options<'a>,
+    /// Whether items that make no sense are removed.
+    pub drop_senseless: bool,
+    /// Only tell what would be done in the first round.
+    pub dry_run: bool,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Who hears what a repair does.
+pub trait Observer {
+    /// This was found, and this is done about it at once.
+    fn does(&mut self, found: &Finding, deed: &Deed);
+    /// How far the check is; false ends the repair.
+    fn at(&mut self, _stage: Stage, _counted: &Counted) -> bool {
+        true
+    }
+}
+
+/// More rounds than any damage takes: each mends all that it can.
+const ROUNDS: u32 = 64;
+/// Findings that a round remembers, at least.
+const LEAST: usize = 256;
+
+/// What order things are mended in. Those of a rank wait for another round where something of a lower one that they go by was mended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Rank {
+    /// A bad copy of a node.
+    Copy,
+    /// Numbers that were given out.
+    Counter,
+    /// Items that make no sense.
+    Senseless,
+    /// Inodes that are not there.
+    Missing,
+    /// Entries that are not in their place.
+    Place,
+    /// What inodes say of their names.
+    Parents,
+    /// What entries lead to.
+    Target,
+    /// Lists of what is left to be done.
+    List,
+    /// Link counts, and what has no name.
+    Count,
+    /// What is not below the root.
+    Circle,
+    /// What lives of engrams.
+    Engram,
+    /// What lives of stripes.
+    Stripe,
+    /// Sums of all stripes.
+    Totals,
+    /// Free space.
+    Space,
+}
+
+/// What a finding is mended with; none where nothing can be done.
+fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
+    let senseless = drop_senseless.then_some(Rank::Senseless);
+    match found {
+        Finding::Copy(..) => Some(Rank::Copy),
+        Finding::Used(_) | Finding::Unused(_) => Some(Rank::Space),
+        // Of what two have, a check does not see whether both are named.
+        Finding::Unnamed(_) | Finding::Overlap(..) => Some(Rank::Engram),
+        Finding::Engram(_, defect) => match defect {
+            Defect::Number => Some(Rank::Counter),
+            Defect::Senseless(key) if engrams::is_derived(*key) => Some(Rank::Engram),
+            Defect::Senseless(key) if key.0[0] == EngramId::NONE.0 => Some(Rank::Counter),
+            Defect::Senseless(_) => senseless,
+            Defect::Pieces => None,
+            _ => Some(Rank::Engram),
+        },
+        Finding::Stripe(_, flaw) => match flaw {
+            Flaw::Number => Some(Rank::Counter),
+            Flaw::Senseless(key) if stripes::is_derived(*key) => Some(Rank::Stripe),
+            Flaw::Senseless(_) => senseless,
+            Flaw::NoLive | Flaw::Live(..) | Flaw::Listed | Flaw::Unlisted => Some(Rank::Stripe),
+            Flaw::Totals(..) => Some(Rank::Totals),
+            _ => None,
+        },
+        Finding::Names(item, trouble) => match (item.kind(), trouble) {
+            (_, Trouble::Version(_)) => senseless,
+            (_, Trouble::NoCounter | Trouble::Number(_)) => Some(Rank::Counter),
+            (Kind::NUMBERS, Trouble::Senseless) => Some(Rank::Counter),
+            (_, Trouble::NoRoot | Trouble::NoInode | Trouble::NotDirectory) => Some(Rank::Missing),
+            (Kind::ENTRY, Trouble::Place | Trouble::Twice) => Some(Rank::Place),
+            (Kind::PARENT, Trouble::Unknown) => senseless,
+            (Kind::PARENT, _) | (_, Trouble::Parents(_)) => Some(Rank::Parents),
+            (
+                _,
+                Trouble::Nowhere(_)
+                | Trouble::Type(_)
+                | Trouble::Generation(_)
+                | Trouble::NoParent(_),
+            ) => Some(Rank::Target),
+            (Kind::ORPHAN | Kind::INTENT, Trouble::Place | Trouble::Listed(_)) => Some(Rank::List),
+            (_, Trouble::Links(..) | Trouble::Entries(..) | Trouble::NotListed) => {
+                Some(Rank::Count)
+            }
+            (_, Trouble::Unreachable) => Some(Rank::Circle),
+            (_, Trouble::Dead(_) | Trouble::NotOwned(_)) => Some(Rank::Engram),
+            (
+                _,
+                Trouble::Unknown | Trouble::Inode(_) | Trouble::Senseless | Trouble::NoAttribute,
+            ) => senseless,
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Gathers what a round can do something about.
+struct Gathered<'g, O> {
+    observer: &'g mut O,
+    found: Vec<(Rank, u32, Finding)>,
+    most: usize,
+    drop_senseless: bool,
+    /// A node of names, engrams or stripes is lost.
+    is_torn: bool,
+    no_memory: bool,
+}
+
+impl<O: Observer> check::Observer for Gathered<'_, O> {
+    fn found(&mut self, what: &Finding) {
+        if let Finding::Lost(why, _) = what {
+            let is_space =
+                matches!(why, TreeError::Io(s, _) | TreeError::Corrupt(s, _) if s.tree == SPACE);
+            self.is_torn |= !is_space;
+        }
+        let Some(rank) = rank(what, self.drop_senseless) else {
+            return;
+        };
+        let number = self.found.len();
+        if number < self.most {
+            let entry = (rank, number as u32, *what);
+            self.no_memory |= self.found.push(entry).is_err();
+        }
+    }
+
+    fn at(&mut self, stage: Stage, counted: &Counted) -> bool {
+        !self.no_memory && self.observer.at(stage, counted)
+    }
+}
+
+/// A repair that goes on.
+struct Mender<'r, 'n, M, O> {
+    mounted: &'n Mounted<M>,
+    files: Files<'n, M>,
+    options: &'r Options<'r>,
+    observer: &'r mut O,
+    /// What was done in this round.
+    deeds: u64,
+    /// The engrams were gone through in this round.
+    swept: bool,
+}
+
+/// Repairs a volume that was [opened for that](open), or tells what would be done on one that is mounted to be looked at. Says how many
+/// things were done.
+pub fn repair<'n, M: Machine, O: Observer>(
+    mounted: &'n Mounted<M>,
+    files: Files<'n, M>,
+    options: &Options<'_>,
+    observer: &mut O,
+) -> Result<u64, Ended> {
+    let size = size_of::<(Rank, u32, Finding)>() as u64;
+    let most = (options.check.memory.0 / 4).checked_div(size).unwrap_or(0);
+    let most = usize::try_from(most)
+        .unwrap_or(usize::MAX)
+        .clamp(LEAST, u32::MAX as usize);
+    let mut all = 0u64;
+    for round in 0..ROUNDS {
+        let mut gathered = Gathered {
+            observer,
+            found: Vec::new(),
+            most,
+            drop_senseless: options.drop_senseless,
+            is_torn: false,
+            no_memory: false,
+        };
+        let checked = check::check(mounted, Some(files), &options.check, &mut gathered);
+        let Gathered {
+            mut found,
+            is_torn,
+            no_memory,
+            ..
+        } = gathered;
+        if no_memory {
+            return Err(Ended::NoMemory);
+        }
+        checked?;
+        found.retain(|(rank, ..)| match rank {
+            // What the check read, it wrote again.
+            Rank::Copy => round == 0 && !mounted.is_resting(),
+            Rank::Space => true,
+            _ => !is_torn,
+        });
+        found.sort_unstable_by_key(|(rank, number, _)| (*rank, *number));
+        let mut mender = Mender {
+            mounted,
+            files,
+            options,
+            observer: &mut *observer,
+            deeds: 0,
+            swept: false,
+        };
+        mender.round(&found)?;
+        let deeds = mender.deeds;
+        all = all.saturating_add(deeds);
+        if deeds == 0 || options.dry_run {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
+    /// Mends what was found, but for what has to be looked at again after what was mended before it.
+    fn round(&mut self, found: &[(Rank, u32, Finding)]) -> Result<(), Ended> {
+        let mut last = Rank::Copy;
+        let mut at_last = 0u64;
+        let mut of_names = 0u64;
+        for (rank, _, found) in found {
+            if *rank != last {
+                if last > Rank::Copy && last < Rank::Circle {
+                    of_names = of_names.saturating_add(self.deeds.saturating_sub(at_last));
+                }
+                (last, at_last) = (*rank, self.deeds);
+            }
+            let waits = match rank {
+                Rank::Count | Rank::Circle => of_names != 0,
+                Rank::Totals | Rank::Space => at_last != 0,
+                _ => false,
+            };
+            if waits && !self.options.dry_run {
+                continue;
+            }
+            self.mend(*rank, found)?;
+        }
+        Ok(())
+    }
+
+    fn mend(&mut self, rank: Rank, found: &Finding) -> Result<(), Ended> {
+        match rank {
+            Rank::Copy => {
+                self.tell(found, &Deed::CopyWritten);
+                Ok(())
+            }
+            Rank::Counter => self.counter(found),
+            Rank::Senseless => self.senseless(found),
+            Rank::Missing => self.missing(found),
+            Rank::Place => self.entry_place(found),
+            Rank::Parents => self.parents(found),
+            Rank::Target => self.entry_target(found),
+            Rank::List => self.listed(found),
+            Rank::Count => self.count(found),
+            Rank::Circle => self.circle(found),
+            Rank::Engram => self.engrams(found),
+            Rank::Stripe => self.stripe(found),
+            Rank::Totals => self.totals(found),
+            Rank::Space => self.space(found),
+        }
+    }
+}

@@ -107,12 +107,18 @@ enum Rank {
     Space,
 }
 
+/// Whether it is a node of the tree of free space.
+fn is_of_space(why: &TreeError) -> bool {
+    matches!(why, TreeError::Io(s, _) | TreeError::Corrupt(s, _) if s.tree == SPACE)
+}
+
 /// What a finding is mended with; none where nothing can be done.
 fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
     let senseless = drop_senseless.then_some(Rank::Senseless);
     match found {
         Finding::Copy(..) => Some(Rank::Copy),
         Finding::Used(_) | Finding::Unused(_) => Some(Rank::Space),
+        Finding::Lost(why, _) => is_of_space(why).then_some(Rank::Space),
         // Of what two have, a check does not see whether both are named.
         Finding::Unnamed(_) | Finding::Overlap(..) => Some(Rank::Engram),
         Finding::Engram(_, defect) => match defect {
@@ -175,11 +181,7 @@ struct Gathered<'g, O> {
 
 impl<O: Observer> check::Observer for Gathered<'_, O> {
     fn found(&mut self, what: &Finding) {
-        if let Finding::Lost(why, _) = what {
-            let is_space =
-                matches!(why, TreeError::Io(s, _) | TreeError::Corrupt(s, _) if s.tree == SPACE);
-            self.is_torn |= !is_space;
-        }
+        self.is_torn |= matches!(what, Finding::Lost(why, _) if !is_of_space(why));
         let Some(rank) = rank(what, self.drop_senseless) else {
             return;
         };

@@ -46,6 +46,7 @@ use crate::volume::mounted::SPACE;
 use crate::volume::recover;
 use crate::volume::Member;
 use crate::volume::Volume;
+use core::cell::Cell;
 use core::fmt;
 use embr_rt::Box;
 use embr_rt::Vec;
@@ -200,24 +201,20 @@ pub fn open<M: Machine, O: Observer>(
     if !volume.seats().iter().all(is_here) {
         return Err(Refused::Members);
     }
-    let mut senseless = None;
     let mut refused = None;
     let mut is_shared = false;
-    let senseless_cell = core::cell::Cell::new(None);
+    let told = Cell::new(None);
     let mut note = |why: Fault| match why {
-        Fault::SpaceItem(_) => {
-            senseless_cell.set(Some(why));
+        Fault::SpaceItem(_) | Fault::Space(_) => {
+            told.set(Some(why));
             Ok(())
         }
-        Fault::Space(_) => Ok(()),
         why => Err(why),
     };
     let mut chart = |mounted: &mut Mounted<M>| {
         // Nothing is written over copies that are bad while it is not known whether they are a node's alone.
         mounted.rest(true);
-        senseless = senseless_cell.get();
-        let charted = chart_anew(mounted, senseless, options, observer);
-        match charted {
+        match chart_anew(mounted, told.get(), options, observer) {
             Ok(shared) => {
                 is_shared = shared;
                 Ok(())
@@ -392,6 +389,9 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
     pub(super) fn space(&mut self, found: &Finding) -> Result<(), Ended> {
         match found {
             Finding::Unused(e) => self.give_back(found, *e),
+            Finding::Lost(..) if self.options.dry_run => {
+                self.act(found, &Deed::SpaceRewritten, Patch::new())
+            }
             Finding::Used(e) if self.options.dry_run => {
                 self.act(found, &Deed::Taken(*e), Patch::new())
             }

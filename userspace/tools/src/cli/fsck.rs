@@ -12,15 +12,33 @@ use std::path::PathBuf;
 pub const SECTIONS: &[Section] = &[
     (
         "Examples",
-        "fsck.embrfs /dev/vdb         check the volume that /dev/vdb belongs to, ask before each repair\n\
-         fsck.embrfs -n /dev/vdb      only look\n\
-         fsck.embrfs -y a.img b.img   check a volume in image files, repair without asking",
+        "fsck.embrfs /dev/vdb             check the volume that /dev/vdb belongs to, ask before each repair\n\
+         fsck.embrfs -n /dev/vdb          only look\n\
+         fsck.embrfs -y a.img b.img       check a volume in image files, repair without asking\n\
+         fsck.embrfs --repair -n a.img    tell what a repair of trees and names would do\n\
+         fsck.embrfs --repair a.img       do it",
+    ),
+    (
+        "Repair",
+        "With --repair, what is wrong in trees and names is put right where it follows from the rest, and each thing that is done is told:\n\
+         free space     from all that is in use; what two have is never freed, and its tree is written anew if it is lost\n\
+         engrams        what lives, and whose it is, from what files name; what no file names gives back its room\n\
+         stripes        what lives of them, where they are listed as wasteful, the sums\n\
+         inodes         links, entries and blocks are counted again; an inode that is missing is made from its items, for root alone\n\
+         names          entries in wrong places, twice, of another type or without an inode; what inodes say of their names\n\
+         lost+found     gets what has no name, as #NUMBER, in the root directory, where it is made if it is not there\n\
+         lists          of files without a name, of operations that go on, of numbers that were given out\n\
+         Nothing that could be read before cannot be read after. It may be cut short at any moment; running it again goes on. All members \
+         have to be there. Items that make no sense stay, unless --drop-senseless is given. Where a node of the trees of names, engrams \
+         or stripes is lost, only free space is repaired. Data that rotted, and extents that name what is not there, stay as \
+         they are, and reading them fails. For what is left: embrfs-admin extract copies all that can be read to another place.\n\
+         Its memory is that of --memory, and what one engram takes that files name more often than fits into it.",
     ),
     (
         "Exit status",
         "0   no errors\n\
          1   errors were corrected\n\
-         4   errors were left uncorrected\n\
+         4   errors were left uncorrected; with -n, all that were found\n\
          8   operational error: a device cannot be read, is in use, is no embrfs, or is a later version's\n\
          16  the command line is wrong\n\
          32  cancelled at a question\n\
@@ -37,7 +55,7 @@ pub const SECTIONS: &[Section] = &[
 /// that something else holds, or an image file under a loop device; of a mounted volume, trees and names are not checked.
 ///
 /// One device is enough: the others of its volume are found by UUID. Without -n, -p or -y, repairs are asked
-/// for on a terminal, and left undone elsewhere.
+/// for on a terminal, and left undone elsewhere. What is wrong in trees and names is repaired with --repair alone.
 #[derive(Parser, Debug)]
 #[command(name = "fsck.embrfs", bin_name = "fsck.embrfs", version, styles = super::PLAIN, after_long_help = sections(SECTIONS))]
 pub struct Args {
@@ -52,6 +70,14 @@ pub struct Args {
     /// Answer every question with yes
     #[arg(short = 'y', long)]
     pub yes: bool,
+
+    /// Repair trees and names as well, without asking; with -n, only tell what would be done at first (see Repair)
+    #[arg(long)]
+    pub repair: bool,
+
+    /// With --repair, remove items that make no sense, and what is left of inodes of which nothing says what they were
+    #[arg(long, requires = "repair")]
+    pub drop_senseless: bool,
 
     /// Check even if it seems clean; accepted for fsck(8), embrfs is always checked in full
     #[arg(short, long)]

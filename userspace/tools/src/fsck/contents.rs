@@ -48,7 +48,7 @@ const MEMORY: Bytes = Bytes(256 << 20);
 /// With less the check would not get on.
 const LEAST: Bytes = Bytes(8 << 10);
 /// The largest node cache: trees are mostly read once.
-const CACHE: Bytes = Bytes(64 << 20);
+pub(super) const CACHE: Bytes = Bytes(64 << 20);
 
 /// Where findings go.
 struct Told<'t, M> {
@@ -144,7 +144,7 @@ impl<M: Machine> Observer for Told<'_, M> {
 }
 
 /// How much memory there is beside what free space takes.
-fn memory(args: &Args, volume: &Volume) -> Result<Bytes, Failure> {
+pub(super) fn memory(args: &Args, volume: &Volume) -> Result<Bytes, Failure> {
     let Some(all) = args.memory else {
         return Ok(MEMORY);
     };

@@ -29,6 +29,8 @@ pub(crate) enum Mend {
     },
     /// Writing zeros over a root that is none: an empty slot.
     ClearRoot(Bytes),
+    /// What follows from the rest of the volume; it was done.
+    Derived,
     /// Nothing that fsck could do.
     None,
     /// Nothing that fsck may do: the bytes are as somebody wrote them, but this version does not understand them, and so
@@ -72,7 +74,7 @@ impl Finding {
     fn repairable(&self) -> bool {
         matches!(
             self.mend,
-            Mend::Superblocks | Mend::CopyRoot { .. } | Mend::ClearRoot(_)
+            Mend::Superblocks | Mend::CopyRoot { .. } | Mend::ClearRoot(_) | Mend::Derived
         )
     }
 

@@ -3,6 +3,7 @@
 //! fsck.embrfs: what is wrong with a volume's devices, each by itself and together, and how much of that can be mended.
 
 mod contents;
+mod derive;
 mod findings;
 mod repair;
 mod roots;
@@ -63,7 +64,25 @@ fn run(args: Args) -> Result<u8, Failure> {
         Some(_) => report
             .notes
             .push("trees and names were not checked, as the volume is mounted".to_owned()),
-        None => contents::check(&args, &host, &paths, &mut report)?,
+        None => {
+            if args.repair {
+                code |= derive::repair(&args, &host, &paths, &mut report)?;
+            }
+            contents::check(&args, &host, &paths, &mut report)?;
+        }
+    }
+    if args.repair && mounted.is_some() {
+        report
+            .notes
+            .push("a volume in use is never repaired".to_owned());
+        code |= OPERATIONAL;
+    }
+    if args.repair && report.contents.is_some() && report.code() & UNCORRECTED != 0 && !args.dry_run
+    {
+        report.notes.push(
+            "what is left follows from nothing else: embrfs-admin extract copies all that can be read"
+                .to_owned(),
+        );
     }
     code |= report.code();
     tell(&args, &report, mounted.as_deref(), code);

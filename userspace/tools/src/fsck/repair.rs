@@ -38,7 +38,7 @@ enum Will {
 fn will(args: &Args) -> Will {
     if args.dry_run {
         Will::Never
-    } else if args.preen || args.yes {
+    } else if args.preen || args.yes || args.repair {
         Will::Always
     } else if !args.json && io::stdin().is_terminal() && io::stdout().is_terminal() {
         Will::Ask
@@ -100,7 +100,7 @@ pub(super) fn repair(
 
 /// Why a device or image file must not be written, by the same rules as in mkfs. Opening it for writing tells less: an image
 /// file under a loop device can be opened by anyone.
-fn in_use(path: &Path) -> Option<String> {
+pub(super) fn in_use(path: &Path) -> Option<String> {
     match busy::in_use(path) {
         Ok(None) => None,
         Ok(Some(how)) => Some(format!("{} is {how}", path.display())),
@@ -146,7 +146,9 @@ fn mend_device(
             }
             Mend::CopyRoot { from, to } => copy_root(host, device, from, to),
             Mend::ClearRoot(at) => write_root(device, at, &[0; layout::ROOT_SIZE]),
-            Mend::None | Mend::Forbidden | Mend::Operational | Mend::Unknown => Ok(()),
+            Mend::None | Mend::Derived | Mend::Forbidden | Mend::Operational | Mend::Unknown => {
+                Ok(())
+            }
         };
         if let Err(error) = done {
             failed.push(device.reading().explain(&error));

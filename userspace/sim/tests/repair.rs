@@ -50,6 +50,7 @@ use embrfs_sim::desk;
 use embrfs_sim::fleet::DriveHandle;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::forge;
+use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
@@ -865,4 +866,103 @@ fn what_cannot_be_known_is_left() {
             Finding::Engram(_, Defect::NoMap) | Finding::Names(_, Trouble::NoEngram(_))
         )
     });
+}
+
+/// Damages a few items of a volume: keys go, values are garbled, are another's, or are there a second time.
+fn damage(s: &Sample, chance: &Chance) -> Vec<String> {
+    let mut told = Vec::new();
+    for _ in 0..1 + chance.below(3) {
+        let tree = chance.one(&[NAMES, NAMES, ENGRAMS, STRIPES]);
+        let all = contents::scan(&s.mounted, tree).expect("read");
+        if all.is_empty() {
+            continue;
+        }
+        let (key, value) = &all[chance.below(all.len())];
+        let alike = all.iter().filter(|(k, _)| k.0[1] >> 56 == key.0[1] >> 56);
+        let alike: Vec<_> = alike.collect();
+        let (other, theirs) = alike[chance.below(alike.len())];
+        match chance.below(5) {
+            0 => {
+                told.push(format!("{tree} {key} gone"));
+                s.change(tree, *key, None);
+            }
+            1 if !value.is_empty() => {
+                let mut value = value.clone();
+                let at = chance.below(value.len());
+                value[at] ^= 1 << chance.below(8);
+                told.push(format!("{tree} {key} byte {at} is {}", value[at]));
+                s.change(tree, *key, Some(&value));
+            }
+            2 => {
+                told.push(format!("{tree} {key} as {other}"));
+                s.change(tree, *key, Some(theirs));
+            }
+            3 => {
+                let mut at = *key;
+                at.0[0] = other.0[0];
+                told.push(format!("{tree} {key} also at {at}"));
+                s.change(tree, at, Some(value));
+            }
+            _ => {
+                let mut at = *key;
+                at.0[1] ^= 1 << chance.below(48);
+                told.push(format!("{tree} {key} is at {at}"));
+                s.change(tree, *key, None);
+                s.change(tree, at, Some(value));
+            }
+        }
+    }
+    told
+}
+
+/// How many damaged volumes are repaired.
+fn count() -> u64 {
+    std::env::var("EMBRFS_COUNT").map_or(300, |n| n.parse().expect("a number"))
+}
+
+#[test]
+fn whatever_is_damaged_repair_ends_and_loses_nothing() {
+    let base = seed();
+    let mut clean = 0;
+    for n in 0..count() {
+        let seed = base.wrapping_add(n);
+        let chance = Chance::new(seed);
+        let sample = Sample::new(chance.one(&[(1, 0), (1, 1), (2, 1)]));
+        let told = damage(&sample, &chance);
+        let fleet = sample.close();
+        let how = How {
+            memory: chance.one(&[1 << 12, 1 << 20]),
+            drop_senseless: chance.below(2) == 0,
+        };
+        let story = format!("EMBRFS_SEED={seed} EMBRFS_COUNT=1: {how:?} {told:?}");
+        let before = mender::readable(7, &fleet).expect("to be looked at");
+        let found = mender::findings(7, &fleet).expect("checked");
+        let snapshot = fleet.snapshot();
+        let deeds = mender::mend(8, &fleet, how);
+        let deeds = match deeds {
+            // Where a node may be written over, nothing is written.
+            Err(why) if why.contains("belongs to a node") => {
+                let same = fleet.snapshot().fingerprint() == snapshot.fingerprint();
+                assert!(same, "{story}: written to");
+                continue;
+            }
+            deeds => deeds.unwrap_or_else(|why| panic!("{story}: {why}")),
+        };
+        let after = mender::readable(9, &fleet).expect("to be looked at");
+        let kept = mender::kept(&before, &after);
+        kept.unwrap_or_else(|why| panic!("{story}: {why}\n{found:?}\n{deeds:?}"));
+        let rest = mender::findings(9, &fleet).expect("checked");
+        clean += u64::from(rest.is_empty());
+        let items = mender::items(9, &fleet).expect("read");
+        let again = mender::mend(10, &fleet, how);
+        let again = again.unwrap_or_else(|why| panic!("{story}: once more: {why}"));
+        assert!(
+            again.0.is_empty(),
+            "{story}: once more {again:?}\n{deeds:?}\nleft {rest:?}"
+        );
+        let same = items == mender::items(11, &fleet).expect("read");
+        assert!(same, "{story}: changed again");
+    }
+    println!("{clean} of {} are clean", count());
+    assert!(clean * 3 > count(), "only {clean} of {} are clean", count());
 }

@@ -24,6 +24,8 @@ pub enum Deed {
     Counter(u64),
     /// The inode is made anew from what is left of it; of a file, it has so many bytes.
     InodeMade(FileType, u64),
+    /// The inode is of another type, as what it has and its name say; of a file, it has so many bytes.
+    KindChanged(FileType, u64),
     /// An entry with this name is removed; it led to that inode.
     EntryRemoved(Vec<u8>, InodeNo),
     /// An entry with this name is put where its name is looked for.
@@ -44,6 +46,10 @@ pub enum Deed {
     Counted(u32, u64),
     /// The inode gets this name in `lost+found`.
     Found(Vec<u8>),
+    /// Where the engram lies is what stripes say that hold it.
+    MapMade,
+    /// What a fragment of the stripe holds is what engrams say that lie there.
+    ContentsMade(usize),
     /// What lives of the engram is what files name: so many blocks more, and so many fewer, the first of which is that of a file.
     Engram(usize, usize, Option<(InodeNo, FileBlock)>),
     /// The engram, which no file names, is removed.
@@ -79,6 +85,7 @@ impl Deed {
             Deed::CopyWritten => "copy-written",
             Deed::Counter(_) => "counter",
             Deed::InodeMade(..) => "inode-made",
+            Deed::KindChanged(..) => "kind-changed",
             Deed::EntryRemoved(..) => "entry-removed",
             Deed::EntryMoved(_) => "entry-moved",
             Deed::EntryCorrected(_) => "entry-corrected",
@@ -89,6 +96,8 @@ impl Deed {
             Deed::ListedMoved => "listed-moved",
             Deed::Counted(..) => "counted",
             Deed::Found(_) => "lost-and-found",
+            Deed::MapMade => "map-made",
+            Deed::ContentsMade(_) => "contents-made",
             Deed::Engram(..) => "engram",
             Deed::EngramRemoved => "engram-removed",
             Deed::StripeLives(_) => "stripe-lives",
@@ -115,6 +124,10 @@ impl fmt::Display for Deed {
             Deed::InodeMade(kind, _) => {
                 write!(f, "it is made again, as {kind:?}, for root alone")
             }
+            Deed::KindChanged(FileType::Regular, size) => {
+                write!(f, "it is a file with contents, and has {size} bytes now: how long it was is not known")
+            }
+            Deed::KindChanged(kind, _) => write!(f, "it is of type {kind:?} now"),
             Deed::EntryRemoved(name, to) => {
                 write!(f, "entry {}, which led to inode {to}, is removed", Shown(name))
             }
@@ -135,6 +148,11 @@ impl fmt::Display for Deed {
                 write!(f, "it counts {links} links, and {entries} entries or blocks, now")
             }
             Deed::Found(name) => write!(f, "it is {} in lost+found now", Shown(name)),
+            Deed::MapMade => f.write_str("it lies where stripes say that they hold it"),
+            Deed::ContentsMade(fragment) => {
+                write!(f, "its fragment {fragment} holds what engrams say lies there")
+            }
+            Deed::Engram(0, 0, None) => f.write_str("its blocks are theirs now who name them"),
             Deed::Engram(more, fewer, whose) => {
                 write!(f, "{more} blocks more live, as files name them, and {fewer} fewer")?;
                 match whose {

@@ -40,10 +40,8 @@ const MAX_SUB: usize = (1 << 56) - 1;
 /// Whether an item of the tree of engrams says what follows from files.
 pub(super) fn is_derived(key: Key) -> bool {
     let engram = EngramId(key.0[0]);
-    engram != EngramId::NONE
-        && [engram::Kind::Live, engram::Kind::Owner]
-            .iter()
-            .any(|kind| data::is(key, *kind, engram))
+    let is_live = key == engram::key(engram, engram::Kind::Live, 0);
+    engram != EngramId::NONE && (is_live || data::is(key, engram::Kind::Owner, engram))
 }
 
 /// Blocks of an engram that a file names.
@@ -190,12 +188,13 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             _ => None,
         };
         let mut live = wanted(&map, named);
-        if let Some(said) = said.filter(|_| is_torn) {
-            for (first, blocks) in said.runs(0, map.blocks) {
+        if is_torn {
+            // What is said to live may be named where that cannot be known; where nothing is said, all of it.
+            let mut all = Live::default();
+            all.set(0, map.blocks);
+            for (first, blocks) in said.unwrap_or(all).runs(0, map.blocks) {
                 live.set(first, blocks);
             }
-        } else if is_torn {
-            return Ok(());
         }
         let owners = self.owners(engram)?;
         if said == Some(live) && are_right(&owners, &live, named, is_torn) {
@@ -237,7 +236,19 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             last: engram::key(engram, engram::Kind::Owner, MAX_SUB),
         };
         patch.remove_range(ENGRAMS, all)?;
-        own(&mut patch, engram, &owners, &live, named)?;
+        let right = own(&owners, &live, named)?;
+        // Where not all can be known, nothing better may come of it.
+        let same = |(old, new): (&(usize, Option<Owner>), &(usize, Owner))| {
+            old.0 == new.0 && old.1 == Some(new.1)
+        };
+        let is_same = owners.len() == right.len() && owners.iter().zip(right.iter()).all(same);
+        if said == Some(live) && is_same {
+            return Ok(());
+        }
+        for (first, owner) in right.iter() {
+            let key = engram::key(engram, engram::Kind::Owner, *first);
+            patch.set(ENGRAMS, key, &owner.encode())?;
+        }
         self.act(&found, &Deed::Engram(more, fewer, whose), patch)
     }
 
@@ -325,19 +336,17 @@ fn are_right(
     owned == *live
 }
 
-/// Gives what lives to those who name it; what nobody is known to name keeps its owner.
+/// Whose what lives is: theirs who name it; what nobody is known to name keeps its owner.
 fn own(
-    patch: &mut Patch,
-    engram: EngramId,
     owners: &[(usize, Option<Owner>)],
     live: &Live,
     named: &[Named],
-) -> Result<(), Ended> {
+) -> Result<Vec<(usize, Owner)>, Ended> {
     let mut left = *live;
-    let old = owners.iter().filter_map(|(first, owner)| {
-        let owner = (*owner)?;
-        Some((*first, owner))
-    });
+    let mut right = Vec::new();
+    let old = owners
+        .iter()
+        .filter_map(|(first, owner)| Some((*first, (*owner)?)));
     let new = named.iter().map(|n| {
         let owner = Owner {
             blocks: n.blocks,
@@ -353,10 +362,10 @@ fn own(
                 at: owner.at.plus(begin.saturating_sub(first) as u64),
                 ..owner
             };
-            let key = engram::key(engram, engram::Kind::Owner, begin);
-            patch.set(ENGRAMS, key, &part.encode())?;
+            right.push((begin, part))?;
         }
         left.clear(first, owner.blocks);
     }
-    Ok(())
+    right.sort_unstable_by_key(|(first, _)| *first);
+    Ok(right)
 }

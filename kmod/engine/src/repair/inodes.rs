@@ -37,8 +37,10 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         }
         match look(self.files.inode(number).map(Some))? {
             Look::Missing => self.make(found, number),
-            Look::There(inode) if *trouble == Trouble::NotDirectory => {
-                self.is_directory_after_all(found, number, &inode)
+            Look::There(inode)
+                if matches!(trouble, Trouble::NotDirectory | Trouble::NotRegular) =>
+            {
+                self.is_another(found, number, &inode)
             }
             _ => Ok(()),
         }
@@ -153,33 +155,40 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         self.act(found, &Deed::RestDropped, patch)
     }
 
-    /// What has entries, and no contents, and is called a directory where it is named, is one.
-    fn is_directory_after_all(
-        &mut self,
-        found: &Finding,
-        number: InodeNo,
-        inode: &Inode,
-    ) -> Result<(), Ended> {
+    /// What has entries and no contents, or contents and no entries, and is called so where it is named, is a directory or a file.
+    fn is_another(&mut self, found: &Finding, number: InodeNo, inode: &Inode) -> Result<(), Ended> {
         let inside = (
+            self.has(number, Kind::ENTRY)?,
             self.has(number, Kind::INLINE)?,
             self.has(number, Kind::EXTENTS)?,
         );
-        let is_named = |t: Target| t.kind == FileType::Directory;
-        let is_it = inside == (Some(false), Some(false))
-            && !inode.is_directory()
-            && inode.size.0 == 0
+        let kind = match inside {
+            (Some(true), Some(false), Some(false)) => FileType::Directory,
+            (Some(false), Some(inline), Some(extents)) if inline || extents => FileType::Regular,
+            _ => return Ok(()),
+        };
+        let is_named = |t: Target| t.kind == kind;
+        let is_it = number != InodeNo::ROOT
+            && inode.kind != kind
+            // Where a link leads is nowhere else.
+            && inode.kind != FileType::Symlink
             && self.as_named(number)?.is_some_and(is_named);
         let Some(counted) = self.counted(number)?.filter(|_| is_it) else {
             return Ok(());
         };
         let directories = u32::try_from(counted.directories).unwrap_or(u32::MAX);
+        let names = u32::try_from(counted.names).unwrap_or(u32::MAX).max(1);
+        let size = Bytes(counted.end.saturating_mul(BLOCK_SIZE as u64)).min(MAX_SIZE);
         let mut patch = Patch::new();
         self.with_inode(&mut patch, number, |inode| {
-            inode.kind = FileType::Directory;
-            inode.nlink = directories.saturating_add(2);
-            inode.entries = counted.entries;
+            inode.kind = kind;
             inode.rdev = Rdev(0);
+            inode.target = Vec::new();
+            (inode.nlink, inode.entries, inode.size) = match kind {
+                FileType::Directory => (directories.saturating_add(2), counted.entries, Bytes(0)),
+                _ => (names, counted.blocks, size),
+            };
         })?;
-        self.act(found, &Deed::InodeMade(FileType::Directory, 0), patch)
+        self.act(found, &Deed::KindChanged(kind, size.0), patch)
     }
 }

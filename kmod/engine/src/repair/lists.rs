@@ -94,6 +94,10 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         }
         let (tree, key) = match found {
             Finding::Names(item, Trouble::Version(id)) => (NAMES, item.at(SnapshotId(*id))),
+            // Of no snapshot.
+            Finding::Names(item, _) if item.kind() == Kind::NUMBERS => {
+                (NAMES, item.at(SnapshotId::NONE))
+            }
             Finding::Names(item, _) => (NAMES, self.key(*item)),
             Finding::Engram(_, Defect::Senseless(key)) => (ENGRAMS, *key),
             Finding::Stripe(_, Flaw::Senseless(key)) => (STRIPES, *key),

@@ -19,6 +19,7 @@ mod engrams;
 mod entries;
 mod inodes;
 mod lists;
+mod maps;
 mod parents;
 mod patch;
 mod space;
@@ -97,6 +98,8 @@ enum Rank {
     Count,
     /// What is not below the root.
     Circle,
+    /// What lies where in stripes.
+    Map,
     /// What lives of engrams.
     Engram,
     /// What lives of stripes.
@@ -112,6 +115,16 @@ fn is_of_space(why: &TreeError) -> bool {
     matches!(why, TreeError::Io(s, _) | TreeError::Corrupt(s, _) if s.tree == SPACE)
 }
 
+/// Whether what an engram or a stripe uses is not known.
+fn hides_uses(found: &Finding) -> bool {
+    match found {
+        Finding::Engram(_, Defect::NoMap | Defect::NoLive | Defect::Senseless(_)) => true,
+        Finding::Stripe(_, Flaw::NoLayout | Flaw::Senseless(_)) => true,
+        Finding::Lost(why, _) => !is_of_space(why),
+        _ => false,
+    }
+}
+
 /// What a finding is mended with; none where nothing can be done.
 fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
     let senseless = drop_senseless.then_some(Rank::Senseless);
@@ -125,6 +138,8 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
             Defect::Number => Some(Rank::Counter),
             Defect::Senseless(key) if engrams::is_derived(*key) => Some(Rank::Engram),
             Defect::Senseless(key) if key.0[0] == EngramId::NONE.0 => Some(Rank::Counter),
+            Defect::NoMap => Some(Rank::Map),
+            Defect::Senseless(key) if maps::is_map(*key) => Some(Rank::Map),
             Defect::Senseless(_) => senseless,
             Defect::Pieces => None,
             _ => Some(Rank::Engram),
@@ -133,6 +148,7 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
             Flaw::Number => Some(Rank::Counter),
             Flaw::Senseless(key) if stripes::is_derived(*key) => Some(Rank::Stripe),
             Flaw::Senseless(_) => senseless,
+            Flaw::NoContents(_) | Flaw::Holds(_) => Some(Rank::Map),
             Flaw::NoLive | Flaw::Live(..) | Flaw::Listed | Flaw::Unlisted => Some(Rank::Stripe),
             Flaw::Totals(..) => Some(Rank::Totals),
             _ => None,
@@ -141,7 +157,10 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
             (_, Trouble::Version(_)) => senseless,
             (_, Trouble::NoCounter | Trouble::Number(_)) => Some(Rank::Counter),
             (Kind::NUMBERS, Trouble::Senseless) => Some(Rank::Counter),
-            (_, Trouble::NoRoot | Trouble::NoInode | Trouble::NotDirectory) => Some(Rank::Missing),
+            (
+                _,
+                Trouble::NoRoot | Trouble::NoInode | Trouble::NotDirectory | Trouble::NotRegular,
+            ) => Some(Rank::Missing),
             (Kind::ENTRY, Trouble::Place | Trouble::Twice) => Some(Rank::Place),
             (Kind::PARENT, Trouble::Unknown) => senseless,
             (Kind::PARENT, _) | (_, Trouble::Parents(_)) => Some(Rank::Parents),
@@ -176,12 +195,15 @@ struct Gathered<'g, O> {
     drop_senseless: bool,
     /// A node of names, engrams or stripes is lost.
     is_torn: bool,
+    /// It is not known of every engram and stripe what it uses.
+    is_blind: bool,
     no_memory: bool,
 }
 
 impl<O: Observer> check::Observer for Gathered<'_, O> {
     fn found(&mut self, what: &Finding) {
         self.is_torn |= matches!(what, Finding::Lost(why, _) if !is_of_space(why));
+        self.is_blind |= hides_uses(what);
         let Some(rank) = rank(what, self.drop_senseless) else {
             return;
         };
@@ -230,12 +252,14 @@ pub fn repair<'n, M: Machine, O: Observer>(
             most,
             drop_senseless: options.drop_senseless,
             is_torn: false,
+            is_blind: false,
             no_memory: false,
         };
         let checked = check::check(mounted, Some(files), &options.check, &mut gathered);
         let Gathered {
             mut found,
             is_torn,
+            is_blind,
             no_memory,
             ..
         } = gathered;
@@ -243,10 +267,10 @@ pub fn repair<'n, M: Machine, O: Observer>(
             return Err(Ended::NoMemory);
         }
         checked?;
-        found.retain(|(rank, ..)| match rank {
+        found.retain(|(rank, _, found)| match rank {
             // What the check read, it wrote again.
             Rank::Copy => round == 0 && !mounted.is_resting(),
-            Rank::Space => true,
+            Rank::Space => !is_blind || !matches!(found, Finding::Unused(_)),
             _ => !is_torn,
         });
         found.sort_unstable_by_key(|(rank, number, _)| (*rank, *number));
@@ -309,6 +333,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             Rank::List => self.listed(found),
             Rank::Count => self.count(found),
             Rank::Circle => self.circle(found),
+            Rank::Map => self.map(found),
             Rank::Engram => self.engrams(found),
             Rank::Stripe => self.stripe(found),
             Rank::Totals => self.totals(found),

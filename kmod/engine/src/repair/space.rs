@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Free space: what nothing uses. While a volume is opened to be repaired, before anything is written, it is found out from all trees
-//! what is in use, so that nothing is ever written over that. What is said to be in use and is not, is free from the second root on.
+//! what is in use, so that nothing is ever written over that. What is said to be in use and is not, is given back at the end, when all
+//! else was mended; and only where it is known of every engram and stripe what it uses.
 //! The tree of free space is written anew as a whole where a node of it is lost, or an item makes no sense.
 
 use super::patch::Patch;
@@ -107,7 +108,6 @@ impl<O: Observer> check::Observer for Charting<'_, O> {
     fn found(&mut self, what: &Finding) {
         let (done, deed) = match what {
             Finding::Used(e) => (self.space.take_again(*e), Deed::Taken(*e)),
-            Finding::Unused(e) => (self.space.free_again(*e, None), Deed::Freed(*e)),
             Finding::Overlap(_, e) => {
                 self.too_many |= self.shared.len() >= MOST || self.shared.push(*e).is_err();
                 return;
@@ -368,17 +368,22 @@ fn keep<M: Machine, O: Observer>(
     e: Extent,
     observer: &mut O,
 ) -> Result<(), Ended> {
-    let is_here = mounted.parts().iter().any(|p| p.slot == e.device);
-    for n in (0..e.blocks.0).filter(|_| is_here) {
-        let one = Extent {
-            start: Blocks(e.start.0.saturating_add(n)),
-            blocks: Blocks(1),
+    if !mounted.parts().iter().any(|p| p.slot == e.device) {
+        return Ok(());
+    }
+    let is_free = |n: u64| !mounted.is_used(e.device, Blocks(e.start.0.saturating_add(n)));
+    let mut at = 0u64;
+    while let Some(from) = (at..e.blocks.0).find(|n| is_free(*n)) {
+        let to = (from..e.blocks.0).find(|n| !is_free(*n));
+        let to = to.unwrap_or(e.blocks.0);
+        let run = Extent {
+            start: Blocks(e.start.0.saturating_add(from)),
+            blocks: Blocks(to.saturating_sub(from)),
             ..e
         };
-        if !mounted.is_used(one.device, one.start) {
-            mounted.space.take_again(one).map_err(Fault::from)?;
-            observer.does(&Finding::Used(one), &Deed::Taken(one));
-        }
+        mounted.space.take_again(run).map_err(Fault::from)?;
+        observer.does(&Finding::Used(run), &Deed::Taken(run));
+        at = to;
     }
     Ok(())
 }

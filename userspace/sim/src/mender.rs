@@ -244,7 +244,9 @@ pub fn kept(
             // A wrong type, of what holds nothing.
             let mut blocks = was.blocks.values();
             let is_link = was.kind == FileType::Symlink;
-            if !is_link && blocks.all(|b| b.iter().all(|byte| *byte == 0)) {
+            if *number == InodeNo::ROOT.0
+                || !is_link && blocks.all(|b| b.iter().all(|byte| *byte == 0))
+            {
                 continue;
             }
             return Err(format!("inode {number}, {paths:?}, was {:?}", was.kind));
@@ -261,4 +263,11 @@ pub fn kept(
         }
     }
     Ok(())
+}
+
+/// What is found at each path.
+pub fn by_path(found: &BTreeMap<u64, Readable>) -> BTreeMap<&str, &BTreeMap<u64, Vec<u8>>> {
+    let each = found.values();
+    each.flat_map(|r| r.paths.iter().map(move |p| (p.as_str(), &r.blocks)))
+        .collect()
 }

@@ -162,17 +162,18 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             self.has(number, Kind::INLINE)?,
             self.has(number, Kind::EXTENTS)?,
         );
+        let is_root = number == InodeNo::ROOT;
         let kind = match inside {
+            _ if is_root => FileType::Directory,
             (Some(true), Some(false), Some(false)) => FileType::Directory,
             (Some(false), Some(inline), Some(extents)) if inline || extents => FileType::Regular,
             _ => return Ok(()),
         };
         let is_named = |t: Target| t.kind == kind;
-        let is_it = number != InodeNo::ROOT
-            && inode.kind != kind
-            // Where a link leads is nowhere else.
-            && inode.kind != FileType::Symlink
-            && self.as_named(number)?.is_some_and(is_named);
+        // Where a link leads is nowhere else.
+        let is_it = inode.kind != kind
+            && (is_root
+                || inode.kind != FileType::Symlink && self.as_named(number)?.is_some_and(is_named));
         let Some(counted) = self.counted(number)?.filter(|_| is_it) else {
             return Ok(());
         };

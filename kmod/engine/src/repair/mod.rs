@@ -288,6 +288,8 @@ pub fn repair<'n, M: Machine, O: Observer>(
         if deeds == 0 || options.dry_run {
             break;
         }
+        // Who cuts it short loses no more than a round.
+        mounted.sync()?;
     }
     Ok(all)
 }

@@ -20,6 +20,7 @@ use embr_engine::format::member::Slot;
 use embr_engine::format::name;
 use embr_engine::format::name::Name;
 use embr_engine::format::name::Target;
+use embr_engine::format::pointer::Places;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::encode_live;
 use embr_engine::format::stripe::Totals;
@@ -863,7 +864,7 @@ fn what_two_have_is_nobodys_to_free() {
 #[test]
 fn what_cannot_be_known_is_left() {
     let sample = Sample::new((1, 1));
-    let (number, _) = sample.engram(sample.g);
+    let (number, map) = sample.engram(sample.g);
     sample.change(ENGRAMS, engram::key(number, engram::Kind::Map, 0), None);
     let fleet = sample.close();
     mended_with(&fleet, PLAIN, &|f| {
@@ -875,6 +876,10 @@ fn what_cannot_be_known_is_left() {
                 | Finding::Unused(_)
         )
     });
+    let mounted = machine::inspect(5, &fleet).expect("mounted");
+    for place in map.copies().expect("copies").iter() {
+        assert!((0..4).all(|n| mounted.is_used(place.device, Blocks(place.block.0 + n))));
+    }
 }
 
 /// Damages a few items of a volume: keys go, values are garbled, are another's, or are there a second time.
@@ -1055,4 +1060,35 @@ fn a_repair_that_is_cut_short_goes_on() {
     }
     println!("{states} states");
     assert!(states > 200);
+}
+
+/// Where an engram is said to lie over a node, whatever is written may go over it: nothing is.
+#[test]
+fn nothing_is_written_where_a_node_may_be_written_over() {
+    let sample = Sample::new((1, 0));
+    let (number, _) = sample.engram(sample.g);
+    let key = engram::key(number, engram::Kind::Map, 0);
+    let fleet = sample.close();
+    let mounted = machine::inspect(5, &fleet).expect("mounted");
+    let base = mounted.bases().find(|b| b.tree == NAMES).expect("a tree");
+    let mut places = base.top.expect("not empty").pointer.places.iter();
+    let first = places.next().expect("a place");
+    let volume = mounted.volume();
+    drop(mounted);
+    let over = Map::copied(4, Places::new(&[first]).expect("places"));
+    let over = over.encode().expect("memory").to_vec();
+    let mut change = |spot: forge::Spot, bytes: &mut Vec<u8>| {
+        if spot.tree == ENGRAMS && spot.level.is_leaf() {
+            forge::entries(bytes, volume, |all| {
+                for (_, value) in all.iter_mut().filter(|(k, _)| *k == key) {
+                    value.clone_from(&over);
+                }
+            });
+        }
+    };
+    forge::forge(&drives(&fleet), &mut change, &mut |_, _, _| {}).expect("forged");
+    let before = fleet.snapshot().fingerprint();
+    let why = mender::mend(8, &fleet, PLAIN).expect_err("refused");
+    assert!(why.contains("belongs to a node"), "{why}");
+    assert!(fleet.snapshot().fingerprint() == before, "written to");
 }

@@ -312,6 +312,8 @@ fn what_has_no_name_is_in_lost_and_found() {
         }
     });
     assert!(deeds.has("lost-and-found"), "{deeds:?}");
+    // It knows of its name at once.
+    assert!(!deeds.has("parent-added"), "{deeds:?}");
     assert_eq!(paths(&fleet, g), [format!("/lost+found/#{g}")]);
     assert_eq!(paths(&fleet, d), [format!("/lost+found/#{d}")]);
     assert_eq!(paths(&fleet, h), [format!("/lost+found/#{d}/e/h")]);
@@ -1071,8 +1073,8 @@ fn nothing_is_written_where_a_node_may_be_written_over() {
     let fleet = sample.close();
     let mounted = machine::inspect(5, &fleet).expect("mounted");
     let base = mounted.bases().find(|b| b.tree == NAMES).expect("a tree");
-    let mut places = base.top.expect("not empty").pointer.places.iter();
-    let first = places.next().expect("a place");
+    let top = base.top.expect("not empty");
+    let first = top.pointer.places.iter().next().expect("a place");
     let volume = mounted.volume();
     drop(mounted);
     let over = Map::copied(4, Places::new(&[first]).expect("places"));
@@ -1087,8 +1089,50 @@ fn nothing_is_written_where_a_node_may_be_written_over() {
         }
     };
     forge::forge(&drives(&fleet), &mut change, &mut |_, _, _| {}).expect("forged");
+    let refused = || mender::mend(8, &fleet, PLAIN).expect_err("refused");
+    assert!(refused().contains("belongs to a node"));
+    // All is flushed by now.
     let before = fleet.snapshot().fingerprint();
-    let why = mender::mend(8, &fleet, PLAIN).expect_err("refused");
-    assert!(why.contains("belongs to a node"), "{why}");
+    refused();
     assert!(fleet.snapshot().fingerprint() == before, "written to");
+}
+
+/// A link of which the inode is lost led nobody knows where: what is left of it stays, and so does its name, until it is to go.
+#[test]
+fn what_nothing_can_be_made_of_keeps_its_name() {
+    let sample = Sample::new((1, 1));
+    let link = sample.files().lookup(ROOT, b"l").expect("a link").inode;
+    sample.remove(Item::inode(link));
+    let fleet = sample.close();
+    let deeds = mender::mend(1, &fleet, PLAIN).expect("repaired");
+    assert!(deeds.0.is_empty(), "{deeds:?}");
+    let found = mender::findings(1, &fleet).expect("checked");
+    assert_eq!(found.len(), 2, "{found:?}");
+    let how = How {
+        drop_senseless: true,
+        ..PLAIN
+    };
+    let deeds = mended_with(&fleet, how, &|_| false);
+    assert!(
+        deeds.has("rest-dropped") && deeds.has("entry-removed"),
+        "{deeds:?}"
+    );
+}
+
+/// What a file names where its extents make no sense is not known: it lives on.
+#[test]
+fn what_cannot_be_read_of_a_file_is_not_given_back() {
+    let sample = Sample::new((1, 1));
+    let (_, map) = sample.engram(sample.g);
+    let (item, _) = sample.only(sample.g, Kind::EXTENTS, b"");
+    sample.put(item, b"\x09");
+    // Something else is wrong with engrams, so that all are looked at.
+    let (number, _) = sample.engram(sample.f);
+    sample.change(ENGRAMS, engram::key(number, engram::Kind::Owner, 0), None);
+    let fleet = sample.close();
+    mender::mend(1, &fleet, PLAIN).expect("repaired");
+    let mounted = machine::inspect(5, &fleet).expect("mounted");
+    for place in map.copies().expect("copies").iter() {
+        assert!((0..4).all(|n| mounted.is_used(place.device, Blocks(place.block.0 + n))));
+    }
 }

@@ -68,7 +68,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
 
     /// How many blocks an engram has, by its hashes.
     fn blocks_of(&self, engram: EngramId) -> Result<Option<usize>, Ended> {
-        let size = self.mounted.hash_size().max(1);
+        let size = self.mounted.hash_size();
         let mut blocks = 0usize;
         let range = Range {
             first: engram::key(engram, engram::Kind::Hashes, 0),
@@ -82,7 +82,8 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             let Some(hashes) = parse_hashes(&value, size).filter(|_| first == blocks) else {
                 return Ok(None);
             };
-            blocks = blocks.saturating_add(hashes.len() / size);
+            let count = hashes.len().checked_div(size).unwrap_or(0);
+            blocks = blocks.saturating_add(count);
         }
         Ok((blocks != 0 && blocks <= engram::MAX_BLOCKS).then_some(blocks))
     }

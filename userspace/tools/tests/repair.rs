@@ -11,6 +11,7 @@ use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::names::New;
 use embr_engine::names::What;
+use embr_engine::tree::Key;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
@@ -186,18 +187,21 @@ fn what_makes_no_sense_stays_unless_it_is_to_go() {
     fsck(&["--drop-senseless"], &devices).expect(16);
 }
 
+/// The inode says that it has another number of links.
+fn say_other_links(devices: &[String], file: InodeNo) {
+    change(devices, NAMES, |all| {
+        let is_it = |key: &Key| key.0[1] >> 56 == 1 && key.0[0] == file.0;
+        for (_, value) in all.iter_mut().filter(|(key, _)| is_it(key)) {
+            value[4] = 3;
+        }
+    });
+}
+
 #[test]
 fn without_a_member_nothing_is_repaired() {
     let dir = Dir::new();
     let (devices, _, file) = volume(&dir, "1+1");
-    change(&devices, NAMES, |all| {
-        for (_, value) in all
-            .iter_mut()
-            .filter(|(key, _)| key.0[1] >> 56 == 1 && key.0[0] == file.0)
-        {
-            value[4] = 3;
-        }
-    });
+    say_other_links(&devices, file);
     let alone = &devices[..1];
     let before = all(alone);
     fs::remove_file(&devices[1]).unwrap();
@@ -211,14 +215,7 @@ fn without_a_member_nothing_is_repaired() {
 fn with_lost_names_only_free_space_is_repaired() {
     let dir = Dir::new();
     let (devices, _, file) = volume(&dir, "1+1");
-    change(&devices, NAMES, |all| {
-        for (_, value) in all
-            .iter_mut()
-            .filter(|(key, _)| key.0[1] >> 56 == 1 && key.0[0] == file.0)
-        {
-            value[4] = 3;
-        }
-    });
+    say_other_links(&devices, file);
     for leaf in leaves(&devices, NAMES) {
         leaf.rot(&devices);
     }

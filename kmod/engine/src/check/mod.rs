@@ -181,12 +181,7 @@ pub fn check<M: Machine, O: Observer>(
     options: &Options<'_>,
     observer: &mut O,
 ) -> Result<Counted, Ended> {
-    let mut check = Check {
-        mounted,
-        options,
-        observer,
-        counted: Counted::default(),
-    };
+    let mut check = Check::new(mounted, options, observer);
     check.roots()?;
     check.blocks(files)?;
     if let Some(files) = files {
@@ -203,17 +198,21 @@ pub(crate) fn blocks<M: Machine, O: Observer>(
     options: &Options<'_>,
     observer: &mut O,
 ) -> Result<Counted, Ended> {
-    let mut check = Check {
-        mounted,
-        options,
-        observer,
-        counted: Counted::default(),
-    };
+    let mut check = Check::new(mounted, options, observer);
     check.blocks(None)?;
     Ok(check.counted)
 }
 
-impl<M: Machine, O: Observer> Check<'_, M, O> {
+impl<'c, M: Machine, O: Observer> Check<'c, M, O> {
+    fn new(mounted: &'c Mounted<M>, options: &'c Options<'c>, observer: &'c mut O) -> Self {
+        Check {
+            mounted,
+            options,
+            observer,
+            counted: Counted::default(),
+        }
+    }
+
     fn found(&mut self, what: Finding) {
         self.observer.found(&what);
     }

@@ -75,7 +75,13 @@ fn try_to_write(
 fn what_is_deleted_can_be_written_again() {
     let chance = &Chance::new(seed());
     let cycles = std::env::var("EMBRFS_CYCLES").map_or(4, |n| n.parse().expect("a number"));
-    for (count, shape) in [(6, (4, 2)), (3, (2, 1)), (7, (4, 2))] {
+    // Of small files, names and extents take some of it.
+    for (count, shape, most, percent) in [
+        (6, (4, 2), 300, 85),
+        (3, (2, 1), 300, 85),
+        (7, (4, 2), 300, 85),
+        (3, (2, 1), 4, 75),
+    ] {
         let fleet = drives(chance, Bytes(32 << 20), count, shape);
         let mut mounted = mount(chance, &fleet);
         let view = View::first();
@@ -90,7 +96,7 @@ fn what_is_deleted_can_be_written_again() {
             let files = names_of.of(&mounted, &view);
             let before = mounted.statfs();
             let mut written = 0;
-            let mut largest = 300;
+            let mut largest = most;
             while largest > 0 {
                 let seeds: Vec<u64> = (0..1 + chance.below(largest))
                     .map(|_| chance.next())
@@ -147,7 +153,7 @@ fn what_is_deleted_can_be_written_again() {
             println!("{shape:?} cycle {cycle}: {before:?} written {written} {after:?}");
             contents::audit(&mounted).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
             assert!(
-                written as u64 * 20 > before.available.0 * 17,
+                written as u64 * 100 > before.available.0 * percent,
                 "{shape:?}: {written} of {before:?}"
             );
             assert!(

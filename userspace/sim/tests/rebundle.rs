@@ -44,6 +44,8 @@ use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::scribe::NOW;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -142,6 +144,19 @@ fn loose(mounted: &Mounted<Simulated>) -> usize {
     engrams.values().map(taken).sum()
 }
 
+/// Of how many engrams a stripe has blocks, at most.
+fn most_engrams(mounted: &Mounted<Simulated>) -> usize {
+    let mut held: BTreeMap<StripeId, BTreeSet<u64>> = BTreeMap::new();
+    for (engram, known) in contents::engrams(mounted).expect("engrams") {
+        if let Lies::Stripes(pieces) = &known.map.lies {
+            for piece in pieces.iter() {
+                held.entry(piece.stripe).or_default().insert(engram);
+            }
+        }
+    }
+    held.values().map(BTreeSet::len).max().unwrap_or(0)
+}
+
 /// Files so small that each is written as copies come together in stripes; of what is set aside nothing is moved.
 #[test]
 fn small_files_come_together_in_stripes() {
@@ -206,6 +221,12 @@ fn small_files_come_together_in_stripes() {
             let noted = scan(&mounted, ENGRAMS).expect("items");
             assert!(noted.iter().any(|(key, _)| *key == passed));
             assert!(largest >= 100, "{shape:?}: {largest}");
+            // Each can be given up on a full volume.
+            let (most, nodes) = (most_engrams(&mounted), mounted.ledger().reserve.largest);
+            assert!(
+                (2..=(nodes / 10) as usize).contains(&most),
+                "{shape:?}: {most} with {nodes}"
+            );
             assert!(
                 now > room + before as u64 / 10,
                 "{shape:?}: {before}, {room}, {now}"

@@ -5,6 +5,7 @@
 
 use super::loose;
 use super::Worth;
+use crate::error::NoMem;
 use crate::format::geometry::Geometry;
 use crate::format::pointer::Places;
 use crate::format::stripe::all_wasteful;
@@ -14,6 +15,8 @@ use crate::format::stripe::Layout;
 use crate::format::stripe::GRADES;
 use crate::names::Error;
 use crate::names::Files;
+use crate::space::reserve::Change;
+use crate::space::reserve::Reserve;
 use crate::stripe::seal::MOST;
 use crate::stripe::Shape;
 use crate::units::EngramId;
@@ -27,6 +30,40 @@ use embr_rt::Vec;
 
 /// Engrams of which the maps change at once, at most, for each stripe that may be given up at once.
 const ENGRAMS_EACH: usize = 2;
+/// Nodes of a transaction that gives up one stripe for another, but for those of their engrams.
+const OTHER_NODES: u64 = 42;
+
+/// How many engrams' blocks come together in one stripe, at most: all of them may have to go when it is given up, which has to be possible
+/// on a full volume, where only so large a transaction is sure to find room.
+pub(super) fn together(reserve: &Reserve) -> usize {
+    let left = reserve.largest.saturating_sub(OTHER_NODES);
+    let each = Change::RANGE_GONE.by_keys(u64::MAX).max(1);
+    let engrams = left.checked_div(each).unwrap_or(0).max(2);
+    usize::try_from(engrams).unwrap_or(usize::MAX)
+}
+
+/// How many blocks of these runs, one group after the other, are of so many engrams at most: what comes into one stripe, or several.
+pub(super) fn groups<'h>(
+    held: impl Iterator<Item = &'h Held>,
+    most: usize,
+) -> Result<Vec<usize>, NoMem> {
+    let mut groups: Vec<usize> = Vec::new();
+    let (mut engrams, mut last) = (0usize, None);
+    for run in held {
+        if last != Some(run.engram) {
+            engrams = engrams.saturating_add(1);
+            last = Some(run.engram);
+        }
+        if groups.is_empty() || engrams > most {
+            groups.push(0)?;
+            engrams = 1;
+        }
+        if let Some(blocks) = groups.last_mut() {
+            *blocks = blocks.saturating_add(run.blocks);
+        }
+    }
+    Ok(groups)
+}
 
 /// Blocks that live, one after the other; where they are of a stripe, in one fragment.
 pub(super) struct Run {
@@ -83,7 +120,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Takes it in if no more than so many engrams have to change. Says whether there may be more.
+    /// Takes it in if no more than so many engrams have to change, or it is the first. Says whether there may be more.
     pub(super) fn add(&mut self, victim: Victim, most: usize) -> Result<bool, Error> {
         let engrams = self.engrams.saturating_add(victim.engrams.len());
         if engrams > most && !self.victims.is_empty() {
@@ -95,10 +132,14 @@ impl Batch {
         Ok(self.live < MOST)
     }
 
-    /// Whether giving it up gains anything.
-    fn gains(&self, geometry: Geometry) -> bool {
+    /// Whether giving it up gains anything, with so many engrams in a new stripe.
+    fn gains(&self, geometry: Geometry, together: usize) -> Result<bool, NoMem> {
         let taken = |n: usize, victim: &Victim| n.saturating_add(victim.taken());
-        self.victims.iter().fold(0, taken) > needed(geometry, self.live)
+        let taken = self.victims.iter().fold(0, taken);
+        let runs = self.victims.iter().flat_map(|victim| victim.runs.iter());
+        let groups = groups(runs.map(|run| &run.held), together)?;
+        let needed = groups.iter().map(|blocks| needed(geometry, *blocks));
+        Ok(taken > needed.fold(0, usize::saturating_add))
     }
 }
 
@@ -113,6 +154,7 @@ impl<M: Machine> Files<'_, M> {
         worth: &Worth,
     ) -> Result<Vec<Victim>, Error> {
         let geometry = self.mounted.geometry();
+        let together = together(&self.mounted.space.reserve());
         for worst in [Some(GRADES / 2), None, Some(GRADES)] {
             loose.stay();
             let (batch, is_worth_it) = match worst {
@@ -126,7 +168,7 @@ impl<M: Machine> Files<'_, M> {
                     (batch, much)
                 }
             };
-            if is_worth_it && batch.gains(geometry) {
+            if is_worth_it && batch.gains(geometry, together)? {
                 return Ok(batch.victims);
             }
         }

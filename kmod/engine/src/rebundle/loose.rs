@@ -31,8 +31,6 @@ use embr_rt::Vec;
 const EACH: usize = 8;
 /// Items that are looked at in vain at once, at most.
 const LOOKED: usize = 16384;
-/// Under no engram: below which number all engrams were passed.
-const PASSED: Key = Key([0, (Kind::Passed as u64) << 56, 0]);
 
 /// How far the walk is.
 #[derive(Default, Debug)]
@@ -61,7 +59,7 @@ impl Walk {
         if self.passed.is_none_or(|passed| passed >= self.next) {
             return Ok(());
         }
-        Ok(txn.set(ENGRAMS, PASSED, &encode_number(InodeNo(self.next.0)))?)
+        Ok(txn.set(ENGRAMS, noted(), &encode_number(InodeNo(self.next.0)))?)
     }
 }
 
@@ -141,7 +139,7 @@ impl<M: Machine> Files<'_, M> {
 
     /// How far the walk was when the volume was mounted.
     fn passed(&self) -> Result<EngramId, Error> {
-        let passed = self.mounted.get(ENGRAMS, PASSED, parse_number)?.flatten();
+        let passed = self.mounted.get(ENGRAMS, noted(), parse_number)?.flatten();
         // Where that makes no sense, it begins anew.
         Ok(passed.map_or(EngramId(1), |n| EngramId(n.0)))
     }
@@ -151,6 +149,11 @@ impl<M: Machine> Files<'_, M> {
         let _nobody_is_about_to = (!alone).then(|| self.names.changing.lock());
         self.names.engrams.lock().next(self.mounted)
     }
+}
+
+/// Where it is noted how far the walk is.
+fn noted() -> Key {
+    key(EngramId::NONE, Kind::Passed, 0)
 }
 
 /// The runs that live of an engram all of which was written; none where that is not so.

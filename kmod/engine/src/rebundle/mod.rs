@@ -31,6 +31,7 @@ use crate::units::Timestamp;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
+use choose::groups;
 use choose::Home;
 use choose::Run;
 use choose::Victim;
@@ -41,7 +42,7 @@ use embr_rt::Vec;
 const MUCH: u64 = 4 * MOST as u64;
 
 /// Stripes that are given up at once, at most; where that finds no room, the next is tried.
-const BATCHES: [usize; 3] = [32, 8, 2];
+const BATCHES: [usize; 4] = [32, 8, 2, 1];
 
 /// What moving came to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -328,20 +329,24 @@ impl<M: Machine> Files<'_, M> {
         change: Option<Begun<'_, M>>,
     ) -> Result<Moved, Error> {
         let mounted = self.mounted;
-        let mut sources = Vec::new();
-        if !cargo.bytes.is_empty() {
+        let mut striped = Striped::none(Vec::new());
+        let together = choose::together(&mounted.space.reserve());
+        let mut bytes = cargo.bytes.as_slice();
+        for blocks in groups(cargo.held.iter(), together)? {
+            let length = blocks.saturating_mul(BLOCK_SIZE).min(bytes.len());
+            let (now, later) = bytes.split_at(length);
             let at = FileBlock(0);
-            sources.push(Source {
-                at,
-                bytes: &cargo.bytes,
-            })?;
+            striped.left.push(Source { at, bytes: now })?;
+            striped.seal(mounted, None)?;
+            if !striped.left.is_empty() {
+                return Err(Error::NoSpace);
+            }
+            bytes = later;
         }
-        let mut striped = Striped::none(sources);
-        striped.seal(mounted, None)?;
         let sealed = striped.all.iter();
         let hashes = sealed.clone().flat_map(|sealed| sealed.hashes.iter());
         // What was verified when it was read is what was sealed.
-        if !striped.left.is_empty() || !hashes.eq(cargo.hashes.iter()) {
+        if !hashes.eq(cargo.hashes.iter()) {
             return Err(Error::NoSpace);
         }
         let sum = |all: &mut dyn Iterator<Item = usize>| all.fold(0, usize::saturating_add);

@@ -14,6 +14,9 @@ use crate::space::GROUP;
 use crate::units::Blocks;
 use embr_rt::Vec;
 
+/// In so many groups is looked for a place in broken slots where there are others as well.
+const NEARBY: u64 = 4;
+
 /// So many blocks that one item of the tree describes.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -46,6 +49,8 @@ pub(super) struct Device {
     pub(super) managed: u64,
     /// Where the last allocation ended.
     cursor: u64,
+    /// The same of those in broken slots.
+    broken_cursor: u64,
     /// Blocks that are not busy.
     pub(super) free: u64,
     /// Slots of which no block is busy.
@@ -113,6 +118,7 @@ impl Device {
             fixed: Vec::new(),
             managed: 0,
             cursor: 0,
+            broken_cursor: 0,
             free: 0,
             whole: 0,
             unused: blocks,
@@ -299,9 +305,18 @@ impl Device {
             return None;
         }
         if unbroken >= least {
-            return self.find(Search::Anywhere, least, most.min(unbroken));
+            let found = match most < SLOT && self.saves_slots() {
+                true => self.find_nearby_in_broken(most),
+                false => None,
+            };
+            return found.or_else(|| self.find(Search::Anywhere, least, most.min(unbroken)));
         }
         self.find(Search::InBrokenSlots, least, most)
+    }
+
+    /// Whether so much of the device is used or broken that nodes may run short of slots while there is room for data.
+    fn saves_slots(&self) -> bool {
+        self.whole.saturating_mul(2 * SLOT) < self.managed
     }
 
     fn find(&mut self, search: Search, least: u64, most: u64) -> Option<(u64, u64)> {
@@ -312,6 +327,29 @@ impl Device {
         })?;
         self.occupy(start, length)?;
         self.cursor = start.saturating_add(length);
+        Some((start, length))
+    }
+
+    /// So many blocks in broken slots, if there are any in the next groups.
+    fn find_nearby_in_broken(&mut self, blocks: u64) -> Option<(u64, u64)> {
+        let from = self.broken_cursor;
+        let mut looked = 0u64;
+        let found = self.search(from, |group, from| {
+            let broken = group.free.saturating_sub(group.whole.saturating_mul(SLOT));
+            if broken < blocks || looked >= NEARBY {
+                return None;
+            }
+            looked = looked.saturating_add(1);
+            group.busy.run(Search::InBrokenSlots, from, blocks, blocks)
+        });
+        let Some((start, length)) = found else {
+            // Others look elsewhere.
+            let further = from.saturating_add(NEARBY.saturating_mul(GROUP));
+            self.broken_cursor = further.checked_rem(self.blocks).unwrap_or(0);
+            return None;
+        };
+        self.occupy(start, length)?;
+        self.broken_cursor = start.saturating_add(length);
         Some((start, length))
     }
 
@@ -337,7 +375,7 @@ impl Device {
     fn search(
         &self,
         from: u64,
-        look: impl Fn(&Group, u64) -> Option<(u64, u64)>,
+        mut look: impl FnMut(&Group, u64) -> Option<(u64, u64)>,
     ) -> Option<(u64, u64)> {
         let count = self.groups.len();
         let first = usize::try_from(from / GROUP).ok()?;

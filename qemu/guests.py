@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import initramfs
+import judge
 import kmodules
 
 CACHE = Path("/cache")
@@ -27,6 +28,8 @@ RELEASE = CACHE / "target/release"
 
 # How much slower than User Mode Linux a guest may be, processor emulated or not; and User Mode Linux itself under kmemleak.
 SLOWER = {"kvm": 2, "tcg": 4, "leaks": 3}
+# Seconds in which a guest comes up or never does, under any acceleration.
+COMING_UP = 300
 
 # MiB for QEMU: what a guest starts with lies in memory twice, packed and unpacked, with the debugging symbols of every tool.
 MEMORY_LEAST = 1024
@@ -81,6 +84,11 @@ def stop_all():
             _kill(process)
 
 
+def stopping():
+    """Whether stop_all was called: what ended since then ended because of it."""
+    return _stopping.is_set()
+
+
 def _kill(process):
     # Each guest is its own process group; a hung one ignores everything but SIGKILL.
     if process.poll() is None:
@@ -123,6 +131,11 @@ def _write_config(folder, job, **values):
     (folder / "config").write_text(text)
 
 
+def text(path):
+    """What a guest wrote to a file, in lines as they are here."""
+    return Path(path).read_bytes().replace(b"\r", b"").decode(errors="replace")
+
+
 def _watch(command, folder, timeout, pass_fds=(), streams=None, on_text=None, environment=None):
     """Runs a guest to its end or its time-out. on_text gets new script output as it comes, and ends the guest by saying True."""
     began = time.monotonic()
@@ -140,7 +153,17 @@ def _watch(command, folder, timeout, pass_fds=(), streams=None, on_text=None, en
     with _running_lock:
         _running[process.pid] = process
     timed_out = False
+    is_up = False
     out = open(streams["output"], "rb") if on_text else None
+
+    def is_late():
+        nonlocal is_up
+        took = time.monotonic() - began
+        if took > COMING_UP and not is_up:
+            is_up = judge.came_up(text(streams["log"]))
+            return not is_up
+        return took > timeout
+
     try:
         while True:
             with suppress(subprocess.TimeoutExpired):
@@ -152,7 +175,7 @@ def _watch(command, folder, timeout, pass_fds=(), streams=None, on_text=None, en
                 _kill(process)
                 process.wait()
                 break
-            if time.monotonic() - began > timeout or _stopping.is_set():
+            if is_late() or _stopping.is_set():
                 timed_out = True
                 _kill(process)
                 process.wait()
@@ -164,9 +187,6 @@ def _watch(command, folder, timeout, pass_fds=(), streams=None, on_text=None, en
         _kill(process)
         with _running_lock:
             del _running[process.pid]
-
-    def text(path):
-        return Path(path).read_bytes().replace(b"\r", b"").decode(errors="replace")
 
     return Ended(
         log=text(streams["log"]),

@@ -154,6 +154,24 @@ def find_complaints(lines):
     return found
 
 
+def _boot_complaints(lines, lane, known):
+    """What a kernel complained of while it booted, but for what is known of it."""
+    mine = [k for k in known if k.lane in (lane, "*")]
+    return [line for line in find_complaints(lines) if not any(k.pattern.search(line) for k in mine)]
+
+
+def came_up(log):
+    """Whether the guest reached its boot marker."""
+    return BOOTED in log
+
+
+def may_boot_again(log, output, lane, known=()):
+    """Whether a guest ended before anything of ours ran in it, and without a complaint: that says nothing of what is tested.
+
+    What a script printed counts as having come up, should the kernel's log have lost the marker."""
+    return not came_up(log) and not output.strip() and not _boot_complaints(_clean(log), lane, known)
+
+
 def strip_time(line):
     """A log line without its time stamp, for a reason that fits on a line."""
     return re.sub(r"^(<\d+>)?\[[^\]]*\]\s*", "", line).strip()
@@ -171,11 +189,9 @@ def judge(log, lane, known=(), timed_out=False, expect_log=None, expect_complain
 
     if timed_out:
         reasons.append("hung: killed at its time-out")
-    mine = [k for k in known if k.lane in (lane, "*")]
-    for line in find_complaints(before):
-        if not any(k.pattern.search(line) for k in mine):
-            complaints.append(line)
-            reasons.append("while booting: " + strip_time(line))
+    for line in _boot_complaints(before, lane, known):
+        complaints.append(line)
+        reasons.append("while booting: " + strip_time(line))
 
     status = None
     skip = None
@@ -201,7 +217,7 @@ def judge(log, lane, known=(), timed_out=False, expect_log=None, expect_complain
         if expect_log and not re.search(expect_log, text, re.M):
             reasons.append(f"the kernel log lacks: {expect_log}")
 
-    if expect_complaint:
+    if expect_complaint and after is not None:
         # A proof of a detector: this very complaint must have failed the run.
         wanted = re.compile(expect_complaint)
         if any(wanted.search(r) for r in reasons):

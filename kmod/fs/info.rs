@@ -53,9 +53,10 @@ fn info(inode: &Inode<Embrfs>, command: Command) -> Result<isize> {
     if room < uapi::INFO_LEAST {
         return Err(EINVAL);
     }
-    let info = gather(inode);
-    let bytes = info.as_bytes();
-    let fits = bytes.get(..room.min(bytes.len())).ok_or(EINVAL)?;
+    let mut info = gather(inode);
+    let room = room.min(size_of::<Info>());
+    info.size = room as u32;
+    let fits = info.as_bytes().get(..room).ok_or(EINVAL)?;
     command.memory(fits.len()).writer().write_slice(fits)?;
     Ok(0)
 }
@@ -67,6 +68,7 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
     let absent = volume.absent().min(members);
     let usage = volume.mounted().statfs();
     let epoch = volume.mounted().epoch();
+    let tally = volume.tally();
     let mut flags = 0;
     if inode.super_block().is_read_only() {
         flags |= uapi::INFO_READ_ONLY;
@@ -103,6 +105,9 @@ fn gather(inode: &Inode<Embrfs>) -> Info {
         absent: absent as u32,
         flags,
         label,
+        written: tally.written.0,
+        moved: tally.moved.blocks.0,
+        regained: tally.moved.gained.0,
     }
 }
 

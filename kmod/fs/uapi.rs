@@ -39,6 +39,9 @@ pub(crate) struct Info {
     pub(crate) absent: u32,
     pub(crate) flags: u32,
     pub(crate) label: [u8; LABEL_ROOM],
+    pub(crate) written: u64,
+    pub(crate) moved: u64,
+    pub(crate) regained: u64,
 }
 
 /// `EMBRFS_IOC_INFO`.
@@ -48,10 +51,11 @@ pub(crate) const IOC_INFO: u32 = kernel::ioctl::_IOWR::<u32>(0xeb, 1);
 pub(crate) const INFO_LEAST: usize = 232;
 
 // The same numbers as in uapi_layout.c.
-const _: () = assert!(size_of::<Info>() == 232);
+const _: () = assert!(size_of::<Info>() == 256);
 const _: () = assert!(offset_of!(Info, uuid) == 8);
 const _: () = assert!(offset_of!(Info, epoch_number) == 40);
 const _: () = assert!(offset_of!(Info, block_size) == 72);
 const _: () = assert!(offset_of!(Info, members) == 80);
 const _: () = assert!(offset_of!(Info, label) == 96);
+const _: () = assert!(offset_of!(Info, written) == 232);
 const _: () = assert!(IOC_INFO == 0xc004_eb01);

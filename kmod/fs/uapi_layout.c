@@ -5,10 +5,11 @@
 
 #include "uapi/embrfs.h"
 
-static_assert(sizeof(struct embrfs_info) == 232);
+static_assert(sizeof(struct embrfs_info) == 256);
 static_assert(offsetof(struct embrfs_info, uuid) == 8);
 static_assert(offsetof(struct embrfs_info, epoch_number) == 40);
 static_assert(offsetof(struct embrfs_info, block_size) == 72);
 static_assert(offsetof(struct embrfs_info, members) == 80);
 static_assert(offsetof(struct embrfs_info, label) == 96);
+static_assert(offsetof(struct embrfs_info, written) == 232);
 static_assert(EMBRFS_IOC_INFO == 0xc004eb01);

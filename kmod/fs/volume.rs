@@ -28,6 +28,7 @@ use embr_engine::{
         Names,
         View, //
     },
+    rebundle::Tally,
     space::promise::Promise,
     units::Blocks,
     volume::{
@@ -140,6 +141,11 @@ impl Volume {
         } else {
             Ok(())
         }
+    }
+
+    /// What was written and moved since the mount, also of one that has stopped.
+    pub(crate) fn tally(&self) -> Tally {
+        self.names.of(&self.mounted, &self.view).tally()
     }
 
     /// Does something with files. Memory that it needs is never had by way of file systems.

@@ -40,6 +40,9 @@ struct embrfs_info {
 	__u32 absent;		/* of these, missing or stale */
 	__u32 flags;		/* EMBRFS_INFO_* */
 	__u8 label[EMBRFS_LABEL_MAX + 8];	/* UTF-8, terminated */
+	__u64 written;		/* blocks of file data since the mount, without copies and parity */
+	__u64 moved;		/* blocks that were written again since, to have room */
+	__u64 regained;		/* blocks of all members that are free, or soon will be, because of it */
 };
 
 /* The number names the first field only, so it stays the same when fields are added. */

@@ -35,9 +35,12 @@ struct Raw {
     absent: u32,
     flags: u32,
     label: [u8; 136],
+    written: u64,
+    moved: u64,
+    regained: u64,
 }
 
-const _: () = assert!(size_of::<Raw>() == 232);
+const _: () = assert!(size_of::<Raw>() == 256);
 
 /// The number names the first field only, so that it stays when fields are added.
 const OPCODE: Opcode = opcode::read_write::<u32>(0xEB, 1);
@@ -77,6 +80,19 @@ pub struct Info {
     pub degraded: bool,
     /// Everything gives EIO.
     pub shut_down: bool,
+    /// What was written and moved; none where the module is too old to tell.
+    pub traffic: Option<Traffic>,
+}
+
+/// What came of all that was written since the mount.
+#[derive(Debug)]
+pub struct Traffic {
+    /// Bytes of file data that were written, without copies and parity.
+    pub written: u64,
+    /// Bytes of it that were written again since, to have room.
+    pub moved: u64,
+    /// Bytes of all members that are free because of that.
+    pub regained: u64,
 }
 
 /// Asks about the volume that `path` lies on; none where that is no embrfs.
@@ -100,6 +116,9 @@ pub fn ask(path: &Path) -> io::Result<Option<Info>> {
         absent: 0,
         flags: 0,
         label: [0; 136],
+        written: 0,
+        moved: 0,
+        regained: 0,
     };
     // SAFETY: The kernel writes no more than the size that the first field names, which is that of the structure, and every
     // bit pattern is a value of each of its fields.
@@ -126,5 +145,10 @@ pub fn ask(path: &Path) -> io::Result<Option<Info>> {
         read_only: raw.flags & READ_ONLY != 0,
         degraded: raw.flags & DEGRADED != 0,
         shut_down: raw.flags & SHUT_DOWN != 0,
+        traffic: (raw.size as usize >= size_of::<Raw>()).then(|| Traffic {
+            written: raw.written.saturating_mul(block),
+            moved: raw.moved.saturating_mul(block),
+            regained: raw.regained.saturating_mul(block),
+        }),
     }))
 }

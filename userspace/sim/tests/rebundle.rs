@@ -13,6 +13,7 @@ use embr_engine::names::Files;
 use embr_engine::names::Names;
 use embr_engine::names::Users;
 use embr_engine::names::View;
+use embr_engine::rebundle::Tally;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::EngramId;
@@ -312,7 +313,7 @@ fn ahead_of_need_only_what_is_worth_it_is_moved() {
     most(8);
     let rest = ahead(of);
     // Who wrote may have moved some when little was left.
-    let (moved, written) = of.moved();
+    let Tally { moved, written } = of.tally();
     assert!(moved.blocks.0 >= 252 + 1024, "{some} {rest} {moved:?}");
     assert!(written.0 > total * 7 / 8, "{written:?} of {total}");
     contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));

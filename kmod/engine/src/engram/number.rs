@@ -35,8 +35,6 @@ struct Aside {
 pub struct Numbers {
     engrams: Aside,
     stripes: Aside,
-    /// Blocks that were written since the mount.
-    pub(crate) written: u64,
 }
 
 impl Numbers {

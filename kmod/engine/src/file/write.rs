@@ -184,8 +184,7 @@ impl<M: Machine> Files<'_, M> {
             Ok(()) => {
                 let done = change.commit_under((), promise)?;
                 let blocks = rest.blocks().0.saturating_sub(later.blocks().0);
-                let written = &mut self.names.engrams.lock().written;
-                *written = written.saturating_add(blocks);
+                self.names.tally.lock().wrote(blocks);
                 *rest = later;
                 Ok(done)
             }

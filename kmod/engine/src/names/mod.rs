@@ -76,6 +76,8 @@ pub struct Names {
     /// Whoever moves what lies in stripes, or in copies, holds it. It comes before that of changes.
     pub(crate) rebundling: Mutex<crate::rebundle::Progress>,
     /// Nobody waits for anything while he holds it.
+    pub(crate) tally: Mutex<crate::rebundle::Tally>,
+    /// Nobody waits for anything while he holds it.
     pub(crate) shifts: Mutex<crate::file::Shifts>,
 }
 
@@ -95,6 +97,7 @@ impl Names {
                 crate::rebundle::Progress::default(),
                 lock_class!("rebundling"),
             )?,
+            tally: Mutex::try_new(crate::rebundle::Tally::default(), lock_class!("tally"))?,
             shifts: Mutex::try_new(
                 crate::file::Shifts::default(),
                 lock_class!("room for what moves"),

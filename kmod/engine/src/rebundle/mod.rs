@@ -73,8 +73,21 @@ pub(crate) struct Progress {
     walk: loose::Walk,
     /// Below the first, all engrams are old; below the second, they will be when more time has passed.
     ages: (EngramId, EngramId),
-    /// All that was moved since the mount.
-    moved: Moved,
+}
+
+/// What came of all since the mount.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tally {
+    /// Blocks of files that were written, without parity and copies, and without what moving wrote.
+    pub written: Blocks,
+    /// What was moved.
+    pub moved: Moved,
+}
+
+impl Tally {
+    pub(crate) fn wrote(&mut self, blocks: u64) {
+        self.written = Blocks(self.written.0.saturating_add(blocks));
+    }
 }
 
 /// What is worth moving.
@@ -188,15 +201,14 @@ impl<M: Machine> Files<'_, M> {
         Ok(())
     }
 
-    /// All that was moved since the mount, and beside it how many blocks were written.
-    pub fn moved(&self) -> (Moved, Blocks) {
-        let moved = self.names.rebundling.lock().moved;
-        (moved, Blocks(self.names.engrams.lock().written))
+    /// What was written since the mount, and what was moved beside it. Waits for nobody.
+    pub fn tally(&self) -> Tally {
+        *self.names.tally.lock()
     }
 
     #[inline(never)] // Its frame is large enough alone.
     fn rebundle_worth(&self, progress: &mut Progress, worth: &Worth) -> Result<Moved, Error> {
-        let Progress { walk, moved, .. } = progress;
+        let walk = &mut progress.walk;
         let mut done = self.rebundle_some(walk, worth, false);
         // Something of them died meanwhile: once more, with nobody beside.
         if done.as_ref().is_err_and(Error::is_damage) {
@@ -207,7 +219,7 @@ impl<M: Machine> Files<'_, M> {
             Err(why) if why.is_damage() => Moved::default(),
             done => done?,
         };
-        moved.add(once);
+        self.names.tally.lock().moved.add(once);
         Ok(once)
     }
 

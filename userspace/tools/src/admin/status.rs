@@ -20,6 +20,7 @@ use embrfs_host::busy;
 use embrfs_host::device::Claim;
 use embrfs_host::info;
 use embrfs_host::info::Info;
+use embrfs_host::info::Traffic;
 use embrfs_host::mounts;
 use embrfs_host::mounts::Mount;
 use embrfs_host::scan;
@@ -238,6 +239,9 @@ impl Status {
                 describe::size(Bytes(info.free))
             ),
         }
+        if let Some(traffic) = info.traffic.as_ref().filter(|t| t.written != 0) {
+            self.show_traffic(traffic);
+        }
         say!(
             "members     {} of {} here and up to date",
             info.current,
@@ -250,6 +254,17 @@ impl Status {
             "epoch       {}, generation {}",
             info.epoch_number,
             info.generation
+        );
+    }
+
+    fn show_traffic(&self, traffic: &Traffic) {
+        let all = traffic.written.saturating_add(traffic.moved);
+        say!(
+            "written     {} since the mount, {} of it again to have room ({:.2} times in all), which freed {} of devices",
+            describe::size(Bytes(traffic.written)),
+            describe::size(Bytes(traffic.moved)),
+            all as f64 / traffic.written as f64,
+            describe::size(Bytes(traffic.regained))
         );
     }
 
@@ -270,6 +285,9 @@ impl Status {
                 "members": i.members,
                 "current": i.current,
                 "absent": i.absent,
+                "written": i.traffic.as_ref().map(|t| t.written),
+                "moved": i.traffic.as_ref().map(|t| t.moved),
+                "regained": i.traffic.as_ref().map(|t| t.regained),
             })),
             "volume": self.group.as_ref().map(Group::json),
         })

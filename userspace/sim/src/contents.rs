@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether files, engrams and free space agree: every block of an engram that lives is named once and owned once, every place is
-//! used by one thing, and nothing is used by none. For volumes with one snapshot.
+//! Whether files, engrams, references and free space agree: every block of an engram that lives is named, as often and by whom
+//! references say, or once, by its owner; every place is used by one thing, and nothing is used by none. For volumes with one snapshot.
 
 use crate::inspector;
 pub use crate::inspector::Copies;
@@ -20,6 +20,9 @@ use embr_engine::format::inode::FileType;
 use embr_engine::format::inode::Inode;
 use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
+use embr_engine::format::reference;
+use embr_engine::format::reference::Of;
+use embr_engine::format::reference::Tally;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
@@ -34,6 +37,7 @@ use embr_engine::units::EngramId;
 use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::REFERENCES;
 use embr_engine::volume::Mounted;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -107,6 +111,35 @@ pub fn engrams(mounted: &Mounted<Simulated>) -> Result<BTreeMap<u64, Known>, Str
     Ok(engrams)
 }
 
+/// Files, and how often each names a block.
+type Users = BTreeMap<u64, u64>;
+
+/// How often blocks are said to be named in all, and by whom.
+type References = (BTreeMap<(u64, usize), u64>, BTreeMap<(u64, usize), Users>);
+
+/// What is said of blocks that are named more than once.
+pub fn references(mounted: &Mounted<Simulated>) -> Result<References, String> {
+    let (mut all, mut users) = References::default();
+    for (key, value) in scan(mounted, REFERENCES)? {
+        let bad = || format!("the item {key} of references makes no sense");
+        let (engram, of) = reference::parse_key(key).ok_or_else(bad)?;
+        let tally = Tally::parse(&value, of).map_err(|_| "no memory")?;
+        for run in tally.ok_or_else(bad)?.runs() {
+            for block in run.first..run.first + run.blocks {
+                let at = (engram.0, block);
+                let number = run.number.into();
+                match of {
+                    Of::All => drop(all.insert(at, number)),
+                    Of::User(inode) => {
+                        users.entry(at).or_default().insert(inode.0, number);
+                    }
+                }
+            }
+        }
+    }
+    Ok((all, users))
+}
+
 /// Whether all agrees, on drives that never failed. Says how many blocks of engrams live.
 pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
     audit_but(mounted, Copies::All)
@@ -115,7 +148,8 @@ pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
 /// Whether all agrees, but for copies that drives lack which failed.
 pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, String> {
     let engrams = engrams(mounted)?;
-    let mut named: BTreeMap<(u64, usize), u64> = BTreeMap::new();
+    let mut named: BTreeMap<(u64, usize), Users> = BTreeMap::new();
+    let mut unwritten: BTreeSet<(u64, usize)> = BTreeSet::new();
     let mut inline = BTreeSet::new();
     let mut covered = BTreeSet::new();
     let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
@@ -143,8 +177,9 @@ pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, St
                 if run.encoding == Encoding::Hole {
                     return Err(format!("the item {key}: a hole that hides nothing"));
                 }
-                if named.insert(at, file).is_some() {
-                    return Err(format!("block {} of engram {} is named twice", at.1, at.0));
+                *named.entry(at).or_default().entry(file).or_default() += 1;
+                if run.encoding == Encoding::Unwritten {
+                    unwritten.insert(at);
                 }
                 let known = engrams
                     .get(&at.0)
@@ -167,6 +202,31 @@ pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, St
             ));
         }
     }
+    let (all, users) = references(mounted)?;
+    for (at, said) in &users {
+        // Of what was shared once, who is left may still be said.
+        if named.get(at) != Some(said) {
+            return Err(format!(
+                "{at:?} is said to be named by {said:?}, but is by {:?}",
+                named.get(at)
+            ));
+        }
+    }
+    for (at, by) in &named {
+        let count: u64 = by.values().sum();
+        if all.get(at).copied().unwrap_or(1) != count || count > 1 && users.get(at) != Some(by) {
+            return Err(format!(
+                "{at:?} is said to be named {:?} times, but is by {by:?}",
+                all.get(at)
+            ));
+        }
+        if count > 1 && unwritten.contains(at) {
+            return Err(format!("{at:?} is unwritten, and shared"));
+        }
+    }
+    if let Some((at, _)) = all.iter().find(|(at, _)| !named.contains_key(at)) {
+        return Err(format!("{at:?} is said to be shared, and nobody names it"));
+    }
     let mut lie: BTreeSet<(usize, u64)> = BTreeSet::new();
     let mut lives = 0;
     for (number, known) in &engrams {
@@ -177,9 +237,13 @@ pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, St
         for block in 0..engram::MAX_BLOCKS {
             let is_named = named.get(&(*number, block));
             let is_live = known.live.has(block);
-            if is_live != is_named.is_some()
-                || is_named != known.owners.get(&block).map(|(inode, _)| inode)
-            {
+            let owner = known.owners.get(&block).map(|(inode, _)| inode);
+            // Of what is or was shared, its owner need not be who names it.
+            let owned = match users.contains_key(&(*number, block)) {
+                true => owner.is_some(),
+                false => is_named.and_then(|by| by.keys().next()) == owner,
+            };
+            if is_live != is_named.is_some() || !owned {
                 return Err(format!(
                     "engram {number}, block {block}: lives {is_live}, named by {is_named:?}, owned by {:?}",
                     known.owners.get(&block)

@@ -7,10 +7,12 @@ use crate::image::print;
 use crate::machine::Simulated;
 use embr_engine::file::Dirty;
 use embr_engine::file::Holds;
+use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
@@ -225,6 +227,81 @@ impl<'c> Scribe<'c> {
         done.map(|_| ())
     }
 
+    /// Blocks of the file become the same as others of it.
+    fn clone_blocks(
+        &mut self,
+        files: Files<'_, Simulated>,
+        between: &mut Vec<Shape>,
+    ) -> Result<(), Error> {
+        let most = self.chance.one(&[1, 3, 20, 70]);
+        let blocks = 1 + self.chance.below(most);
+        let (from, to) = (self.chance.below(self.most), self.chance.below(self.most));
+        let pair = self.pair(from, to, blocks);
+        if from.abs_diff(to) < blocks {
+            let refused = [
+                files.clone_range(&pair, None, NOW).err(),
+                files.same_range(&pair).err(),
+            ];
+            assert_eq!(refused, [Some(Error::Invalid); 2]);
+            return Ok(());
+        }
+        *self.seen.entry("clone").or_default() += 1;
+        let was = self.model.len();
+        // Of the last block of the file only what it has is cloned: there are zeros behind that.
+        let cut = match (from + blocks).checked_sub(was.div_ceil(BLOCK_SIZE)) {
+            Some(0) => was.next_multiple_of(BLOCK_SIZE) - was,
+            _ => 0,
+        };
+        let size = (to + blocks) * BLOCK_SIZE - cut;
+        let told = (size > was || self.chance.below(2) == 0).then_some(Bytes(size as u64));
+        let mut source = self.model.clone();
+        source.resize(was.max((from + blocks) * BLOCK_SIZE), 0);
+        let source = &source[from * BLOCK_SIZE..][..blocks * BLOCK_SIZE];
+        for (n, block) in source.chunks(BLOCK_SIZE).enumerate() {
+            between.push(Shape::of(&self.model));
+            let at = (to + n) * BLOCK_SIZE;
+            self.extend((at + BLOCK_SIZE).min(size));
+            let end = self.model.len().min(at + BLOCK_SIZE);
+            self.model[at..end].copy_from_slice(&block[..end - at]);
+        }
+        files.clone_range(&pair, told, NOW).map(|_| ())
+    }
+
+    fn pair(&self, from: usize, to: usize, blocks: usize) -> Pair {
+        Pair {
+            from: (self.file, FileBlock(from as u64)),
+            to: (self.file, FileBlock(to as u64)),
+            blocks: Blocks(blocks as u64),
+        }
+    }
+
+    /// What holds the same is stored once; the file stays as it is.
+    fn dedupe(&mut self, files: Files<'_, Simulated>) -> Result<(), Error> {
+        let most = self.chance.one(&[1, 8, 40]);
+        let blocks = 1 + self.chance.below(most);
+        let from = self.chance.below(self.most);
+        let block = |at: usize| {
+            let mut block = self
+                .model
+                .get(at * BLOCK_SIZE..)
+                .unwrap_or_default()
+                .to_vec();
+            block.resize(BLOCK_SIZE, 0);
+            block
+        };
+        let pick = self.chance.below(2) == 0;
+        // Rather where there is something to be found.
+        let alike =
+            (0..self.most).find(|to| pick && *to >= from + blocks && block(*to) == block(from));
+        let to = alike.unwrap_or(from + blocks);
+        *self.seen.entry("dedupe").or_default() += 1;
+        let same = (0..blocks).take_while(|n| block(from + n) == block(to + n));
+        let expected = Blocks(same.count() as u64);
+        let found = files.same_range(&self.pair(from, to, blocks))?;
+        assert_eq!(found.what, expected);
+        Ok(())
+    }
+
     fn change(
         &mut self,
         files: Files<'_, Simulated>,
@@ -232,7 +309,7 @@ impl<'c> Scribe<'c> {
     ) -> Result<(), Error> {
         // Inserting makes it longer: not for ever.
         let long = self.model.len() > (self.most + 60) * BLOCK_SIZE;
-        match self.chance.below(if long { 1 } else { 10 }) {
+        match self.chance.below(if long { 1 } else { 13 }) {
             0 | 1 => {
                 *self.seen.entry("truncate").or_default() += 1;
                 let size = self.place();
@@ -270,6 +347,8 @@ impl<'c> Scribe<'c> {
                 *self.seen.entry("rebundle").or_default() += 1;
                 files.rebundle()?;
             }
+            7 | 8 => self.clone_blocks(files, between)?,
+            9 => self.dedupe(files)?,
             _ => self.write(files, between)?,
         }
         Ok(())

@@ -93,6 +93,8 @@ fn a_file_beside_plain_bytes() {
     for what in [
         "inline",
         "sealed",
+        "clone",
+        "dedupe",
         "truncate",
         "punch",
         "zero",

@@ -35,6 +35,7 @@ use crate::format::inode::FileType;
 use crate::format::intent::END;
 use crate::format::journal::Extent;
 use crate::format::pointer::Places;
+use crate::format::reference::Of;
 use crate::names::Files;
 use crate::names::Item;
 use crate::names::Kind;
@@ -92,6 +93,23 @@ fn runs(live: Live) -> impl Iterator<Item = (usize, usize)> {
         let end = (begin..engram::MAX_BLOCKS).find(|b| !live.has(*b));
         at = end.unwrap_or(engram::MAX_BLOCKS);
         Some((begin, at.saturating_sub(begin)))
+    })
+}
+
+/// Blocks of an engram, cut where those begin or end that are shared, and whether they are; all are if that is not known.
+fn parts(
+    first: usize,
+    blocks: usize,
+    shared: Option<Live>,
+) -> impl Iterator<Item = ((usize, usize), bool)> {
+    let is_shared = move |block: usize| shared.is_none_or(|shared| shared.has(block));
+    let end = first.saturating_add(blocks);
+    let mut at = first;
+    core::iter::from_fn(move || {
+        let begin = Some(at).filter(|begin| *begin < end)?;
+        let is = is_shared(begin);
+        at = (begin..end).find(|b| is_shared(*b) != is).unwrap_or(end);
+        Some(((begin, at.saturating_sub(begin)), is))
     })
 }
 
@@ -184,7 +202,7 @@ fn firsts<M: Machine>(
 }
 
 impl<M: Machine, O: Observer> Check<'_, M, O> {
-    /// Notes what extents name; what two of them name is told.
+    /// Notes what extents name; what two of them name is told, unless it is said to be shared.
     pub(super) fn named(&mut self, files: Files<'_, M>, named: &mut Claims) -> Result<bool, Ended> {
         let mounted = self.mounted;
         let mut seen: Option<Item> = None;
@@ -206,11 +224,13 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 };
                 let blocks = run.blocks.min(map.blocks.saturating_sub(run.block()));
                 let mut twice = false;
-                let these = (run.block(), blocks);
-                firsts(mounted, (run.engram, &map), these, &mut |extent| {
-                    twice |= named.claim(extent).is_some();
-                    Ok(())
-                })?;
+                let shared = self.tallied(&run, Of::All)?;
+                for (these, is_shared) in parts(run.block(), blocks, shared) {
+                    firsts(mounted, (run.engram, &map), these, &mut |extent| {
+                        twice |= named.claim(extent).is_some() && !is_shared;
+                        Ok(())
+                    })?;
+                }
                 if twice {
                     let trouble = Trouble::NamedTwice(run.engram);
                     self.found(Finding::Names(item, trouble));
@@ -348,8 +368,19 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 }
             }
         }
-        if is_known && !(run.block()..end).all(|block| owned.has(block)) {
-            self.found(Finding::Names(item, Trouble::NotOwned(engram)));
+        let blocks = || run.block()..end;
+        if let Some((own, shared)) = self.shared(item.owner(), run)? {
+            // Of what is shared or was, the owner need not know.
+            let is_owned = |block| own.has(block) || shared.has(block) || owned.has(block);
+            if is_known && !blocks().all(is_owned) {
+                self.found(Finding::Names(item, Trouble::NotOwned(engram)));
+            }
+            if !blocks().all(|block| own.has(block) || !shared.has(block)) {
+                self.found(Finding::Names(item, Trouble::NotCounted(engram)));
+            }
+            if run.encoding == Encoding::Unwritten && blocks().any(|block| shared.has(block)) {
+                self.found(Finding::Names(item, Trouble::SharedUnwritten(engram)));
+            }
         }
         if run.encoding != Encoding::Raw {
             return Ok(());

@@ -3,11 +3,13 @@
 //! What a check can find, each with all that is known of where it is.
 
 use super::data::Defect;
+use super::references::Miscount;
 use super::stripes::Flaw;
 use crate::format::engram;
 use crate::format::inode::BadInode;
 use crate::format::journal::Extent;
 use crate::format::member::Slot;
+use crate::format::reference;
 use crate::format::stripe;
 use crate::names::Item;
 use crate::names::Kind;
@@ -27,6 +29,7 @@ use crate::units::TreeId;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
+use crate::volume::mounted::REFERENCES;
 use crate::volume::mounted::STRIPES;
 use core::fmt;
 
@@ -69,6 +72,8 @@ pub enum Finding {
     RottenStripe(StripeId, Extent),
     /// An engram.
     Engram(EngramId, Defect),
+    /// What is said of the shared blocks of an engram.
+    Reference(EngramId, Miscount),
     /// A stripe.
     Stripe(StripeId, Flaw),
     /// An item of the tree of names.
@@ -135,6 +140,10 @@ pub enum Trouble {
     Dead(EngramId),
     /// An extent of which a block has another owner or none.
     NotOwned(EngramId),
+    /// An extent of which a block is said to be shared, but not by this file.
+    NotCounted(EngramId),
+    /// Places that were set aside, of which a block is said to be shared.
+    SharedUnwritten(EngramId),
     /// An extent of which a block has no hash.
     NoHash(EngramId),
     /// An extent with a block that another one has as well.
@@ -232,6 +241,7 @@ impl Finding {
             Finding::Mount(Fault::SpaceItem(_)) => Some(crate::volume::mounted::SPACE),
             Finding::Names(..) | Finding::Rotten(..) => Some(NAMES),
             Finding::Engram(..) => Some(ENGRAMS),
+            Finding::Reference(..) => Some(REFERENCES),
             Finding::Stripe(..) | Finding::RottenStripe(..) => Some(STRIPES),
             _ => self.spot().map(|s| s.tree),
         }
@@ -251,6 +261,8 @@ impl Finding {
             Finding::Names(item, _) | Finding::Rotten(item, _) => Some(item.at(SnapshotId::FIRST)),
             Finding::Engram(engram, Defect::Senseless(key)) if key.0[0] == engram.0 => Some(*key),
             Finding::Engram(engram, _) => Some(engram::all(*engram).first),
+            Finding::Reference(_, Miscount::Senseless(key)) => Some(*key),
+            Finding::Reference(engram, _) => Some(reference::all(*engram).first),
             Finding::Stripe(_, Flaw::Senseless(key)) => Some(*key),
             Finding::Stripe(stripe, _) | Finding::RottenStripe(stripe, _) => {
                 Some(stripe::all(*stripe).first)
@@ -264,6 +276,7 @@ impl Finding {
     pub fn inode(&self) -> Option<InodeNo> {
         match self {
             Finding::Names(_, Trouble::Listed(number)) => Some(*number),
+            Finding::Reference(_, Miscount::User(inode, ..)) => Some(*inode),
             Finding::Names(item, _) | Finding::Rotten(item, _) => {
                 Some(item.owner()).filter(|n| *n != InodeNo::NONE)
             }
@@ -291,6 +304,7 @@ impl Finding {
             Finding::Unnamed(_) => "unnamed",
             Finding::Rotten(..) | Finding::RottenStripe(..) => "rotten",
             Finding::Engram(..) => "engram",
+            Finding::Reference(..) => "reference",
             Finding::Stripe(..) => "stripe",
             Finding::Names(..) => "names",
         }
@@ -408,6 +422,7 @@ impl fmt::Display for Finding {
                 Shown(e)
             ),
             Finding::Engram(engram, defect) => write!(f, "engram {engram}: {defect}"),
+            Finding::Reference(engram, what) => write!(f, "engram {engram}: {what}"),
             Finding::Stripe(stripe, flaw) => write!(f, "stripe {stripe}: {flaw}"),
             Finding::Names(item, trouble) => {
                 match item.owner() {
@@ -485,6 +500,19 @@ impl fmt::Display for Trouble {
                 write!(
                     f,
                     "it names blocks of engram {engram} that are not this file's"
+                )
+            }
+            Trouble::NotCounted(engram) => {
+                write!(
+                    f,
+                    "it names blocks of engram {engram} that others have as well, and is not counted among those: remove nothing, and copy \
+                     this file to another volume"
+                )
+            }
+            Trouble::SharedUnwritten(engram) => {
+                write!(
+                    f,
+                    "places of engram {engram} that were set aside for it are said to be shared: copy this file, and remove it"
                 )
             }
             Trouble::NoHash(engram) => {

@@ -17,6 +17,7 @@ pub mod finding;
 pub(crate) mod names;
 pub mod path;
 mod reach;
+mod references;
 mod roots;
 pub(crate) mod stripes;
 mod trees;
@@ -26,6 +27,8 @@ pub use data::Defect;
 pub use finding::Finding;
 pub use finding::Trouble;
 pub use finding::Use;
+pub use references::Miscount;
+pub use references::Span;
 pub use stripes::Flaw;
 
 use crate::error::NoMem;
@@ -67,6 +70,8 @@ pub enum Stage {
     Files,
     /// Engrams, each by itself.
     Engrams,
+    /// What is said of blocks that several files name, against what they name.
+    References,
     /// Stripes, and what they hold.
     Stripes,
     /// Inodes, and what belongs to them.
@@ -78,12 +83,13 @@ pub enum Stage {
 impl Stage {
     /// All of them, in their order; those from [`Stage::Nodes`] to [`Stage::Files`] come again with each pass, and those from
     /// [`Stage::Names`] on alternate.
-    pub const ALL: [Stage; 8] = [
+    pub const ALL: [Stage; 9] = [
         Stage::Nodes,
         Stage::Uses,
         Stage::Space,
         Stage::Files,
         Stage::Engrams,
+        Stage::References,
         Stage::Stripes,
         Stage::Names,
         Stage::Data,
@@ -186,6 +192,7 @@ pub fn check<M: Machine, O: Observer>(
     check.blocks(files)?;
     if let Some(files) = files {
         check.engrams()?;
+        check.references()?;
         check.stripes()?;
         names::check(&mut check, files)?;
     }

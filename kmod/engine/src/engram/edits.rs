@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a transaction does to engrams, gathered so that each item is written once: blocks that die are given back, and an engram of
-//! which nothing lives is gone. And new engrams.
+//! What a transaction does to engrams, gathered so that each item is written once: blocks that nobody names any more die and are given
+//! back, and an engram of which nothing lives is gone. And new engrams.
 
+use super::shares::Shares;
 use crate::format::engram::all;
 use crate::format::engram::key;
 use crate::format::engram::sub;
@@ -24,6 +25,7 @@ use crate::tree::Range;
 use crate::txn::Transaction;
 use crate::units::Blocks;
 use crate::units::EngramId;
+use crate::units::InodeNo;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
@@ -49,23 +51,68 @@ struct Edit {
 pub(crate) struct Edits {
     /// By their engrams.
     edits: Vec<Edit>,
-    runs: usize,
+    runs: u32,
+    /// Whether others go on naming what was named here.
+    leaves_others: bool,
     stripes: stripe::Edits,
+    shares: Shares,
 }
 
 impl Edits {
     /// Items that all this touches, at most.
     pub(crate) fn items(&self) -> usize {
-        let runs = self.runs.saturating_mul(2);
+        let runs = (self.runs as usize).saturating_mul(2);
         let items = self.edits.len().saturating_mul(2).saturating_add(runs);
-        items.saturating_add(self.stripes.items())
+        let shares = self.shares.items();
+        items
+            .saturating_add(self.stripes.items())
+            .saturating_add(shares)
     }
 
     /// Bytes of the journal that all this takes, at most.
     pub(crate) fn cost(&self) -> usize {
         let engrams = self.edits.len().saturating_mul(PER_ENGRAM);
-        let own = engrams.saturating_add(self.runs.saturating_mul(PER_RUN));
+        let runs = (self.runs as usize).saturating_mul(PER_RUN);
+        let own = engrams.saturating_add(runs);
         own.saturating_add(self.stripes.cost())
+            .saturating_add(self.shares.cost())
+    }
+
+    /// Whether it takes names away, and gives nothing back: others have it.
+    pub(crate) fn frees_nothing(&self) -> bool {
+        self.leaves_others && self.edits.is_empty()
+    }
+
+    /// One more file names a block of an engram: `to`, as `from` does.
+    pub(crate) fn share<M: Machine>(
+        &mut self,
+        mounted: &Mounted<M>,
+        at: (EngramId, usize),
+        (from, to): (InodeNo, InodeNo),
+    ) -> Result<(), Error> {
+        self.shares.add(mounted, at, (from, to))
+    }
+
+    /// A file names a block of an engram once less. Says whether nobody names it any more: then it has to be [killed](Self::kill).
+    pub(crate) fn release<M: Machine>(
+        &mut self,
+        mounted: &Mounted<M>,
+        at: (EngramId, usize),
+        user: InodeNo,
+    ) -> Result<bool, Error> {
+        let is_last = self.shares.release(mounted, at, user)?;
+        self.leaves_others |= !is_last;
+        Ok(is_last)
+    }
+
+    /// Bytes of the journal that it takes, beside others, that a file names less of an engram.
+    pub(crate) fn weight<M: Machine>(
+        &mut self,
+        mounted: &Mounted<M>,
+        engram: EngramId,
+        user: InodeNo,
+    ) -> Result<usize, Error> {
+        self.shares.weight(mounted, engram, user)
     }
 
     #[inline(never)] // Its frame is large enough alone.
@@ -93,7 +140,7 @@ impl Edits {
             .ok_or(Error::Engram(engram, Wrong::Missing))
     }
 
-    /// Nothing refers to these blocks of an engram any more.
+    /// Nobody names these blocks of an engram any more.
     pub(crate) fn kill<M: Machine>(
         &mut self,
         mounted: &Mounted<M>,
@@ -152,6 +199,7 @@ impl Edits {
         for edit in self.edits.iter() {
             edit.finish(txn)?;
         }
+        self.shares.finish(txn)?;
         // What goes with a stripe goes after all else that is done to it.
         self.stripes.finish(txn)
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Engrams: lasting identities of what files hold. Their tree says where an engram's blocks lie, what their hashes are, which of
-//! them live, and whose they are. An engram lies in whole copies on several devices, or in stripes. So far all of one engram is of one
-//! file, so whoever has the file locked has its engrams.
+//! them live, and whose they are. An engram lies in whole copies on several devices, or in stripes. All of one engram was written by one
+//! file; others may name its blocks as well since then, which is counted in the tree of references.
 //!
 //! Nothing here knows what lies where in a file, and nothing here reads or writes the blocks themselves.
 
@@ -10,6 +10,7 @@
 
 mod edits;
 mod number;
+mod shares;
 
 pub(crate) use edits::cost_of_new;
 pub(crate) use edits::create;
@@ -24,18 +25,24 @@ use crate::format::engram::Kind;
 use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::Map;
+use crate::format::engram::Owner;
 use crate::format::engram::HASHES;
 use crate::format::journal::Extent;
 use crate::format::layout;
+use crate::format::reference;
+use crate::format::reference::Of;
+use crate::format::reference::Tally;
 use crate::names::Error;
 use crate::names::Wrong;
 use crate::tree::Range;
 use crate::units::Blocks;
 use crate::units::EngramId;
+use crate::units::InodeNo;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::ENGRAMS;
+use crate::volume::mounted::REFERENCES;
 use embr_rt::Vec;
 
 impl<M: Machine> Mounted<M> {
@@ -58,6 +65,64 @@ impl<M: Machine> Mounted<M> {
         let value = self.get(ENGRAMS, key, |value| Live::parse(value, blocks))?;
         let live = value.ok_or(Error::Engram(engram, Wrong::Missing))?;
         live.ok_or(Error::Engram(engram, Wrong::Senseless))
+    }
+
+    /// How often blocks of an engram are named, or by one file; none where nothing is said of it.
+    #[inline(never)]
+    pub fn tally(&self, engram: EngramId, of: Of) -> Result<Option<Tally>, Error> {
+        let key = reference::key(engram, of);
+        match self.get(REFERENCES, key, |value| Tally::parse(value, of))? {
+            Some(tally) => {
+                let bad = Error::Engram(engram, Wrong::Senseless);
+                Ok(Some(tally?.ok_or(bad)?))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The files that name a block of an engram that lives, at most so many; each once.
+    pub fn users(
+        &self,
+        engram: EngramId,
+        block: usize,
+        most: usize,
+    ) -> Result<Vec<InodeNo>, Error> {
+        let mut users = Vec::new();
+        let mut scan = self.scan(REFERENCES, reference::users(engram));
+        while let Some(scan) = scan.as_mut().filter(|_| users.len() < most) {
+            let Some((at, value)) = scan.next().map_err(Fault::from)? else {
+                break;
+            };
+            let bad = Error::Engram(engram, Wrong::Senseless);
+            let Some((_, of @ Of::User(inode))) = reference::parse_key(at) else {
+                return Err(bad);
+            };
+            if Tally::parse(&value, of)?.ok_or(bad)?.number(block) != 0 {
+                users.push(inode)?;
+            }
+        }
+        if !users.is_empty() || most == 0 {
+            return Ok(users);
+        }
+        // It was never shared: then its owner is who has it.
+        let range = Range {
+            first: key(engram, Kind::Owner, 0),
+            last: key(engram, Kind::Owner, block),
+        };
+        let mut scan = self.scan_back(ENGRAMS, range);
+        let last = match &mut scan {
+            Some(scan) => scan.next().map_err(Fault::from)?,
+            None => None,
+        };
+        if let Some((at, value)) = last {
+            let bad = Error::Engram(engram, Wrong::Senseless);
+            let owner = Owner::parse(&value).ok_or(bad)?;
+            let first = crate::format::engram::sub(at) as usize;
+            if block < first.saturating_add(owner.blocks) {
+                users.push(owner.inode)?;
+            }
+        }
+        Ok(users)
     }
 
     /// Adds the hashes of so many blocks of an engram to `out`, each as long as this volume keeps them.

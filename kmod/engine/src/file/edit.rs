@@ -39,7 +39,7 @@ pub(super) const MARGIN: usize = PER_WINDOW * 2 + WINDOW * PER_DEAD + 1024;
 /// Items that a small change touches beside those of the file's blocks: the inode, an intent, an orphan, a name.
 const APART: usize = 6;
 /// Items that clearing or moving one block may touch.
-const PER_BLOCK: usize = 5;
+const PER_BLOCK: usize = 6;
 /// Items of the largest transaction that finds room on a full volume.
 const SMALL: usize = 16;
 
@@ -76,12 +76,12 @@ pub(crate) struct Edit<'e, 'n, M: Machine> {
     pub(super) file: InodeNo,
     /// By their numbers.
     windows: Vec<Loaded>,
-    changed: usize,
+    changed: u32,
     /// How many blocks hold something that were holes, and how many are holes that held something.
     held: u64,
     dropped: u64,
     /// Items that are in the transaction already.
-    items: usize,
+    items: u32,
     engrams: Edits,
     batch: Batch,
 }
@@ -118,10 +118,8 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
 
     /// Whether one more block makes it no larger than it may be on a full volume, if that matters.
     fn is_small_enough(&self) -> bool {
-        let items = self
-            .items
-            .saturating_add(self.changed)
-            .saturating_add(self.engrams.items());
+        let items = self.items.saturating_add(self.changed) as usize;
+        let items = items.saturating_add(self.engrams.items());
         let all = items.saturating_add(APART).saturating_add(PER_BLOCK);
         self.batch == Batch::Large || items == 0 || all <= SMALL
     }
@@ -132,7 +130,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
 
     /// Bytes of the journal that all this takes, at most.
     pub(super) fn cost(&mut self) -> usize {
-        let windows = self.changed.saturating_mul(PER_WINDOW);
+        let windows = (self.changed as usize).saturating_mul(PER_WINDOW);
         let size = self.change.txn().size();
         size.saturating_add(windows)
             .saturating_add(self.engrams.cost())
@@ -244,7 +242,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             (false, true) => self.dropped = self.dropped.saturating_add(1),
             _ => {}
         }
-        self.changed = self.changed.saturating_add(usize::from(newly));
+        self.changed = self.changed.saturating_add(u32::from(newly));
         Ok(())
     }
 
@@ -265,11 +263,37 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
                 let kept = state.at();
                 if let Some(at) = own.at().filter(|at| Some(*at) != kept) {
                     let mounted = self.change.files.mounted;
-                    self.engrams.kill(mounted, at.engram, at.block, 1)?;
+                    let place = (at.engram, at.block);
+                    if self.engrams.release(mounted, place, self.file)? {
+                        self.engrams.kill(mounted, at.engram, at.block, 1)?;
+                    }
                 }
             }
         }
         self.say(block, state)
+    }
+
+    /// From now on the block is the same as one of this file, which lies there.
+    #[inline(never)]
+    pub(super) fn share(&mut self, block: FileBlock, at: At, from: InodeNo) -> Result<(), Error> {
+        if self.own(block)? == State::Raw(at) {
+            return Ok(());
+        }
+        let mounted = self.change.files.mounted;
+        let place = (at.engram, at.block);
+        self.engrams.share(mounted, place, (from, self.file))?;
+        self.put(block, State::Raw(at))
+    }
+
+    /// Bytes of the journal that it takes, beside others, that the file does not name this any more.
+    pub(super) fn weight_of(&mut self, at: At) -> Result<usize, Error> {
+        let mounted = self.change.files.mounted;
+        self.engrams.weight(mounted, at.engram, self.file)
+    }
+
+    /// Whether it takes blocks from the file, and gives nothing back: others have them.
+    pub(super) fn frees_nothing(&self) -> bool {
+        self.engrams.frees_nothing()
     }
 
     /// From now on the block has these bytes, in the tree.
@@ -282,7 +306,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     }
 
     /// The block is a hole from now on.
-    fn put_hole(&mut self, block: FileBlock, how: Clear) -> Result<(), Error> {
+    pub(super) fn put_hole(&mut self, block: FileBlock, how: Clear) -> Result<(), Error> {
         let cell = self.cell(block)?;
         let own = cell.own(self.current());
         let hidden = how == Clear::Gone || !cell.below;
@@ -314,7 +338,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             }
             self.absorb(&window, from, to)?;
             for (block, _) in window.blocks(from, to) {
-                if !self.is_small_enough() {
+                if !self.has_room(0) {
                     return Ok(Some(block));
                 }
                 self.put_hole(block, how)?;

@@ -12,12 +12,14 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod carry;
+mod clone;
 pub(crate) mod edit;
 mod intent;
 mod pieces;
 pub mod plan;
 mod ranges;
 mod read;
+mod same;
 mod shift;
 pub(crate) mod striped;
 mod truncate;
@@ -25,6 +27,7 @@ pub(crate) mod window;
 mod write;
 
 pub use crate::format::inode::MAX_SIZE;
+pub use clone::Pair;
 pub use pieces::Holds;
 pub use pieces::Piece;
 pub(crate) use shift::Shifts;

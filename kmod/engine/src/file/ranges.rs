@@ -80,7 +80,12 @@ impl<M: Machine> Files<'_, M> {
         edit.clear_bytes(from, first.start())?;
         edit.clear_bytes(last.start(), to)?;
         let rest = edit.clear(first, last, Clear::All)?;
+        // Then what is said of shared blocks may only grow: it must not use up what is kept for deleting.
+        let takes = edit.frees_nothing();
         edit.finish()?;
+        if takes {
+            change.takes();
+        }
         let Some(cursor) = rest else {
             return change.resize(file, size);
         };
@@ -139,7 +144,7 @@ impl<M: Machine> Files<'_, M> {
     }
 
     #[inline(never)]
-    fn size(&self, file: InodeNo) -> Result<Bytes, Error> {
+    pub(super) fn size(&self, file: InodeNo) -> Result<Bytes, Error> {
         let inode = self.inode(file)?;
         regular(&inode)?;
         Ok(inode.size)

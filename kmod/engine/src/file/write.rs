@@ -214,7 +214,7 @@ fn put_some<M: Machine>(
 
 /// What the inode says of a write of which everything before `until` is done.
 #[inline(never)]
-fn note<M: Machine>(
+pub(super) fn note<M: Machine>(
     change: &mut Change<'_, M>,
     file: InodeNo,
     written: &Written,
@@ -291,7 +291,9 @@ impl<'a> Part<'a> {
             price = price.saturating_add(match own {
                 State::Inline => PER_GONE,
                 own => match own.at() {
-                    Some(at) if !follows(before, at) => PER_DEAD,
+                    Some(at) if !follows(before, at) => {
+                        PER_DEAD.saturating_add(edit.weight_of(at)?)
+                    }
                     _ => 0,
                 },
             });

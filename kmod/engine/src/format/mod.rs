@@ -22,6 +22,7 @@ pub mod member;
 pub mod name;
 pub mod node;
 pub mod pointer;
+pub mod reference;
 pub mod root;
 pub mod seal;
 pub mod stripe;

@@ -115,6 +115,11 @@ impl<'n, M: Machine> Change<'n, M> {
         self.txn.frees();
     }
 
+    /// It has turned out to free nothing.
+    pub(crate) fn takes(&mut self) {
+        self.txn.takes();
+    }
+
     #[inline(never)]
     fn loaded(&mut self, number: InodeNo) -> Result<&mut Loaded, Error> {
         let known = self.inodes.iter().position(|l| l.number == number);

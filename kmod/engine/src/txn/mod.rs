@@ -124,6 +124,11 @@ impl<'m, M: Machine> Transaction<'m, M> {
         self.purpose = Purpose::Freeing;
     }
 
+    /// It turns out to free nothing, as if it had not been [begun so](Mounted::begin_freeing).
+    pub(crate) fn takes(&mut self) {
+        self.purpose = Purpose::Taking;
+    }
+
     /// Says whether a smaller one is tried if this finds no room: then it does not wait for readers for long.
     pub(crate) fn set_divisible(&mut self, is_divisible: bool) {
         self.is_divisible = is_divisible;

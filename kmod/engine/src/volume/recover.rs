@@ -61,6 +61,7 @@ use crate::volume::mounted::Part;
 use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
 use crate::volume::mounted::SPACE;
+use crate::volume::mounted::STRIPES;
 use crate::volume::mounted::TREES;
 use crate::volume::probe::Member;
 use embr_rt::lock_class;
@@ -715,7 +716,8 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
             SPACE => lock_class!("tree of free space"),
             NAMES => lock_class!("tree of names"),
             ENGRAMS => lock_class!("tree of engrams"),
-            _ => lock_class!("tree of stripes"),
+            STRIPES => lock_class!("tree of stripes"),
+            _ => lock_class!("tree of references"),
         };
         let layered = Layered::try_new(base.copied().unwrap_or(Base::empty(id)), class)?;
         trees.push((id, layered))?;

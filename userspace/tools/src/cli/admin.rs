@@ -11,6 +11,7 @@ use embr_engine::tree::Key;
 use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::REFERENCES;
 use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::mounted::STRIPES;
 use std::ffi::OsString;
@@ -237,10 +238,10 @@ fn tree(text: &str) -> Result<TreeId, String> {
         "names" => Ok(NAMES),
         "engrams" => Ok(ENGRAMS),
         "stripes" => Ok(STRIPES),
-        number => number
-            .parse()
-            .map(TreeId)
-            .map_err(|_| "space, names, engrams, stripes, or a number from 0 to 255".to_owned()),
+        "references" => Ok(REFERENCES),
+        number => number.parse().map(TreeId).map_err(|_| {
+            "space, names, engrams, stripes, references, or a number from 0 to 255".to_owned()
+        }),
     }
 }
 

@@ -125,6 +125,9 @@ impl<M: Machine> Observer for Told<'_, M> {
                 Stage::Engrams => {
                     output::remark(format_args!("engrams: {}", counted.engrams));
                 }
+                Stage::References => {
+                    output::remark(format_args!("shared blocks: {} items", counted.passed))
+                }
                 Stage::Stripes => output::remark(format_args!(
                     "stripes: {}, {} blocks",
                     counted.stripes, counted.blocks

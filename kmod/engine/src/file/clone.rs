@@ -28,8 +28,8 @@ use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 
-/// Blocks that one transaction makes the same, at most; where it finds no room for its nodes, the next is tried.
-const PIECES: [u64; 4] = [4096, 256, 16, 1];
+/// Blocks that one transaction makes the same, at most; from where it finds no room for its nodes, the next.
+const PIECES: [u64; 3] = [4096, 256, 16];
 /// Bytes of the journal that a block takes at most: what is said of its engram in all, and of two files; or its own in the tree.
 pub(super) const PER_BLOCK: usize = 3 * (reference::MAX_SIZE + 64) + BLOCK_SIZE;
 
@@ -108,36 +108,32 @@ impl<M: Machine> Files<'_, M> {
             self.truncate(pair.to.0, was, now)?;
         }
         let mut rest = *pair;
+        let mut pieces = PIECES.as_slice();
         loop {
-            let done = self.with_room(|| self.clone_some(&rest, size, now))?;
-            if done.what == 0 && rest.blocks.0 != 0 {
-                return Err(Error::Fault(Fault::TooLarge));
-            }
+            let (most, less) = pieces.split_first().unwrap_or((&1, &[]));
+            let piece = || self.clone_piece(&rest, *most, (size, now));
+            let done = match less.is_empty() {
+                true => self.with_room(piece)?,
+                false => match piece() {
+                    Err(Error::NoSpace) => {
+                        pieces = less;
+                        continue;
+                    }
+                    done => done?,
+                },
+            };
             rest = rest.behind(done.what);
             if rest.blocks.0 == 0 {
                 let Done { group, .. } = done;
                 return Ok(Done { what: (), group });
             }
-        }
-    }
-
-    /// Does as much as finds room; says how many blocks.
-    #[inline(never)]
-    fn clone_some(
-        &self,
-        rest: &Pair,
-        size: Option<Bytes>,
-        now: Timestamp,
-    ) -> Result<Done<u64>, Error> {
-        for most in PIECES {
-            match self.clone_piece(rest, most, (size, now)) {
-                Err(Error::NoSpace) => {}
-                done => return done,
+            if done.what == 0 {
+                return Err(Error::Fault(Fault::TooLarge));
             }
         }
-        Err(Error::NoSpace)
     }
 
+    /// Does as much as one transaction holds; says how many blocks.
     #[inline(never)]
     fn clone_piece(
         &self,

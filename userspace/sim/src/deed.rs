@@ -50,6 +50,10 @@ pub enum Deed {
     Collapse(Path, usize),
     /// Sets places aside.
     Allocate(Path, usize),
+    /// Blocks of the second range of a file are from now on in another file as well.
+    Clone(Path, Path),
+    /// What the same blocks of two files hold is stored once if it is the same.
+    Dedupe(Path, Path),
     Link(Path, Path),
     Unlink(Path),
     Rmdir(Path),
@@ -86,6 +90,10 @@ pub enum Kind {
     Punch,
     Collapse,
     Allocate,
+    Clone,
+    CloneOver,
+    Dedupe,
+    DedupeDiffers,
     Link,
     Unlink,
     Rmdir,
@@ -113,7 +121,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 31] = [
+    pub const ALL: [Kind; 35] = [
         Kind::Create,
         Kind::Mkdir,
         Kind::Write,
@@ -122,6 +130,10 @@ impl Kind {
         Kind::Punch,
         Kind::Collapse,
         Kind::Allocate,
+        Kind::Clone,
+        Kind::CloneOver,
+        Kind::Dedupe,
+        Kind::DedupeDiffers,
         Kind::Link,
         Kind::Unlink,
         Kind::Rmdir,
@@ -204,6 +216,9 @@ pub fn all() -> Vec<Deed> {
         }
         for other in Path::all().filter(|other| *other != path) {
             all.extend([Deed::Link(path, other), Deed::Rename(path, other)]);
+            if other.name == path.name {
+                all.extend([Deed::Clone(path, other), Deed::Dedupe(path, other)]);
+            }
         }
     }
     all.extend(of_held());
@@ -298,6 +313,8 @@ impl fmt::Display for Deed {
             Deed::Punch(path, range) => write!(f, "punch {path} {range}"),
             Deed::Collapse(path, range) => write!(f, "collapse {path} {range}"),
             Deed::Allocate(path, range) => write!(f, "allocate {path} {range}"),
+            Deed::Clone(path, other) => write!(f, "clone {path} {other}"),
+            Deed::Dedupe(path, other) => write!(f, "dedupe {path} {other}"),
             Deed::Link(path, other) => write!(f, "link {path} {other}"),
             Deed::Unlink(path) => write!(f, "unlink {path}"),
             Deed::Rmdir(path) => write!(f, "rmdir {path}"),

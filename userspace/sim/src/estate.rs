@@ -19,6 +19,7 @@ use crate::files::ROOT;
 use crate::host::Chance;
 use crate::machine::Simulated;
 use embr_engine::file::Dirty;
+use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::inode::FileType;
@@ -31,6 +32,7 @@ use embr_engine::names::New;
 use embr_engine::names::Put;
 use embr_engine::names::Users;
 use embr_engine::names::What;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
@@ -98,6 +100,18 @@ fn regular(kind: FileType) -> Result<(), Refused> {
         FileType::Regular => Ok(()),
         FileType::Directory => Err(Refused::IsDirectory),
         _ => Err(Refused::Invalid),
+    }
+}
+
+/// Blocks that are cloned or compared.
+const CLONED: u64 = (RANGES[1].end - RANGES[1].start) / BLOCK_SIZE as u64;
+
+fn pair(from: InodeNo, to: InodeNo) -> Pair {
+    let (at, end) = blocks(&RANGES[1]);
+    Pair {
+        from: (from, at),
+        to: (to, at),
+        blocks: Blocks(end.0 - at.0),
     }
 }
 
@@ -184,6 +198,14 @@ impl Estate {
             Deed::Punch(..) => Kind::Punch,
             Deed::Collapse(..) => Kind::Collapse,
             Deed::Allocate(..) => Kind::Allocate,
+            Deed::Clone(_, to) => match self.file(to).is_ok_and(|n| !self.held_by(n).is_empty()) {
+                true => Kind::CloneOver,
+                false => Kind::Clone,
+            },
+            Deed::Dedupe(from, to) => match self.same(from, to).is_ok_and(|same| same < CLONED) {
+                true => Kind::DedupeDiffers,
+                false => Kind::Dedupe,
+            },
             Deed::Link(..) => Kind::Link,
             Deed::Unlink(path) if self.is_held_only(path) => Kind::UnlinkHeld,
             Deed::Unlink(_) => Kind::Unlink,
@@ -223,6 +245,31 @@ impl Estate {
             word.copy_from_slice(&chance.next().to_le_bytes()[..word.len()]);
         }
         new
+    }
+
+    /// What a file holds once blocks of another were cloned into it: what that one has of them makes it longer, and there are zeros
+    /// behind.
+    fn cloned(&self, from: u64, to: u64) -> Vec<u8> {
+        let (source, mut new) = (self.held_by(from), self.held_by(to).to_vec());
+        let range = &RANGES[1];
+        let (start, end) = (range.start as usize, range.end as usize);
+        let has = source.len().min(end);
+        if has > start {
+            new.resize(new.len().max(has), 0);
+        }
+        for (at, byte) in new.iter_mut().enumerate().take(end).skip(start) {
+            *byte = source.get(at).copied().unwrap_or(0);
+        }
+        new
+    }
+
+    /// How many of the blocks that are compared, from the first on, are the same.
+    fn same(&self, from: Path, to: Path) -> Result<u64, Refused> {
+        let (from, to) = (self.regular_at(from)?, self.regular_at(to)?);
+        let byte = |number, at| self.held_by(number).get(at as usize).copied().unwrap_or(0);
+        let Range { start, end } = RANGES[1];
+        let differs = (start..end).find(|at| byte(from, *at) != byte(to, *at));
+        Ok(differs.map_or(CLONED, |at| (at - start) / BLOCK_SIZE as u64))
     }
 
     fn make(
@@ -310,6 +357,20 @@ impl Estate {
                 let number = self.regular_at(path)?;
                 let same = self.held_by(number).to_vec();
                 self.hold(number, same, now)?;
+            }
+            Deed::Clone(from, to) => {
+                let (from, to) = (self.regular_at(from)?, self.regular_at(to)?);
+                if from == to {
+                    return Err(Refused::Invalid);
+                }
+                let new = self.cloned(from, to);
+                self.hold(to, new, now)?;
+            }
+            Deed::Dedupe(from, to) => {
+                let (from, to) = (self.regular_at(from)?, self.regular_at(to)?);
+                if from == to {
+                    return Err(Refused::Invalid);
+                }
             }
             Deed::Link(path, other) => {
                 let number = self.file(path)?;
@@ -454,6 +515,19 @@ impl Estate {
             Deed::Allocate(path, range) => {
                 let (from, to) = blocks(&RANGES[range]);
                 changed(files.preallocate(file(path)?, from, to, None, now)?.group)
+            }
+            Deed::Clone(from, to) => {
+                let (from, to) = (file(from)?, file(to)?);
+                let size = Bytes(self.cloned(from.0, to.0).len() as u64);
+                changed(files.clone_range(&pair(from, to), Some(size), now)?.group)
+            }
+            Deed::Dedupe(from, to) => {
+                let done = files.same_range(&pair(file(from)?, file(to)?))?;
+                if self.same(from, to) != Ok(done.what.0) {
+                    // The wrong answer, and not one that the model can give.
+                    return Err(Error::TooLong);
+                }
+                changed(done.group)
             }
             Deed::Link(path, other) => {
                 let done = files.link(file(path)?, directory(other)?, other.name(), now)?;

@@ -19,6 +19,7 @@ use crate::scribe::Scribe;
 use crate::scribe::Shape;
 use crate::scribe::NOW;
 use embr_engine::file::Dirty;
+use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::geometry::Geometry;
@@ -30,6 +31,7 @@ use embr_engine::names::Names;
 use embr_engine::names::New;
 use embr_engine::names::View;
 use embr_engine::names::What;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
@@ -38,8 +40,8 @@ use embr_engine::volume::recover::Options;
 use embr_engine::volume::Mounted;
 
 /// Operations that take several transactions if they are large.
-pub const LONG: [&str; 6] = [
-    "truncate", "punch", "collapse", "insert", "inline", "sealed",
+pub const LONG: [&str; 8] = [
+    "truncate", "punch", "collapse", "insert", "inline", "sealed", "clone", "dedupe",
 ];
 
 /// Drives, and the shape of stripes.
@@ -347,6 +349,45 @@ fn perform(
         "insert" => {
             model.splice(from..from, std::iter::repeat_n(0, to - from));
             files.insert(file, at, end.0 - at.0, NOW)
+        }
+        "clone" | "dedupe" => {
+            // What lies in the tree makes many transactions of it.
+            let first = model.len().div_ceil(BLOCK_SIZE);
+            let pair = Pair {
+                from: (file, FileBlock(0)),
+                to: (file, FileBlock(first as u64)),
+                blocks: Blocks(first as u64),
+            };
+            let source = Shape::of(model);
+            let size = Bytes(2 * model.len() as u64);
+            for n in 1..=source.blocks.len() {
+                let blocks = source.blocks.iter().chain(&source.blocks[..n]);
+                between.push(Shape {
+                    size: ((first + n) * BLOCK_SIZE) as u64,
+                    blocks: blocks.copied().collect(),
+                });
+            }
+            model.extend_from_within(..);
+            let done = files.clone_range(&pair, Some(size), NOW);
+            if operation == "dedupe" {
+                // Each block is the same as itself, if not the same place.
+                done.map_err(|why| format!("{operation}: {why}"))?;
+                for n in 0..3 {
+                    let at = first as u64 + chance.below(first) as u64;
+                    let block = &model[at as usize * BLOCK_SIZE..][..BLOCK_SIZE];
+                    let way = if n == 0 { Way::Inline } else { Way::Sealed };
+                    write(files, file, at, block, way)?;
+                }
+                let done = files
+                    .same_range(&pair)
+                    .map_err(|why| format!("{operation}: {why}"))?;
+                if done.what != pair.blocks {
+                    return Err(format!("only {} blocks are the same", done.what.0));
+                }
+            } else {
+                done.map_err(|why| format!("{operation}: {why}"))?;
+            }
+            files.truncate(file, size, NOW)
         }
         _ => {
             let more = pattern(600, chance.next());

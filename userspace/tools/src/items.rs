@@ -17,6 +17,9 @@ use embr_engine::format::intent::Intent;
 use embr_engine::format::name;
 use embr_engine::format::name::Name;
 use embr_engine::format::name::Parents;
+use embr_engine::format::reference;
+use embr_engine::format::reference::Of;
+use embr_engine::format::reference::Tally;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::Layout;
 use embr_engine::format::stripe::Totals;
@@ -30,6 +33,7 @@ use embr_engine::units::StripeId;
 use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::REFERENCES;
 use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::mounted::STRIPES;
 use std::fmt::Write;
@@ -44,6 +48,7 @@ pub fn meaning(tree: TreeId, key: Key, value: &[u8]) -> String {
         NAMES => name_item(key, value),
         ENGRAMS => engram_item(key, value),
         STRIPES => stripe_item(key, value),
+        REFERENCES => reference_item(key, value),
         _ => bytes(value),
     }
 }
@@ -257,6 +262,27 @@ fn engram_item(key: Key, value: &[u8]) -> String {
     };
     let said = said.unwrap_or_else(|| senseless("an item", value));
     format!("engram {id}: {said}")
+}
+
+fn reference_item(key: Key, value: &[u8]) -> String {
+    let Some((engram, of)) = reference::parse_key(key) else {
+        return senseless("an item of shared blocks", value);
+    };
+    let Ok(Some(tally)) = Tally::parse(value, of) else {
+        return format!("engram {engram}: {}", senseless("what is shared", value));
+    };
+    let runs: Vec<String> = tally
+        .runs()
+        .map(|run| {
+            let last = run.first.saturating_add(run.blocks).saturating_sub(1);
+            format!("{}-{} x {}", run.first, last, run.number)
+        })
+        .collect();
+    let who = match of {
+        Of::All => "in all".to_owned(),
+        Of::User(inode) => format!("by inode {inode}"),
+    };
+    format!("engram {engram}: blocks named {who}: {}", runs.join(" "))
 }
 
 fn stripe_item(key: Key, value: &[u8]) -> String {

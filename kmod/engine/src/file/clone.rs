@@ -105,7 +105,7 @@ impl<M: Machine> Files<'_, M> {
         self.settle(pair.to.0)?;
         if size.is_some_and(|size| size > was) {
             // What lay behind the end does not come to light.
-            self.truncate(pair.to.0, was, now)?;
+            self.clear_behind(pair.to.0)?;
         }
         let mut rest = *pair;
         let mut pieces = PIECES.as_slice();

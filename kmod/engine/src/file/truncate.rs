@@ -36,6 +36,33 @@ impl<M: Machine> Files<'_, M> {
         Ok(done)
     }
 
+    /// Gives back what lies behind the end of a file, but for places that were set aside. Nothing of it can be seen.
+    #[inline(never)]
+    pub(super) fn clear_behind(&self, file: InodeNo) -> Result<(), Error> {
+        let mut batch = Batch::Large;
+        loop {
+            match self.clear_some_behind(file, batch) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(Error::NoSpace) if batch == Batch::Large => batch = Batch::Small,
+                Err(why) => return Err(why),
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn clear_some_behind(&self, file: InodeNo, batch: Batch) -> Result<bool, Error> {
+        let mut change = Change::begin_freeing(*self, Timestamp::default())?;
+        let size = change.inode(file)?.size;
+        let from = FileBlock::from(size);
+        let mut edit = Edit::new(&mut change, file).sized(batch);
+        edit.clear_bytes(size, from.start())?;
+        let rest = edit.clear(from, END, Clear::Written)?;
+        edit.finish()?;
+        change.commit_alone(())?;
+        Ok(rest.is_none())
+    }
+
     #[inline(never)]
     fn truncate_by(
         &self,

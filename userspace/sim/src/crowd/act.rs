@@ -12,6 +12,7 @@ use crate::files::Refused;
 use crate::host::Chance;
 use crate::machine::Simulated;
 use embr_engine::file::Dirty;
+use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::inode::FileType;
@@ -27,6 +28,7 @@ use embr_engine::names::Put;
 use embr_engine::names::Removed;
 use embr_engine::names::Users;
 use embr_engine::names::What;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
@@ -65,6 +67,10 @@ pub(super) enum Act {
     Collapse(u64, Range<u64>),
     Insert(u64, u64, u64),
     Preallocate(u64, Range<u64>),
+    /// From one file to another, from this block on.
+    Clone(u64, u64, Range<u64>, u64),
+    /// The same, if both hold the same.
+    Dedupe(u64, u64, Range<u64>, u64),
     Read(u64, Range<u64>),
     Stat(u64),
 }
@@ -99,6 +105,8 @@ pub enum ActKind {
     Collapse,
     Insert,
     Preallocate,
+    Clone,
+    Dedupe,
     Read,
     Stat,
     Refused,
@@ -106,7 +114,7 @@ pub enum ActKind {
 
 impl ActKind {
     /// All of them.
-    pub const ALL: [ActKind; 29] = [
+    pub const ALL: [ActKind; 31] = [
         ActKind::Lookup,
         ActKind::Readdir,
         ActKind::Create,
@@ -133,6 +141,8 @@ impl ActKind {
         ActKind::Collapse,
         ActKind::Insert,
         ActKind::Preallocate,
+        ActKind::Clone,
+        ActKind::Dedupe,
         ActKind::Read,
         ActKind::Stat,
         ActKind::Refused,
@@ -181,6 +191,14 @@ fn value(step: u64, size: usize) -> Vec<u8> {
 fn bytes_of(blocks: &Range<u64>) -> Range<u64> {
     let size = BLOCK_SIZE as u64;
     blocks.start * size..blocks.end * size
+}
+
+fn pair(from: u64, to: u64, blocks: &Range<u64>, at: u64) -> Pair {
+    Pair {
+        from: (InodeNo(from), FileBlock(blocks.start)),
+        to: (InodeNo(to), FileBlock(at)),
+        blocks: Blocks(blocks.end - blocks.start),
+    }
 }
 
 fn from<T>(done: Done<T>, came: impl FnOnce(T) -> Came) -> Outcome {
@@ -241,6 +259,8 @@ impl Act {
             Act::Collapse(..) => ActKind::Collapse,
             Act::Insert(..) => ActKind::Insert,
             Act::Preallocate(..) => ActKind::Preallocate,
+            Act::Clone(..) => ActKind::Clone,
+            Act::Dedupe(..) => ActKind::Dedupe,
             Act::Read(..) => ActKind::Read,
             Act::Stat(_) => ActKind::Stat,
         }
@@ -255,6 +275,8 @@ impl Act {
             | Act::Collapse(..)
             | Act::Insert(..)
             | Act::Preallocate(..)
+            | Act::Clone(..)
+            | Act::Dedupe(..)
             | Act::Read(..) => self.perform_on_contents(files, step),
             _ => self.perform_on_names(files, step),
         }
@@ -379,6 +401,15 @@ impl Act {
                 let (start, end) = ends(blocks);
                 nothing(files.preallocate(InodeNo(*file), start, end, None, now)?)
             }
+            Act::Clone(from, to, blocks, at) => {
+                let size = Bytes(bytes_of(&(*at..*at + blocks.end - blocks.start)).end);
+                let pair = pair(*from, *to, blocks, *at);
+                nothing(files.clone_range(&pair, Some(size), now)?)
+            }
+            Act::Dedupe(from, to, blocks, at) => {
+                let done = files.same_range(&pair(*from, *to, blocks, *at))?;
+                super::act::from(done, |same| Came::Found(same.0))
+            }
             _ => {
                 let Act::Read(file, blocks) = self else {
                     return Err(Error::Invalid);
@@ -408,6 +439,8 @@ impl Act {
             | Act::Collapse(..)
             | Act::Insert(..)
             | Act::Preallocate(..)
+            | Act::Clone(..)
+            | Act::Dedupe(..)
             | Act::Read(..) => self.apply_to_contents(model, step),
             _ => self.apply_to_names(model, step, made),
         };
@@ -507,7 +540,43 @@ impl Act {
         })
     }
 
+    fn apply_to_two(
+        &self,
+        model: &mut Estate,
+        step: u64,
+        (from, blocks): (u64, &Range<u64>),
+        (to, at): (u64, u64),
+    ) -> Result<Came, Refused> {
+        let (source, old) = (model.regular(from)?, model.regular(to)?);
+        let count = blocks.end - blocks.start;
+        if from == to && at.abs_diff(blocks.start) < count {
+            return Err(Refused::Invalid);
+        }
+        let cut = |bytes: &[u8], blocks: Range<u64>| {
+            let range = bytes_of(&blocks);
+            let inside = bytes.len().min(range.start as usize)..bytes.len().min(range.end as usize);
+            let mut cut = bytes[inside].to_vec();
+            cut.resize((range.end - range.start) as usize, 0);
+            cut
+        };
+        let source = cut(&source, blocks.clone());
+        if let Act::Dedupe(..) = self {
+            let other = cut(&old, at..at + count);
+            let pairs = source.chunks(BLOCK_SIZE).zip(other.chunks(BLOCK_SIZE));
+            return Ok(Came::Found(pairs.take_while(|(a, b)| a == b).count() as u64));
+        }
+        let range = bytes_of(&(at..at + count));
+        let mut new = Vec::clone(&old);
+        new.resize(new.len().max(range.end as usize), 0);
+        new[range.start as usize..range.end as usize].copy_from_slice(&source);
+        model.hold(to, new, self::at(step))?;
+        Ok(Came::Nothing)
+    }
+
     fn apply_to_contents(&self, model: &mut Estate, step: u64) -> Result<Came, Refused> {
+        if let Act::Clone(from, to, blocks, at) | Act::Dedupe(from, to, blocks, at) = self {
+            return self.apply_to_two(model, step, (*from, blocks), (*to, *at));
+        }
         let (Act::Write(file, ..)
         | Act::Truncate(file, _)
         | Act::Punch(file, _)

@@ -395,11 +395,52 @@ impl<'h> Task<'h> {
         first..first + 1 + self.chance.below(3) as u64
     }
 
+    /// Blocks of one file become those of another, or one where they hold the same.
+    fn do_with_two(&mut self, from: u64, blocks: &Range<u64>) -> Result<(), String> {
+        let Some(to) = self.open(self.there())? else {
+            return Ok(());
+        };
+        let inode = self.hall.files().inode(InodeNo(to));
+        let inode = inode.map_err(|why| format!("inode {to}, which is in use: {why}"))?;
+        let done = match inode.kind {
+            FileType::Regular => self.share(from, to, blocks),
+            _ => Ok(()),
+        };
+        self.leave(to)?;
+        done
+    }
+
+    fn share(&mut self, from: u64, to: u64, blocks: &Range<u64>) -> Result<(), String> {
+        let hall = self.hall;
+        let at = match self.chance.below(2) {
+            0 => blocks.start,
+            _ => self.blocks().start,
+        };
+        let there = at..at + (blocks.end - blocks.start);
+        let both = |what: fn(u64) -> What| [what(from), what(to)].map(Claim::alone);
+        let _names = hall.locks.take(&both(What::Names));
+        let _alone = hall.locks.take(&both(What::Contents));
+        let inode = hall.files().inode(InodeNo(to));
+        let inode = inode.map_err(|why| format!("inode {to}: {why}"))?;
+        // What lies between the end and what is cloned becomes zeros.
+        let changed = there.start.min(inode.size.0 / BLOCK)..there.end;
+        let _still = hall.locks.take(&[
+            Claim::alone(What::Blocks(from, blocks.clone())),
+            Claim::alone(What::Blocks(to, changed)),
+        ]);
+        let act = match self.chance.below(2) {
+            0 => Act::Clone(from, to, blocks.clone(), at),
+            _ => Act::Dedupe(from, to, blocks.clone(), at),
+        };
+        self.change(act, &[to]).map(drop)
+    }
+
     fn do_with_contents(&mut self, number: u64) -> Result<(), String> {
         let hall = self.hall;
         let blocks = self.blocks();
         let touched = |blocks: &Range<u64>| What::Blocks(number, blocks.clone());
-        match self.chance.below(16) {
+        match self.chance.below(20) {
+            16.. => self.do_with_two(number, &blocks),
             0..=2 => {
                 let _still = hall.locks.take(&[Claim::shared(touched(&blocks))]);
                 self.act(Act::Read(number, blocks)).map(drop)

@@ -187,7 +187,7 @@ pub enum Dump {
     },
     /// The nodes of a tree, as the newest root has it
     Nodes {
-        /// Which tree: space, names or engrams, or its number
+        /// Which tree: space, names, engrams, stripes or references, or its number
         #[arg(value_name = "TREE", value_parser = tree)]
         tree: TreeId,
         /// Devices or image files of one volume; of one device, the others are found
@@ -196,7 +196,7 @@ pub enum Dump {
     },
     /// The items of a tree and what they mean, with what the journal made of them
     Items {
-        /// Which tree: space, names or engrams, or its number
+        /// Which tree: space, names, engrams, stripes or references, or its number
         #[arg(value_name = "TREE", value_parser = tree)]
         tree: TreeId,
         /// From this key on: three hexadecimal numbers, as in 1:0:0; what is left out is 0

@@ -91,9 +91,7 @@ pub enum Kind {
     Collapse,
     Allocate,
     Clone,
-    CloneOver,
     Dedupe,
-    DedupeDiffers,
     Link,
     Unlink,
     Rmdir,
@@ -121,7 +119,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 35] = [
+    pub const ALL: [Kind; 33] = [
         Kind::Create,
         Kind::Mkdir,
         Kind::Write,
@@ -131,9 +129,7 @@ impl Kind {
         Kind::Collapse,
         Kind::Allocate,
         Kind::Clone,
-        Kind::CloneOver,
         Kind::Dedupe,
-        Kind::DedupeDiffers,
         Kind::Link,
         Kind::Unlink,
         Kind::Rmdir,

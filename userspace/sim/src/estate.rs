@@ -198,14 +198,8 @@ impl Estate {
             Deed::Punch(..) => Kind::Punch,
             Deed::Collapse(..) => Kind::Collapse,
             Deed::Allocate(..) => Kind::Allocate,
-            Deed::Clone(_, to) => match self.file(to).is_ok_and(|n| !self.held_by(n).is_empty()) {
-                true => Kind::CloneOver,
-                false => Kind::Clone,
-            },
-            Deed::Dedupe(from, to) => match self.same(from, to).is_ok_and(|same| same < CLONED) {
-                true => Kind::DedupeDiffers,
-                false => Kind::Dedupe,
-            },
+            Deed::Clone(..) => Kind::Clone,
+            Deed::Dedupe(..) => Kind::Dedupe,
             Deed::Link(..) => Kind::Link,
             Deed::Unlink(path) if self.is_held_only(path) => Kind::UnlinkHeld,
             Deed::Unlink(_) => Kind::Unlink,
@@ -261,6 +255,14 @@ impl Estate {
             *byte = source.get(at).copied().unwrap_or(0);
         }
         new
+    }
+
+    /// Two regular files.
+    fn two(&self, from: Path, to: Path) -> Result<(u64, u64), Refused> {
+        let (from, to) = (self.file(from)?, self.file(to)?);
+        self.regular(from)?;
+        self.regular(to)?;
+        Ok((from, to))
     }
 
     /// How many of the blocks that are compared, from the first on, are the same.
@@ -359,7 +361,7 @@ impl Estate {
                 self.hold(number, same, now)?;
             }
             Deed::Clone(from, to) => {
-                let (from, to) = (self.regular_at(from)?, self.regular_at(to)?);
+                let (from, to) = self.two(from, to)?;
                 if from == to {
                     return Err(Refused::Invalid);
                 }
@@ -367,7 +369,7 @@ impl Estate {
                 self.hold(to, new, now)?;
             }
             Deed::Dedupe(from, to) => {
-                let (from, to) = (self.regular_at(from)?, self.regular_at(to)?);
+                let (from, to) = self.two(from, to)?;
                 if from == to {
                     return Err(Refused::Invalid);
                 }

@@ -5,6 +5,7 @@
 
 use embr_engine::env::Devices as _;
 use embr_engine::file::Dirty;
+use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::extent::WINDOW;
@@ -203,8 +204,8 @@ fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
                 Err(why) => panic!("{operation}: {state}: {why}"),
             }
         }
-        let is_write = matches!(operation, "inline" | "sealed");
-        assert_eq!(intents == 0, is_write, "{operation}: {intents} intents");
+        let has_none = ["inline", "sealed", "clone", "dedupe"].contains(&operation);
+        assert_eq!(intents == 0, has_none, "{operation}: {intents} intents");
     }
 }
 
@@ -557,9 +558,24 @@ fn write_some(files: Files<'_, Simulated>, file: InodeNo, way: Way) -> Result<()
     done.map(|_| ())
 }
 
-const OPERATIONS: [(&str, Operation); 8] = [
+/// Blocks of one file.
+fn within(file: InodeNo, from: u64, to: u64, blocks: u64) -> Pair {
+    Pair {
+        from: (file, FileBlock(from)),
+        to: (file, FileBlock(to)),
+        blocks: Blocks(blocks),
+    }
+}
+
+const OPERATIONS: [(&str, Operation); 10] = [
     ("sealed", |f, file| write_some(f, file, Way::Sealed)),
     ("inline", |f, file| write_some(f, file, Way::Inline)),
+    ("clone", |f, file| {
+        f.clone_range(&within(file, 6, 1, 5), None, NOW).map(|_| ())
+    }),
+    ("dedupe", |f, file| {
+        f.same_range(&within(file, 0, 12, 4)).map(|_| ())
+    }),
     ("truncate", |f, file| {
         f.truncate(file, Bytes(7777), NOW).map(|_| ())
     }),
@@ -605,6 +621,8 @@ fn operations_bear_lack_of_memory() {
         let (from, to) = (FileBlock(10), FileBlock(12));
         let done = files.preallocate(file, from, to, None, NOW);
         done.expect("preallocated");
+        // The same as the first.
+        write(files, file, 12, &pattern(4, 1), Way::Sealed);
         file
     };
     let gone = |file| {

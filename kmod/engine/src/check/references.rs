@@ -24,6 +24,7 @@ use crate::format::reference::Tally;
 use crate::names::Error;
 use crate::names::Item;
 use crate::names::Kind;
+use crate::names::Wrong;
 use crate::tree::Key;
 use crate::tree::Range;
 use crate::tree::TreeError;
@@ -202,7 +203,7 @@ impl Engram {
         let live = match live {
             Look::There(live) => live,
             // That there is no such engram is known only if no node is lost.
-            _ if matches!(mounted.map(self.number), Err(Error::Engram(..))) => Live::default(),
+            _ if matches!(mounted.map(self.number), Err(Error::Engram(_, Wrong::Missing))) => Live::default(),
             _ => return Ok(()),
         };
         let dead =

@@ -203,7 +203,13 @@ impl Engram {
         let live = match live {
             Look::There(live) => live,
             // That there is no such engram is known only if no node is lost.
-            _ if matches!(mounted.map(self.number), Err(Error::Engram(_, Wrong::Missing))) => Live::default(),
+            _ if matches!(
+                mounted.map(self.number),
+                Err(Error::Engram(_, Wrong::Missing))
+            ) =>
+            {
+                Live::default()
+            }
             _ => return Ok(()),
         };
         let dead =

@@ -72,10 +72,16 @@ impl<M: Machine> Files<'_, M> {
     /// Does as much as one transaction holds. Says how many blocks hold the same, and whether the next differs.
     #[inline(never)]
     fn same_some(&self, pair: &Pair) -> Result<Done<(u64, bool)>, Error> {
-        let seen = self.compare(pair)?;
-        let change = Change::begin(*self, Timestamp::default())?;
-        if let Some(done) = share_same(change, pair, &seen)? {
-            return Ok(done);
+        match self.compare(pair) {
+            Ok(seen) => {
+                let change = Change::begin(*self, Timestamp::default())?;
+                if let Some(done) = share_same(change, pair, &seen)? {
+                    return Ok(done);
+                }
+            }
+            // It may have gone while it was read.
+            Err(why) if why.is_damage() => {}
+            Err(why) => return Err(why),
         }
         // They are not what was read any more: once more, with nobody beside.
         let change = Change::begin(*self, Timestamp::default())?;

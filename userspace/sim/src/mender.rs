@@ -29,6 +29,7 @@ use embr_engine::units::Timestamp;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::REFERENCES;
 use embr_engine::volume::mounted::STRIPES;
 use embr_engine::volume::Mounted;
 use std::collections::BTreeMap;
@@ -138,7 +139,7 @@ pub fn findings(seed: u64, fleet: &Fleet) -> Result<Vec<Finding>, String> {
 pub fn items(seed: u64, fleet: &Fleet) -> Result<Vec<(Key, Vec<u8>)>, String> {
     let mounted = machine::inspect_telling(seed, fleet, &mut |_| {})?;
     let mut all = Vec::new();
-    for tree in [NAMES, ENGRAMS, STRIPES] {
+    for tree in [NAMES, ENGRAMS, STRIPES, REFERENCES] {
         all.extend(contents::scan(&mounted, tree)?);
     }
     Ok(all)

@@ -635,7 +635,7 @@ fn what_is_said_of_shared_blocks_is_held_against_what_names_them() {
     assert_eq!(
         text.to_string(),
         "engram 7: blocks 2 to 4: said to be named once by inode 9, which names them 2 times; \
-         they may be given back too early: remove nothing, and copy the files to another volume"
+         they may be given back too early: remove nothing before that is repaired"
     );
 }
 

@@ -6,6 +6,7 @@
 use embr_engine::check::Defect;
 use embr_engine::check::Finding;
 use embr_engine::check::Trouble;
+use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::format::engram;
 use embr_engine::format::engram::Live;
@@ -21,6 +22,9 @@ use embr_engine::format::name;
 use embr_engine::format::name::Name;
 use embr_engine::format::name::Target;
 use embr_engine::format::pointer::Places;
+use embr_engine::format::reference;
+use embr_engine::format::reference::Of;
+use embr_engine::format::reference::Tally;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::encode_live;
 use embr_engine::format::stripe::Totals;
@@ -29,6 +33,7 @@ use embr_engine::names::Item;
 use embr_engine::names::Kind;
 use embr_engine::names::Names;
 use embr_engine::names::New;
+use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::names::What;
 use embr_engine::tree::Key;
@@ -43,6 +48,7 @@ use embr_engine::units::StripeId;
 use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::REFERENCES;
 use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::mounted::STRIPES;
 use embr_engine::volume::Mounted;
@@ -126,6 +132,51 @@ impl Sample {
 
     fn files(&self) -> Files<'_, Simulated> {
         self.names.of(&self.mounted, &self.view)
+    }
+
+    /// Blocks of a file at the beginning of a new one, which is in the root.
+    fn clone(&self, from: (InodeNo, u64), blocks: u64, name: &[u8]) -> InodeNo {
+        let files = self.files();
+        let to = desk::create(files, name);
+        let pair = Pair {
+            from: (from.0, FileBlock(from.1)),
+            to: (to, FileBlock(0)),
+            blocks: Blocks(blocks),
+        };
+        let size = FileBlock(blocks).start();
+        let done = files.clone_range(&pair, Some(size), clerk::root().now);
+        done.expect("cloned");
+        to
+    }
+
+    /// The same volume with clones: `c` has what `g` has, of which that has written one block anew; `w` has the first two of them;
+    /// and `o`, of which `p` is a clone, is gone.
+    fn shared(shape: (u8, u8)) -> Self {
+        let sample = Sample::new(shape);
+        sample.share();
+        sample
+    }
+
+    fn share(&self) {
+        let (files, now) = (self.files(), clerk::root().now);
+        let c = self.clone((self.g, 2), 4, b"c");
+        self.clone((c, 0), 2, b"w");
+        desk::write(files, self.g, 5, &desk::pattern(1, 4), Way::Sealed);
+        let o = desk::create(files, b"o");
+        desk::write(files, o, 0, &desk::pattern(3, 5), Way::Sealed);
+        self.clone((o, 0), 3, b"p");
+        files.unlink(ROOT, b"o", Users::None, now).expect("gone");
+        self.mounted.checkpoint().expect("a checkpoint");
+    }
+
+    /// What is said of who names an engram is this: runs of blocks, first, last, and how often.
+    fn say(&self, engram: EngramId, of: Of, runs: &[(usize, usize, u32)]) {
+        let mut tally = Tally::try_new().expect("memory");
+        for (first, last, number) in runs {
+            (*first..=*last).for_each(|block| tally.set(block, *number));
+        }
+        let value = tally.encode().expect("memory");
+        self.change(REFERENCES, reference::key(engram, of), value.as_deref());
     }
 
     fn change(&self, tree: TreeId, key: Key, value: Option<&[u8]>) {
@@ -884,11 +935,226 @@ fn what_cannot_be_known_is_left() {
     }
 }
 
+/// Whether all agrees, and all of it can be removed.
+#[track_caller]
+fn can_be_emptied(fleet: &Fleet) {
+    let mounted = machine::mount_plain(4, fleet, machine::READ_WRITE).expect("mounted");
+    let audit = || contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
+    audit();
+    mender::with_files(&mounted, |files| {
+        for name in [&b"g"[..], b"w", b"c", b"p"] {
+            let done = files.unlink(ROOT, name, Users::None, clerk::root().now);
+            done.unwrap_or_else(|why| panic!("{why}"));
+        }
+    });
+    // What `f` has.
+    assert_eq!(audit(), 3);
+    assert_eq!(contents::scan(&mounted, REFERENCES), Ok(vec![]));
+}
+
+#[test]
+fn what_is_said_of_shared_blocks_is_how_often_files_name_them() {
+    type Lie = fn(&Sample, EngramId);
+    let lies: [(&str, Lie); 13] = [
+        ("too many in all", |s, e| {
+            s.say(e, Of::All, &[(0, 1, 4), (2, 2, 2)])
+        }),
+        ("too few in all", |s, e| s.say(e, Of::All, &[(0, 2, 2)])),
+        ("one that one has, in all", |s, e| {
+            s.say(e, Of::All, &[(0, 1, 3), (2, 3, 2)]);
+        }),
+        ("nothing in all", |s, e| s.say(e, Of::All, &[])),
+        ("a file too often", |s, e| {
+            s.say(e, Of::User(s.g), &[(0, 2, 2)])
+        }),
+        ("a file not at all", |s, e| s.say(e, Of::User(s.g), &[])),
+        ("a file with what it has not", |s, e| {
+            s.say(e, Of::User(s.g), &[(0, 3, 1)]);
+        }),
+        ("no file", |s, e| {
+            s.say(e, Of::User(InodeNo(99)), &[(0, 0, 1)])
+        }),
+        ("all of it too often", |s, e| {
+            s.say(e, Of::All, &[(0, 0, 4), (1, 1, 3), (2, 2, 2)]);
+            s.say(e, Of::User(s.g), &[(0, 0, 2), (1, 2, 1)]);
+        }),
+        ("no such engram", |s, e| {
+            let other = EngramId(e.0 + 50);
+            s.say(other, Of::All, &[(0, 0, 2)]);
+            s.say(other, Of::User(s.g), &[(0, 0, 2)]);
+        }),
+        ("no such block", |s, e| {
+            s.say(e, Of::All, &[(0, 1, 3), (2, 2, 2), (200, 200, 2)]);
+        }),
+        ("no sense in all", |s, e| {
+            s.change(REFERENCES, reference::key(e, Of::All), Some(&[9]));
+        }),
+        ("no sense of a file", |s, e| {
+            for inode in [s.g, InodeNo(99)] {
+                let key = reference::key(e, Of::User(inode));
+                s.change(REFERENCES, key, Some(&[1, 0, 0, 0, 7]));
+            }
+        }),
+    ];
+    for shape in [(1, 1), (2, 1)] {
+        for (name, lie) in lies {
+            println!("{shape:?}: {name}");
+            let sample = Sample::shared(shape);
+            let (engram, _) = sample.engram(sample.g);
+            lie(&sample, engram);
+            let fleet = sample.close();
+            let deeds = mended_with(&fleet, PLAIN, &|_| false);
+            let kinds: Vec<_> = deeds.0.iter().map(|(_, kind, _)| *kind).collect();
+            assert_eq!(kinds, ["references"], "{deeds:?}");
+            can_be_emptied(&fleet);
+        }
+        // Nothing is said any more: what several files name is shared again.
+        let sample = Sample::shared(shape);
+        for (key, _) in contents::scan(&sample.mounted, REFERENCES).expect("read") {
+            sample.change(REFERENCES, key, None);
+        }
+        let fleet = sample.close();
+        let deeds = mended_with(&fleet, PLAIN, &|_| false);
+        assert!(deeds.has("references"), "{deeds:?}");
+        can_be_emptied(&fleet);
+    }
+}
+
+/// Owners that are gone, and files of which one use is said, are no error: also where all engrams are looked at.
+#[test]
+fn what_was_shared_once_is_left_as_it_is() {
+    let sample = Sample::shared((1, 1));
+    let (number, map) = sample.engram(sample.f);
+    let key = engram::key(number, engram::Kind::Live, 0);
+    let none = Live::default().encode(map.blocks).expect("memory");
+    sample.change(ENGRAMS, key, Some(&none));
+    sample.say(number, Of::User(InodeNo(99)), &[(0, 0, 1)]);
+    let fleet = sample.close();
+    let deeds = mended_with(&fleet, PLAIN, &|_| false);
+    let kinds: Vec<_> = deeds.0.iter().map(|(_, kind, _)| *kind).collect();
+    assert_eq!(kinds, ["engram", "references"], "{deeds:?}");
+    can_be_emptied(&fleet);
+}
+
+/// A key of which it is not known what it says may be that of a newer version.
+#[test]
+fn what_else_is_said_of_engrams_stays_unless_it_is_to_go() {
+    let sample = Sample::shared((1, 1));
+    let (engram, _) = sample.engram(sample.g);
+    sample.change(REFERENCES, Key([engram.0, 9 << 56, 0]), Some(&[1, 2]));
+    let fleet = sample.close();
+    let deeds = mender::mend(1, &fleet, PLAIN).expect("repaired");
+    assert!(deeds.0.is_empty(), "{deeds:?}");
+    let how = How {
+        drop_senseless: true,
+        ..PLAIN
+    };
+    let deeds = mended_with(&fleet, how, &|_| false);
+    assert!(deeds.has("dropped"), "{deeds:?}");
+    can_be_emptied(&fleet);
+}
+
+/// What one has set aside and another has written stays as it was written; what several have set aside is the first's.
+#[test]
+fn what_was_set_aside_is_not_shared() {
+    for is_written in [false, true] {
+        let sample = Sample::shared((1, 1));
+        let (engram, _) = sample.engram(sample.g);
+        let aside = |file, first, at| {
+            let run = Run::plain(first, 2, Encoding::Unwritten, engram, at);
+            let rest = Run::plain(first + 2, 1, Encoding::Raw, engram, at + 2);
+            let value = extent::encode(&[run, rest]).expect("memory");
+            let (item, _) = sample.only(file, Kind::EXTENTS, b"");
+            sample.put(item, &value);
+            sample.change_inode(file, |inode| inode.entries = 3);
+        };
+        let find = |name: &[u8]| sample.files().lookup(ROOT, name).expect("there").inode;
+        let (c, w) = (find(b"c"), find(b"w"));
+        aside(sample.g, 2, 0);
+        if !is_written {
+            aside(c, 0, 0);
+            let run = Run::plain(0, 2, Encoding::Unwritten, engram, 0);
+            let value = extent::encode(&[run]).expect("memory");
+            sample.put(sample.only(w, Kind::EXTENTS, b"").0, &value);
+        }
+        let g = sample.g;
+        let fleet = sample.close();
+        let deeds = mended_with(&fleet, PLAIN, &|_| false);
+        let left = deeds.0.iter().filter(|(_, kind, _)| *kind == "places-left");
+        assert_eq!(left.count(), if is_written { 1 } else { 2 }, "{deeds:?}");
+        let mounted = machine::mount_plain(4, &fleet, machine::READ_WRITE).expect("mounted");
+        contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
+        mender::with_files(&mounted, |files| {
+            // Who has written it does not see what the others write.
+            desk::write(files, g, 2, &desk::pattern(2, 8), Way::Sealed);
+            let found = desk::read(files, c, 0, 2);
+            match is_written {
+                true => assert!(found == desk::pattern(4, 2)[..2 * 4096]),
+                false => assert!(found.iter().all(|byte| *byte == 0)),
+            }
+        });
+        contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
+    }
+}
+
+/// More files than one transaction takes, and more of them than memory holds at once.
+#[test]
+fn many_who_name_a_block() {
+    let sample = Sample::shared((1, 1));
+    let (engram, _) = sample.engram(sample.g);
+    let mut made = Vec::new();
+    for n in 0..60 {
+        made.push(sample.clone((sample.g, 2), 3, format!("many{n}").as_bytes()));
+    }
+    sample.say(engram, Of::All, &[(0, 2, 2)]);
+    for (n, file) in made.iter().enumerate() {
+        match n % 3 {
+            0 => sample.say(engram, Of::User(*file), &[]),
+            1 => sample.say(engram, Of::User(*file), &[(0, 0, 7), (2, 3, 1)]),
+            _ => {}
+        }
+    }
+    let fleet = sample.close();
+    let how = How {
+        memory: 1 << 12,
+        ..PLAIN
+    };
+    let deeds = mended_with(&fleet, how, &|_| false);
+    assert_eq!(deeds.0.len(), 1, "{deeds:?}");
+    let mounted = machine::mount_plain(4, &fleet, machine::READ_WRITE).expect("mounted");
+    contents::audit(&mounted).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// Where not all that a file names can be known, what is said of it is not made less.
+#[test]
+fn what_cannot_be_read_of_a_file_may_be_shared() {
+    let sample = Sample::shared((1, 1));
+    let (engram, _) = sample.engram(sample.g);
+    let c = sample.files().lookup(ROOT, b"c").expect("there").inode;
+    let (item, value) = sample.only(c, Kind::EXTENTS, b"");
+    sample.put(item, b"\x09");
+    // Something else is wrong with references, so that all are looked at.
+    sample.say(engram, Of::User(sample.g), &[]);
+    let fleet = sample.close();
+    let deeds = mender::mend(1, &fleet, PLAIN).expect("repaired");
+    assert!(deeds.has("references"), "{deeds:?}");
+    let again = mender::mend(2, &fleet, PLAIN).expect("repaired");
+    assert!(again.0.is_empty(), "{again:?}");
+    let mounted = machine::mount_plain(4, &fleet, machine::READ_WRITE).expect("mounted");
+    let mut txn = mounted.begin().expect("begun");
+    txn.set(NAMES, item.at(SnapshotId::FIRST), &value)
+        .expect("set");
+    txn.commit().expect("committed");
+    mounted.close().expect("closed");
+    assert_eq!(mender::findings(3, &fleet), Ok(vec![]));
+    can_be_emptied(&fleet);
+}
+
 /// Damages a few items of a volume: keys go, values are garbled, are another's, or are there a second time.
 fn damage(s: &Sample, chance: &Chance) -> Vec<String> {
     let mut told = Vec::new();
     for _ in 0..1 + chance.below(3) {
-        let tree = chance.one(&[NAMES, NAMES, ENGRAMS, STRIPES]);
+        let tree = chance.one(&[NAMES, NAMES, ENGRAMS, STRIPES, REFERENCES, REFERENCES]);
         let all = contents::scan(&s.mounted, tree).expect("read");
         if all.is_empty() {
             continue;
@@ -943,7 +1209,11 @@ fn whatever_is_damaged_repair_ends_and_loses_nothing() {
     for n in 0..count() {
         let seed = base.wrapping_add(n);
         let chance = Chance::new(seed);
-        let sample = Sample::new(chance.one(&[(1, 0), (1, 1), (2, 1)]));
+        let shape = chance.one(&[(1, 0), (1, 1), (2, 1)]);
+        let sample = match chance.below(3) {
+            0 => Sample::new(shape),
+            _ => Sample::shared(shape),
+        };
         let told = damage(&sample, &chance);
         let fleet = sample.close();
         let how = How {
@@ -988,7 +1258,7 @@ fn whatever_is_damaged_repair_ends_and_loses_nothing() {
 fn a_repair_that_is_cut_short_goes_on() {
     let seed = seed();
     type Damage = fn(&Sample);
-    let damages: [((u8, u8), Damage); 3] = [
+    let damages: [((u8, u8), Damage); 4] = [
         ((1, 1), |s| {
             for (number, name) in [(s.g, &b"g"[..]), (s.d, b"d")] {
                 s.remove(s.only(ROOT, Kind::ENTRY, name).0);
@@ -1018,6 +1288,22 @@ fn a_repair_that_is_cut_short_goes_on() {
             s.put(orphan(s.g), &name::encode_number(s.g));
             s.remove(s.only(ROOT, Kind::ENTRY, b"g").0);
             s.remove(s.only(s.g, Kind::PARENT, b"").0);
+        }),
+        // Several transactions for one engram, a file whose blocks go, and places that are left.
+        ((1, 1), |s| {
+            s.share();
+            let (engram, _) = s.engram(s.g);
+            for n in 0..20 {
+                let file = s.clone((s.g, 2), 3, format!("many{n}").as_bytes());
+                s.say(engram, Of::User(file), &[(1, 1, 3)]);
+            }
+            s.say(engram, Of::All, &[(0, 1, 2)]);
+            let w = s.files().lookup(ROOT, b"w").expect("there").inode;
+            let run = Run::plain(0, 2, Encoding::Unwritten, engram, 0);
+            let value = extent::encode(&[run]).expect("memory");
+            s.put(s.only(w, Kind::EXTENTS, b"").0, &value);
+            let p = s.files().lookup(ROOT, b"p").expect("there").inode;
+            s.remove(s.only(p, Kind::EXTENTS, b"").0);
         }),
     ];
     let mut states = 0;

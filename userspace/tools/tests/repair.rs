@@ -7,16 +7,19 @@ mod common;
 use common::inside::*;
 use common::*;
 use embr_engine::file::Dirty;
+use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::names::New;
 use embr_engine::names::What;
 use embr_engine::tree::Key;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
 use embr_engine::units::Timestamp;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::REFERENCES;
 use embr_engine::volume::mounted::SPACE;
 use std::fs;
 
@@ -162,6 +165,50 @@ fn a_lost_tree_of_free_space_is_written_anew() {
     });
     assert!(held(&devices, &["dir", "file"]) == bytes());
     fsck(&["-n", "--data"], &devices).expect(0);
+}
+
+/// What is said of a file's clone is wrong, and then nothing is said at all: no byte of either is lost, and both can go.
+#[test]
+fn what_is_said_of_clones_is_put_right() {
+    let gone = |all: &mut Vec<(Key, Vec<u8>)>| all.truncate(1);
+    let fewer = |all: &mut Vec<(Key, Vec<u8>)>| {
+        for (_, value) in all.iter_mut().filter(|(key, _)| key.0[2] != 0) {
+            value[6] = 9;
+        }
+    };
+    for (bundle, lie) in [("1+0", &gone as &dyn Fn(&mut Vec<_>)), ("2+1", &fewer)] {
+        let dir = Dir::new();
+        let (devices, directory, file) = volume(&dir, bundle);
+        work(&devices, |files| {
+            let made = files.create(directory, b"clone", &new(What::Regular));
+            let pair = Pair {
+                from: (file, FileBlock(0)),
+                to: (made.unwrap().what.number, FileBlock(0)),
+                blocks: Blocks(40),
+            };
+            let size = Some(Bytes(40 * 4096));
+            files
+                .clone_range(&pair, size, new(What::Regular).now)
+                .unwrap();
+        });
+        remount(&devices);
+        fsck(&["-n", "--data"], &devices).expect(0);
+        change(&devices, REFERENCES, |all| lie(all));
+        let done = repaired(&devices, &[]);
+        let told = "what is said of its blocks is how often files name them now";
+        assert!(done.out.contains(told), "{}", done.out);
+        for name in ["file", "clone"] {
+            assert!(held(&devices, &["dir", name]) == bytes());
+            work(&devices, |files| {
+                let users = embr_engine::names::Users::None;
+                files
+                    .unlink(directory, name.as_bytes(), users, new(What::Regular).now)
+                    .unwrap();
+            });
+        }
+        remount(&devices);
+        fsck(&["-n", "--data"], &devices).expect(0);
+    }
 }
 
 #[test]

@@ -505,14 +505,14 @@ impl fmt::Display for Trouble {
             Trouble::NotCounted(engram) => {
                 write!(
                     f,
-                    "it names blocks of engram {engram} that others have as well, and is not counted among those: remove nothing, and copy \
-                     this file to another volume"
+                    "it names blocks of engram {engram} that others have as well, and is not counted among those: remove nothing before \
+                     that is repaired"
                 )
             }
             Trouble::SharedUnwritten(engram) => {
                 write!(
                     f,
-                    "places of engram {engram} that were set aside for it are said to be shared: copy this file, and remove it"
+                    "places of engram {engram} that were set aside for it are said to be shared: do not write to it before that is repaired"
                 )
             }
             Trouble::NoHash(engram) => {

@@ -88,9 +88,7 @@ impl fmt::Display for Span {
 fn outcome(said: u64, are: u64) -> &'static str {
     match said > are {
         true => "nothing is lost, but they will not be given back",
-        false => {
-            "they may be given back too early: remove nothing, and copy the files to another volume"
-        }
+        false => "they may be given back too early: remove nothing before that is repaired",
     }
 }
 

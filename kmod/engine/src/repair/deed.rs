@@ -54,6 +54,10 @@ pub enum Deed {
     Engram(usize, usize, Option<(InodeNo, FileBlock)>),
     /// The engram, which no file names, is removed.
     EngramRemoved,
+    /// How often its blocks are said to be named is how often files name them.
+    References,
+    /// So many places that were set aside for the file are left to who else has them.
+    PlacesLeft(usize),
     /// So many blocks of the stripe live.
     StripeLives(usize),
     /// Where the stripe is listed is as much as it wastes.
@@ -100,6 +104,8 @@ impl Deed {
             Deed::ContentsMade(_) => "contents-made",
             Deed::Engram(..) => "engram",
             Deed::EngramRemoved => "engram-removed",
+            Deed::References => "references",
+            Deed::PlacesLeft(_) => "places-left",
             Deed::StripeLives(_) => "stripe-lives",
             Deed::StripeListed => "stripe-listed",
             Deed::Totals => "totals",
@@ -164,6 +170,11 @@ impl fmt::Display for Deed {
                 }
             }
             Deed::EngramRemoved => f.write_str("no file names any of it: it is removed"),
+            Deed::References => f.write_str("what is said of its blocks is how often files name them now"),
+            Deed::PlacesLeft(blocks) => write!(
+                f,
+                "{blocks} of them are left to who else has them; the file has holes there, which read as zeros as before"
+            ),
             Deed::StripeLives(live) => write!(f, "{live} of its blocks live, it says now"),
             Deed::StripeListed => f.write_str("it is listed for what it wastes"),
             Deed::Totals => f.write_str("the sums are right now"),

@@ -20,6 +20,7 @@ use crate::format::engram::Map;
 use crate::format::engram::Owner;
 use crate::format::extent;
 use crate::format::extent::Encoding;
+use crate::format::reference::Of;
 use crate::names::Item;
 use crate::names::Kind;
 use crate::tree::Key;
@@ -46,27 +47,38 @@ pub(super) fn is_derived(key: Key) -> bool {
 
 /// Blocks of an engram that a file names.
 #[derive(Clone, Copy)]
-struct Named {
-    engram: EngramId,
-    first: usize,
+pub(super) struct Named {
+    pub(super) engram: EngramId,
+    pub(super) first: usize,
     blocks: usize,
-    inode: InodeNo,
-    at: FileBlock,
+    pub(super) inode: InodeNo,
+    pub(super) at: FileBlock,
+    /// It was set aside, and nothing was written to it.
+    pub(super) is_unwritten: bool,
 }
 
 impl Named {
-    fn has(&self, block: usize) -> bool {
-        block >= self.first && block < self.first.saturating_add(self.blocks)
+    pub(super) fn blocks(&self) -> core::ops::Range<usize> {
+        self.first..self.first.saturating_add(self.blocks)
+    }
+
+    /// Which block of the file one of the engram is.
+    pub(super) fn block(&self, block: usize) -> FileBlock {
+        self.at.plus(block.saturating_sub(self.first) as u64)
+    }
+
+    pub(super) fn has(&self, block: usize) -> bool {
+        self.blocks().contains(&block)
     }
 }
 
 /// All that files name of some engrams.
-struct Window {
-    named: Vec<Named>,
+pub(super) struct Window {
+    pub(super) named: Vec<Named>,
     /// The engrams are below this; none where they are all that are left.
-    end: Option<EngramId>,
+    pub(super) end: Option<EngramId>,
     /// Something may be named that is not known.
-    is_torn: bool,
+    pub(super) is_torn: bool,
 }
 
 impl Window {
@@ -92,11 +104,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         if core::mem::replace(&mut self.swept, true) {
             return Ok(());
         }
-        let size = size_of::<Named>() as u64;
-        let most = (self.options.check.memory.0 / 8)
-            .checked_div(size)
-            .unwrap_or(0);
-        let most = usize::try_from(most.max(LEAST)).unwrap_or(usize::MAX);
+        let most = self.most_named();
         let mut from = EngramId(1);
         loop {
             let window = self.window(from, most)?;
@@ -108,8 +116,15 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         }
     }
 
+    /// How much of what files name is gathered at a time.
+    pub(super) fn most_named(&self) -> usize {
+        let size = size_of::<Named>() as u64;
+        let most = (self.options.check.memory.0 / 8).checked_div(size);
+        usize::try_from(most.unwrap_or(0).max(LEAST)).unwrap_or(usize::MAX)
+    }
+
     /// What files name of engrams from this number on.
-    fn window(&self, from: EngramId, most: usize) -> Result<Window, Ended> {
+    pub(super) fn window(&self, from: EngramId, most: usize) -> Result<Window, Ended> {
         let mut window = Window {
             named: Vec::new(),
             end: None,
@@ -137,6 +152,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
                     blocks: run.blocks,
                     inode: item.owner(),
                     at: FileBlock(base.saturating_add(run.first as u64)),
+                    is_unwritten: run.encoding == Encoding::Unwritten,
                 })?;
             }
             if window.named.len() >= most.saturating_mul(2) {
@@ -197,8 +213,11 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             }
         }
         let owners = self.owners(engram)?;
-        if said == Some(live) && are_right(&owners, &live, named, is_torn) {
-            return Ok(());
+        if said == Some(live) {
+            let is_right = |told| are_right(&owners, &live, named, (told, is_torn));
+            if is_right(Live::default()) || is_right(self.told(engram, named)?) {
+                return Ok(());
+            }
         }
         let before = said.unwrap_or_default();
         let gone = (0..map.blocks).find(|b| before.has(*b) && !live.has(*b));
@@ -275,6 +294,21 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         self.act(&found, &Deed::EngramRemoved, patch)
     }
 
+    /// Blocks of which references say who has them: their owners may have gone.
+    #[inline(never)]
+    fn told(&self, engram: EngramId, named: &[Named]) -> Result<Live, Ended> {
+        let mut told = Live::default();
+        for named in named.iter().filter(|n| n.inode != InodeNo::NONE) {
+            let of = Of::User(named.inode);
+            if let Look::There(tally) = look(self.mounted.tally(engram, of))? {
+                for block in named.blocks().filter(|b| tally.number(*b) != 0) {
+                    told.set(block, 1);
+                }
+            }
+        }
+        Ok(told)
+    }
+
     /// The owners that an engram has: where each begins; nothing where it makes no sense.
     fn owners(&self, engram: EngramId) -> Result<Vec<(usize, Option<Owner>)>, Ended> {
         let range = Range {
@@ -295,7 +329,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
 }
 
 /// What has to live, as these name it.
-fn wanted(map: &Map, named: &[Named]) -> Live {
+pub(super) fn wanted(map: &Map, named: &[Named]) -> Live {
     let mut live = Live::default();
     for named in named {
         let end = named.first.saturating_add(named.blocks).min(map.blocks);
@@ -312,12 +346,12 @@ fn wanted(map: &Map, named: &[Named]) -> Live {
     live
 }
 
-/// Whether each block that lives has one owner, who names it, and no other has any.
+/// Whether each block that lives has one owner, who names it unless it is told who does, and no other has any.
 fn are_right(
     owners: &[(usize, Option<Owner>)],
     live: &Live,
     named: &[Named],
-    is_torn: bool,
+    (told, is_torn): (Live, bool),
 ) -> bool {
     let mut owned = Live::default();
     for (first, owner) in owners {
@@ -326,7 +360,7 @@ fn are_right(
         };
         for block in *first..first.saturating_add(owner.blocks) {
             let is_theirs = |n: &Named| n.inode == owner.inode && n.has(block);
-            let is_known = is_torn || named.iter().any(is_theirs);
+            let is_known = is_torn || told.has(block) || named.iter().any(is_theirs);
             if owned.has(block) || !live.has(block) || !is_known {
                 return false;
             }

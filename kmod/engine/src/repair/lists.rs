@@ -12,6 +12,7 @@ use crate::check::Defect;
 use crate::check::Ended;
 use crate::check::Finding;
 use crate::check::Flaw;
+use crate::check::Miscount;
 use crate::check::Trouble;
 use crate::format::engram;
 use crate::format::inode::FileType;
@@ -32,6 +33,7 @@ use crate::units::TreeId;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
+use crate::volume::mounted::REFERENCES;
 use crate::volume::mounted::STRIPES;
 
 /// Numbers of inodes are below this.
@@ -100,6 +102,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             }
             Finding::Names(item, _) => (NAMES, self.key(*item)),
             Finding::Engram(_, Defect::Senseless(key)) => (ENGRAMS, *key),
+            Finding::Reference(_, Miscount::Senseless(key)) => (REFERENCES, *key),
             Finding::Stripe(_, Flaw::Senseless(key)) => (STRIPES, *key),
             _ => return Ok(()),
         };

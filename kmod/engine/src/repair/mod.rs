@@ -5,7 +5,7 @@
 //! So wherever it is cut short, the volume is as it was before one of these transactions, or after it.
 //!
 //! It drops nothing that a file has, and frees nothing that anything names: blocks come back only where a check says that nothing
-//! uses them. What cannot be derived is left as it is. Where a node of names, engrams or stripes is lost, only free space is mended:
+//! uses them. What cannot be derived is left as it is. Where a node of names, engrams, references or stripes is lost, only free space is mended:
 //! what that node said is not known.
 //!
 //! Its memory is bounded as that of the check is, [`Options::check`] says by how much: findings beyond it wait for the next round. It
@@ -22,6 +22,7 @@ mod lists;
 mod maps;
 mod parents;
 mod patch;
+mod references;
 mod space;
 mod stripes;
 
@@ -35,6 +36,7 @@ use crate::check::Defect;
 use crate::check::Ended;
 use crate::check::Finding;
 use crate::check::Flaw;
+use crate::check::Miscount;
 use crate::check::Stage;
 use crate::check::Trouble;
 use crate::names::Files;
@@ -102,6 +104,8 @@ enum Rank {
     Map,
     /// What lives of engrams.
     Engram,
+    /// How often blocks of engrams are named.
+    Reference,
     /// What lives of stripes.
     Stripe,
     /// Sums of all stripes.
@@ -144,6 +148,10 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
             Defect::Pieces => None,
             _ => Some(Rank::Engram),
         },
+        Finding::Reference(_, Miscount::Senseless(key)) if !references::is_derived(*key) => {
+            senseless
+        }
+        Finding::Reference(..) => Some(Rank::Reference),
         Finding::Stripe(_, flaw) => match flaw {
             Flaw::Number => Some(Rank::Counter),
             Flaw::Senseless(key) if stripes::is_derived(*key) => Some(Rank::Stripe),
@@ -177,6 +185,9 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
             }
             (_, Trouble::Unreachable) => Some(Rank::Circle),
             (_, Trouble::Dead(_) | Trouble::NotOwned(_)) => Some(Rank::Engram),
+            (_, Trouble::NotCounted(_) | Trouble::SharedUnwritten(_) | Trouble::NamedTwice(_)) => {
+                Some(Rank::Reference)
+            }
             (
                 _,
                 Trouble::Unknown | Trouble::Inode(_) | Trouble::Senseless | Trouble::NoAttribute,
@@ -229,6 +240,8 @@ struct Mender<'r, 'n, M, O> {
     deeds: u64,
     /// The engrams were gone through in this round.
     swept: bool,
+    /// How often their blocks are named was counted in this round.
+    counted: bool,
 }
 
 /// Repairs a volume that was [opened for that](open), or tells what would be done on one that is mounted to be looked at. Says how many
@@ -281,6 +294,7 @@ pub fn repair<'n, M: Machine, O: Observer>(
             observer: &mut *observer,
             deeds: 0,
             swept: false,
+            counted: false,
         };
         mender.round(&found)?;
         let deeds = mender.deeds;
@@ -337,6 +351,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             Rank::Circle => self.circle(found),
             Rank::Map => self.map(found),
             Rank::Engram => self.engrams(found),
+            Rank::Reference => self.references(found),
             Rank::Stripe => self.stripe(found),
             Rank::Totals => self.totals(found),
             Rank::Space => self.space(found),

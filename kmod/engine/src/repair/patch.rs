@@ -95,6 +95,12 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
     #[inline(never)]
     pub(super) fn act(&mut self, found: &Finding, deed: &Deed, patch: Patch) -> Result<(), Ended> {
         self.tell(found, deed);
+        self.commit(patch)
+    }
+
+    /// Does what was told.
+    #[inline(never)]
+    pub(super) fn commit(&mut self, patch: Patch) -> Result<(), Ended> {
         if self.options.dry_run || patch.is_empty() {
             return Ok(());
         }

@@ -122,6 +122,7 @@ fn is_of_no_file(deed: &Deed) -> bool {
         Deed::Taken(_)
             | Deed::Freed(_)
             | Deed::CopyWritten
+            | Deed::References
             | Deed::StripeLives(_)
             | Deed::StripeListed
     )
@@ -210,6 +211,7 @@ fn tell_rest(told: &Told, report: &mut Report) {
             "taken",
             "freed",
             "copy-written",
+            "references",
             "stripe-lives",
             "stripe-listed",
         ]

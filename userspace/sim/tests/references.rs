@@ -739,6 +739,15 @@ fn on_a_full_volume_clones_are_refused_and_removed() {
         aside.push(extent);
     }
     assert_eq!(clone(), Some(Error::NoSpace));
+    // What is left is for deleting. A hole in what others have as well gives nothing back; one in what is the file's alone does.
+    let punch = |file, n: u64| {
+        let (from, to) = (FileBlock(2 * n).start(), FileBlock(2 * n + 1).start());
+        files.punch(file, from, to, NOW).map(|_| ()).err()
+    };
+    for n in 0..8 {
+        assert_eq!(punch(desk.b, n), Some(Error::NoSpace), "{n}");
+        assert_eq!(punch(filler, n), None, "{n}");
+    }
     for extent in aside {
         desk.mounted.give_back(extent);
     }

@@ -64,9 +64,23 @@ struct Inner {
     discarded: Vec<Discarded>,
     /// What befell drives that are no longer here.
     injected: Tally<Injected>,
+    /// What is done after so many more reads.
+    after_reads: Option<(usize, Act)>,
 }
 
+type Act = Box<dyn FnOnce() + Send>;
+
 impl Inner {
+    /// Something was read: what is due then.
+    fn was_read(&mut self) -> Option<Act> {
+        let (left, _) = self.after_reads.as_mut()?;
+        *left = left.saturating_sub(1);
+        match *left {
+            0 => self.after_reads.take().map(|(_, act)| act),
+            _ => None,
+        }
+    }
+
     /// Does something to a drive, and records what came of it. None where there is no such drive.
     fn on<R>(&mut self, slot: Slot, act: impl FnOnce(&mut Drive) -> (Effect, R)) -> Option<R> {
         let drive = self.drives.get_mut(&slot)?;
@@ -121,7 +135,13 @@ impl Fleet {
             recording: None,
             discarded: Vec::new(),
             injected: Tally::default(),
+            after_reads: None,
         })))
+    }
+
+    /// Does something once, after so many reads from now on: before who has read goes on with what it got.
+    pub fn after_reads(&self, reads: usize, act: impl FnOnce() + Send + 'static) {
+        self.inner().after_reads = Some((reads, Box::new(act)));
     }
 
     /// Never held across a point at which others may run.
@@ -319,6 +339,10 @@ impl Devices for Fleet {
         let result =
             (self.inner().on(device, |d| d.read(at, into))).unwrap_or(Err(DeviceError::Io));
         Fleet::trace(device, 0, at, result);
+        let act = self.inner().was_read();
+        if let Some(act) = act {
+            act();
+        }
         result
     }
 

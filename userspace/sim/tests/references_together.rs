@@ -83,6 +83,69 @@ fn together(seed: u64) -> u64 {
         .value
 }
 
+/// Just when both were read, one of them is written to: what was compared is not what is there, and is looked at again.
+#[test]
+fn what_is_written_between_comparing_and_sharing_stays() {
+    use Way::Inline;
+    use Way::Sealed;
+    let chance = &Chance::new(seed());
+    // More than are read at a time: each of them twice, so that what lies in the tree is compared before the last.
+    const BLOCKS: usize = 40;
+    // How the first block of the second file was written; after which read what comes, to which of them, and how.
+    for (first, reads, to_second, way) in [
+        (Sealed, 4, true, Sealed),
+        (Sealed, 4, true, Inline),
+        (Sealed, 1, true, Sealed),
+        (Sealed, 4, false, Sealed),
+        (Sealed, 4, false, Inline),
+        (Inline, 3, true, Inline),
+        (Inline, 3, true, Sealed),
+        (Inline, 3, false, Sealed),
+    ] {
+        for is_same in [false, true] {
+            let story = format!("{first:?}, {reads}, {to_second}, {way:?}, {is_same}");
+            let fleet = drives(chance, Bytes(32 << 20), 1, (1, 0));
+            let mounted = machine::mount_plain(chance.next(), &fleet, machine::READ_WRITE);
+            let hall = Arc::new((mounted.expect("mounted"), names(), View::first()));
+            let files = hall.1.of(&hall.0, &hall.2);
+            let (a, b) = (one_file(&hall.0, &hall.1, &hall.2), create(files, b"b"));
+            let bytes = pattern(BLOCKS, 1);
+            write(files, a, 0, &bytes, Sealed);
+            write(files, b, 0, &bytes, Sealed);
+            write(files, b, 0, &bytes[..BLOCK_SIZE], first);
+            let new = match is_same {
+                true => bytes[..BLOCK_SIZE].to_vec(),
+                false => pattern(1, 2),
+            };
+            let (its, written) = (hall.clone(), Arc::new(AtomicBool::new(false)));
+            let (is_written, what) = (written.clone(), new.clone());
+            fleet.after_reads(reads, move || {
+                let file = if to_second { b } else { a };
+                write(its.1.of(&its.0, &its.2), file, 0, &what, way);
+                is_written.store(true, Ordering::Relaxed);
+            });
+            let pair = Pair {
+                from: (a, FileBlock(0)),
+                to: (b, FileBlock(0)),
+                blocks: Blocks(BLOCKS as u64),
+            };
+            let found = files.same_range(&pair).expect("compared").what;
+            assert!(written.load(Ordering::Relaxed), "{story}: not written");
+            let mut changed = bytes.clone();
+            changed[..BLOCK_SIZE].copy_from_slice(&new);
+            let (of_a, of_b) = match to_second {
+                true => (&bytes, &changed),
+                false => (&changed, &bytes),
+            };
+            assert!(read(files, a, 0, BLOCKS) == *of_a, "{story}: the first");
+            assert!(read(files, b, 0, BLOCKS) == *of_b, "{story}: the second");
+            let same = if is_same { BLOCKS as u64 } else { 0 };
+            assert_eq!(found, Blocks(same), "{story}");
+            contents::audit(&hall.0).unwrap_or_else(|why| panic!("{story}: {why}"));
+        }
+    }
+}
+
 #[test]
 fn what_is_written_meanwhile_is_not_lost() {
     let base = seed();

@@ -38,6 +38,7 @@ use crate::volume::mounted::Machine;
 use crate::volume::mounted::REFERENCES;
 use embr_rt::Vec;
 
+const WINDOW_BLOCKS: u64 = extent::WINDOW as u64;
 /// Items that change in one transaction, at most: as many as find room on a full volume.
 const MOST: usize = 12;
 
@@ -356,7 +357,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
 
     #[inline(never)] // Its frame is large enough alone.
     fn leave_place(&mut self, engram: EngramId, named: &Named, left: Live) -> Result<(), Ended> {
-        let window = named.at.0 / extent::WINDOW as u64;
+        let window = named.at.0 / WINDOW_BLOCKS;
         let item = Item::new(named.inode, Kind::EXTENTS, window);
         let Some(value) = self.value(item)? else {
             return Ok(());
@@ -367,7 +368,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         let mut runs: Vec<Run> = Vec::new();
         for run in all.iter() {
             let at = window
-                .saturating_mul(extent::WINDOW as u64)
+                .saturating_mul(WINDOW_BLOCKS)
                 .saturating_add(run.first as u64);
             let is_it = (run.engram, run.encoding, at, run.block())
                 == (engram, Encoding::Unwritten, named.at.0, named.first);

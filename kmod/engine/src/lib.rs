@@ -37,6 +37,8 @@ pub mod hash;
 pub mod journal;
 pub mod names;
 pub mod rebundle;
+// The kernel repairs nothing of what is mounted: that is for fsck, which has stack for it.
+#[cfg(not(embr_kernel))]
 pub mod repair;
 pub mod space;
 pub mod stripe;

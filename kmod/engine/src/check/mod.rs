@@ -200,6 +200,7 @@ pub fn check<M: Machine, O: Observer>(
 }
 
 /// Checks nodes and what uses which block, and no more.
+#[cfg(not(embr_kernel))]
 pub(crate) fn blocks<M: Machine, O: Observer>(
     mounted: &Mounted<M>,
     options: &Options<'_>,

@@ -219,6 +219,7 @@ impl<M: Machine> Mounted<M> {
 
     /// Mounts the volume to be written to, although what is said of its free space may be wrong: `note` decides whether it goes on without
     /// what cannot be. Before anything is written, `chart` puts that right.
+    #[cfg(not(embr_kernel))]
     #[inline(never)]
     pub(crate) fn open_uncharted(
         machine: M,
@@ -253,6 +254,7 @@ impl<M: Machine> Mounted<M> {
 
     /// The next checkpoint writes the whole tree of free space, and needs nothing of what there is of it. Who calls this says how many
     /// nodes the other trees have.
+    #[cfg(not(embr_kernel))]
     #[inline(never)]
     pub(crate) fn leave_space_tree(&mut self) -> Result<(), Fault> {
         let bases = self.bases().map(|b| match b.tree {

@@ -467,6 +467,22 @@ fn parents_are_what_directories_say() {
     drop(fleet);
 }
 
+/// What is found at one name only, as the other is in what is no directory any more, is found at that one still.
+#[test]
+fn a_name_where_nobody_finds_it_counts_for_less() {
+    let sample = Sample::new((1, 1));
+    let (e, d) = (sample.e, sample.d);
+    let (item, value) = sample.only(d, Kind::ENTRY, b"e");
+    sample.put(Item::new(ROOT, Kind::ENTRY, item.sub()), &value);
+    let link = sample.files().lookup(ROOT, b"l").expect("there").inode;
+    let link = sample.files().inode(link).expect("read");
+    sample.put(Item::inode(d), &link.encode().expect("memory"));
+    let fleet = sample.close();
+    assert_eq!(paths(&fleet, e), ["/e"]);
+    mended_with(&fleet, PLAIN, &|_| true);
+    assert_eq!(paths(&fleet, e), ["/e"]);
+}
+
 #[test]
 fn a_directory_has_one_name() {
     let mut e = InodeNo::NONE;

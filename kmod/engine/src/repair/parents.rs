@@ -27,6 +27,8 @@ use embr_rt::Vec;
 pub(super) enum There {
     /// It leads to the inode.
     Sound(Item),
+    /// It leads to the inode, which is a directory, from what is none: nobody finds it there.
+    Closed,
     /// It leads to another.
     Other(Item, Target),
     /// There is no such name; it would go there.
@@ -80,6 +82,10 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         let Some(items) = self.all_of(number, Kind::PARENT)? else {
             return Ok(None);
         };
+        let is_directory = match look(self.files.inode(number).map(Some))? {
+            Look::There(inode) => inode.is_directory(),
+            _ => false,
+        };
         let mut known: Vec<Known> = Vec::new();
         for (_, value) in items.iter() {
             let Some(parents) = Parents::parse(value) else {
@@ -92,11 +98,22 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
                 known.push(Known {
                     directory,
                     name: Vec::try_from_slice(name.bytes())?,
-                    there: self.there(number, directory, name)?,
+                    there: match self.there(number, directory, name)? {
+                        There::Sound(_) if is_directory && self.is_closed(directory)? => {
+                            There::Closed
+                        }
+                        there => there,
+                    },
                 })?;
             }
         }
         Ok(Some(known))
+    }
+
+    /// Whether an inode is there and no directory.
+    fn is_closed(&self, number: InodeNo) -> Result<bool, Ended> {
+        let inode = look(self.files.inode(number).map(Some))?;
+        Ok(matches!(inode, Look::There(inode) if !inode.is_directory()))
     }
 
     fn there(&self, number: InodeNo, directory: InodeNo, name: Name<'_>) -> Result<There, Ended> {
@@ -222,8 +239,10 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         keeps_missing: bool,
     ) -> Result<Vec<Stored>, Ended> {
         let mut all: Vec<Stored> = Vec::new();
+        let is_found = names.iter().any(Known::is_sound);
         for known in names {
             let is_kept = known.is_sound()
+                || known.there == There::Closed && !is_found
                 || keeps_missing && matches!(known.there, There::Missing(_) | There::Other(..));
             let Some(name) = Name::new(&known.name).filter(|_| is_kept) else {
                 continue;

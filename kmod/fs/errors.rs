@@ -35,6 +35,7 @@ pub(crate) fn file_errno(why: &names::Error) -> Error {
         names::Error::NotEmpty => ENOTEMPTY,
         names::Error::NameTooLong => ENAMETOOLONG,
         names::Error::Invalid => EINVAL,
+        names::Error::Busy => EBUSY,
         names::Error::NotPermitted => EPERM,
         names::Error::TooManyLinks => EMLINK,
         names::Error::NoSpace => ENOSPC,
@@ -43,7 +44,10 @@ pub(crate) fn file_errno(why: &names::Error) -> Error {
         names::Error::TooLong => E2BIG,
         names::Error::Lost(..) => EIO,
         names::Error::NotUnderstood(_) => EOPNOTSUPP,
-        names::Error::Corrupted(_) | names::Error::Engram(..) | names::Error::Stripe(..) => EUCLEAN,
+        names::Error::Corrupted(_)
+        | names::Error::Engram(..)
+        | names::Error::Stripe(..)
+        | names::Error::Snapshot(..) => EUCLEAN,
         names::Error::Fault(why) => fault_errno(why),
     }
 }

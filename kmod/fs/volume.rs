@@ -102,7 +102,10 @@ impl Volume {
         };
         let names = Names::try_new(HashWidth::Full).map_err(|_| ENOMEM)?;
         let names = Arc::try_new(names).map_err(|_| ENOMEM)?;
-        let view = Arc::try_new(View::first()).map_err(|_| ENOMEM)?;
+        let view = names.open(&mounted, b"").map_err(|why| {
+            pr_err!("volume {}: {}\n", Shown(mounted.volume()), Shown(&why));
+            file_errno(&why)
+        })?;
         let mover = match keeper {
             Some(_) => Some(Mover::new(Work {
                 mounted: mounted.clone(),
@@ -165,6 +168,7 @@ impl Volume {
             names::Error::Corrupted(_)
             | names::Error::Engram(..)
             | names::Error::Stripe(..)
+            | names::Error::Snapshot(..)
             | names::Error::Lost(..)
             | names::Error::NotUnderstood(_)
             | names::Error::Fault(

@@ -40,6 +40,7 @@ pub mod rebundle;
 // The kernel repairs nothing of what is mounted: that is for fsck, which has stack for it.
 #[cfg(not(embr_kernel))]
 pub mod repair;
+pub mod snapshot;
 pub mod space;
 pub mod stripe;
 pub mod tree;

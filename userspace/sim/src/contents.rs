@@ -27,7 +27,6 @@ use embr_engine::names::HashWidth;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
 use embr_engine::names::Names;
-use embr_engine::names::View;
 use embr_engine::tree::check;
 use embr_engine::tree::check::Depth;
 use embr_engine::tree::Key;
@@ -147,6 +146,17 @@ pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
 
 /// Whether all agrees, but for copies that drives lack which failed.
 pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, String> {
+    let lives = audit_blocks(mounted)?;
+    // The engine's own check says the same.
+    let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;
+    let view = names.open(mounted, b"").map_err(|why| why.to_string())?;
+    let how = (Depth::Tree, copies);
+    inspector::check_but(mounted, Some(names.of(mounted, &view)), how, &[])?;
+    Ok(lives)
+}
+
+/// Whether all agrees that blocks are used for, where there is no snapshot. Says how many blocks of engrams live.
+pub fn audit_blocks(mounted: &Mounted<Simulated>) -> Result<u64, String> {
     let engrams = engrams(mounted)?;
     let mut named: BTreeMap<(u64, usize), Users> = BTreeMap::new();
     let mut unwritten: BTreeSet<(u64, usize)> = BTreeSet::new();
@@ -172,7 +182,9 @@ pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, St
         for run in runs.iter() {
             for n in 0..run.blocks {
                 let block = item.sub() * extent::WINDOW as u64 + (run.first + n) as u64;
-                covered.insert((file, block));
+                if !covered.insert((file, block)) {
+                    return Err(format!("inode {file}: two versions tell of block {block}"));
+                }
                 let at = (run.engram.0, run.block() + n);
                 if run.encoding == Encoding::Hole {
                     return Err(format!("the item {key}: a hole that hides nothing"));
@@ -265,11 +277,6 @@ pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, St
     }
     stripes::audit(mounted, &engrams, &mut lie)?;
     audit_space(mounted, lie)?;
-    // The engine's own check says the same.
-    let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;
-    let view = View::first();
-    let how = (Depth::Tree, copies);
-    inspector::check_but(mounted, Some(names.of(mounted, &view)), how, &[])?;
     Ok(lives)
 }
 

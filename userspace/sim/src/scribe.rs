@@ -99,6 +99,11 @@ impl<'c> Scribe<'c> {
         }
     }
 
+    /// Whether no other snapshot has a share in it from now on.
+    pub fn set_alone(&mut self, alone: bool) {
+        self.alone = alone;
+    }
+
     fn bytes(&self, blocks: usize) -> Vec<u8> {
         let mut bytes = vec![0; blocks * BLOCK_SIZE];
         for block in bytes.chunks_mut(BLOCK_SIZE) {

@@ -203,17 +203,16 @@ fn firsts<M: Machine>(
 
 impl<M: Machine, O: Observer> Check<'_, M, O> {
     /// Notes what extents name; what two of them name is told, unless it is said to be shared.
-    pub(super) fn named(&mut self, files: Files<'_, M>, named: &mut Claims) -> Result<bool, Ended> {
+    pub(super) fn named(&mut self, named: &mut Claims) -> Result<bool, Ended> {
         let mounted = self.mounted;
-        let mut seen: Option<Item> = None;
         self.begin(Stage::Files)?;
         items(mounted, NAMES, &mut |key, value| {
             self.pass(Stage::Files)?;
-            let (item, version) = Item::of(key);
-            if item.kind() != Kind::EXTENTS || !files.view.sees(version) || seen == Some(item) {
+            // Whichever version it is, what it names is in use.
+            let (item, _) = Item::of(key);
+            if item.kind() != Kind::EXTENTS {
                 return Ok(());
             }
-            seen = Some(item);
             let Some(all) = extent::parse(value) else {
                 return Ok(());
             };
@@ -312,7 +311,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             let inline = |block| Item::new(item.owner(), Kind::INLINE, block);
             let mut items = files.view.items(self.mounted, inline(first), inline(last));
             let hidden = items.next().map_err(crate::names::Error::Fault);
-            if matches!(look(hidden)?, Look::There(_)) && files.view.is_alone() {
+            if matches!(look(hidden)?, Look::There(_)) && files.view.is_single() {
                 self.found(Finding::Names(item, Trouble::TwoPlaces));
             }
             if run.encoding != Encoding::Hole {

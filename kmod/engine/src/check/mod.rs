@@ -189,7 +189,7 @@ pub fn check<M: Machine, O: Observer>(
 ) -> Result<Counted, Ended> {
     let mut check = Check::new(mounted, options, observer);
     check.roots()?;
-    check.blocks(files)?;
+    check.blocks(files.is_some())?;
     if let Some(files) = files {
         check.engrams()?;
         check.references()?;
@@ -207,7 +207,7 @@ pub(crate) fn blocks<M: Machine, O: Observer>(
     observer: &mut O,
 ) -> Result<Counted, Ended> {
     let mut check = Check::new(mounted, options, observer);
-    check.blocks(None)?;
+    check.blocks(false)?;
     Ok(check.counted)
 }
 

@@ -464,7 +464,11 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             }
             let counted = match kind {
                 FileType::Directory => Some(self.at.entries),
-                FileType::Regular if self.files.view.is_alone() => Some(self.at.blocks),
+                FileType::Regular if self.files.view.is_single() => Some(self.at.blocks),
+                FileType::Regular => match look(self.files.held(self.at.number).map(Some))? {
+                    Look::There(held) => Some(held),
+                    _ => None,
+                },
                 _ => None,
             };
             if let Some(counted) = counted.filter(|counted| *counted != entries) {

@@ -15,7 +15,6 @@ use crate::format::journal::Extent;
 use crate::format::layout;
 use crate::format::node::Node;
 use crate::format::pointer::Pointer;
-use crate::names::Files;
 use crate::tree::check;
 use crate::tree::check::Depth;
 use crate::tree::check::Visitor;
@@ -30,10 +29,10 @@ use crate::volume::mounted::Machine;
 use crate::volume::mounted::SPACE;
 
 /// The use of blocks in some groups, while the trees are gone through once.
-struct Pass<'p, 'c, 'n, M, O> {
+struct Pass<'p, 'c, M, O> {
     check: &'p mut Check<'c, M, O>,
     claims: Claims,
-    files: Option<Files<'n, M>>,
+    has_files: bool,
     /// What concerns all groups is told once.
     first: bool,
     /// A node that names others could not be read: what they use is not known.
@@ -44,7 +43,7 @@ struct Pass<'p, 'c, 'n, M, O> {
 }
 
 impl<M: Machine, O: Observer> Check<'_, M, O> {
-    pub(super) fn blocks(&mut self, files: Option<Files<'_, M>>) -> Result<(), Ended> {
+    pub(super) fn blocks(&mut self, has_files: bool) -> Result<(), Ended> {
         let total = claims::total(self.mounted.parts());
         let most = (self.options.memory.0 / (claims::SETS * claims::GROUP_BYTES)).max(1);
         let mut first = 0u64;
@@ -54,7 +53,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             Pass {
                 check: self,
                 claims,
-                files,
+                has_files,
                 first: first == 0,
                 is_blind: false,
                 space_lost: false,
@@ -67,7 +66,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
     }
 }
 
-impl<M: Machine, O: Observer> Pass<'_, '_, '_, M, O> {
+impl<M: Machine, O: Observer> Pass<'_, '_, M, O> {
     fn run(mut self) -> Result<(), Ended> {
         let mounted = self.check.mounted;
         for part in mounted.parts() {
@@ -119,11 +118,11 @@ impl<M: Machine, O: Observer> Pass<'_, '_, '_, M, O> {
         })?;
         self.is_blind |= is_lost;
         self.compare()?;
-        let Some(files) = self.files else {
+        if !self.has_files {
             return Ok(());
-        };
+        }
         let mut named = self.claims.empty()?;
-        let is_lost = is_lost | self.check.named(files, &mut named)?;
+        let is_lost = is_lost | self.check.named(&mut named)?;
         for (live, named) in live.groups().iter().zip(named.groups()) {
             for (begin, length) in live.bits.without(&named.bits)?.runs().filter(|_| !is_lost) {
                 self.check
@@ -206,7 +205,7 @@ fn claim<M: Machine, O: Observer>(
     }
 }
 
-impl<M: Machine, O: Observer> Visitor for Pass<'_, '_, '_, M, O> {
+impl<M: Machine, O: Observer> Visitor for Pass<'_, '_, M, O> {
     fn node(&mut self, _: &Pointer, node: &Node) -> Result<(), TreeError> {
         if self.first {
             self.check.counted.nodes = self.check.counted.nodes.saturating_add(1);

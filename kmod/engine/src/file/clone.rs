@@ -165,7 +165,7 @@ fn clone_blocks<M: Machine>(change: &mut Change<'_, M>, pair: &Pair) -> Result<u
     let (file, first) = pair.from;
     let end = first.plus(pair.blocks.0);
     let mut edit = Edit::new(change, pair.to.0);
-    let mut windows = Windows::boxed(files, file, first, end)?;
+    let mut windows = Windows::new(files, file, first, end)?;
     let mut at = first;
     while at < end {
         let window = windows.next()?;

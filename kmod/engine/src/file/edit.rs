@@ -7,6 +7,7 @@ use super::extents;
 use super::inline;
 use super::window::At;
 use super::window::Cell;
+use super::window::Layer;
 use super::window::State;
 use super::window::Window;
 use super::window::Windows;
@@ -16,6 +17,7 @@ use crate::format::extent;
 use crate::format::extent::WINDOW;
 use crate::format::inline::encode;
 use crate::names::change::Change;
+use crate::names::item::Item;
 use crate::names::Error;
 use crate::names::Wrong;
 use crate::units::Bytes;
@@ -27,12 +29,12 @@ use crate::volume::mounted::Machine;
 use crate::volume::mounted::NAMES;
 use embr_rt::Vec;
 
-/// Bytes of the journal that a window's item takes, at most.
-pub(super) const PER_WINDOW: usize = 840;
+/// Bytes of the journal that a window's item takes, at most, and what says that it was touched.
+pub(super) const PER_WINDOW: usize = 880;
 /// Bytes of the journal that a run of blocks takes that dies, at most.
 pub(super) const PER_DEAD: usize = 450;
 /// Bytes of the journal that an item takes that is gone.
-pub(super) const PER_GONE: usize = 40;
+pub(crate) const PER_GONE: usize = 40;
 /// What one more window may take, whatever is done with it, and what belongs to every transaction; without blocks in the tree.
 pub(super) const MARGIN: usize = PER_WINDOW * 2 + WINDOW * PER_DEAD + 1024;
 
@@ -84,6 +86,8 @@ pub(crate) struct Edit<'e, 'n, M: Machine> {
     items: u32,
     engrams: Edits,
     batch: Batch,
+    /// Whether nobody sees what it changes, so that nothing is counted.
+    is_unseen: bool,
 }
 
 fn split(block: FileBlock) -> (u64, usize) {
@@ -107,6 +111,15 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             items: 0,
             engrams: Edits::default(),
             batch: Batch::Large,
+            is_unseen: false,
+        }
+    }
+
+    /// The same, of what nobody sees: no inode is changed.
+    pub(crate) fn unseen(self) -> Self {
+        Edit {
+            is_unseen: true,
+            ..self
         }
     }
 
@@ -125,7 +138,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     }
 
     fn current(&self) -> SnapshotId {
-        self.change.files.view.current()
+        self.change.lineage.current()
     }
 
     /// Bytes of the journal that all this takes, at most.
@@ -167,14 +180,34 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     fn absorb(&mut self, window: &Window, from: FileBlock, to: FileBlock) -> Result<(), Error> {
         let loaded = self.find(window.number)?;
         loaded.window.own |= window.own;
+        let is_first = loaded.known == 0;
         let in_range = window
             .blocks(from, to)
             .fold(0, |bits, (_, index)| bits | bit(index));
         for index in 0..WINDOW {
-            let first = loaded.known == 0;
             let new = in_range & !loaded.known & bit(index) != 0;
-            if let Some(cell) = loaded.window.cell_mut(index).filter(|_| first || new) {
+            if let Some(cell) = (loaded.window.cell_mut(index)).filter(|_| is_first || new) {
                 *cell = window.cell(index);
+            }
+        }
+        if is_first {
+            loaded.window.older.clear();
+            for layer in window.older.iter() {
+                loaded.window.older.push(layer.try_clone()?)?;
+            }
+        } else {
+            // What items of extents say is known already.
+            let new = in_range & !loaded.known;
+            for layer in window.older.iter() {
+                for index in (0..WINDOW).filter(|n| new & bit(*n) != 0) {
+                    if layer.state(index) != State::Inline {
+                        continue;
+                    }
+                    let known = loaded.window.layer(layer.version)?;
+                    if let Some(state) = known.and_then(|l| l.states.get_mut(index)) {
+                        *state = State::Inline;
+                    }
+                }
             }
         }
         loaded.known |= in_range;
@@ -246,14 +279,113 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         Ok(())
     }
 
+    /// Whether an older version that is the snapshot's own says something of a block.
+    fn has_older(&mut self, block: FileBlock) -> Result<bool, Error> {
+        self.cell(block)?;
+        let (number, index) = split(block);
+        Ok(self.find(number)?.window.has_older(index))
+    }
+
+    /// What the snapshot itself says of a block by now, in whichever of its own versions.
+    pub(super) fn named(&mut self, block: FileBlock) -> Result<State, Error> {
+        let own = self.own(block)?;
+        if own != State::Nothing {
+            return Ok(own);
+        }
+        let (number, index) = split(block);
+        let mut layers = self.find(number)?.window.older.iter();
+        let newest = layers.find_map(|l| Some(l.state(index)).filter(|s| *s != State::Nothing));
+        Ok(newest.unwrap_or(own))
+    }
+
+    /// Bytes of the journal that the items of a block's window take, at most.
+    pub(super) fn price(&mut self, block: FileBlock) -> Result<usize, Error> {
+        self.cell(block)?;
+        let older = self.find(split(block).0)?.window.older.len();
+        Ok(PER_WINDOW.saturating_mul(older.saturating_add(1)))
+    }
+
+    /// Older versions that are the snapshot's own say nothing of a block any more. What they named is given back, but for what the
+    /// newest of them said if that is `spared`; that stays if it is `kept`.
+    #[inline(never)]
+    fn cut_older(
+        &mut self,
+        block: FileBlock,
+        (spared, kept): (bool, bool),
+    ) -> Result<State, Error> {
+        let (number, index) = split(block);
+        let mut newest = State::Nothing;
+        let count = self.find(number)?.window.older.len();
+        for n in 0..count {
+            let Some(layer) = self.find(number)?.window.older.get_mut(n) else {
+                break;
+            };
+            let was = layer.state(index);
+            let is_newest = newest == State::Nothing;
+            if was == State::Nothing || (kept && is_newest) {
+                newest = if is_newest { was } else { newest };
+                continue;
+            }
+            newest = if is_newest { was } else { newest };
+            if let Some(state) = layer.states.get_mut(index) {
+                *state = State::Nothing;
+            }
+            if was == State::Inline {
+                let version = layer.version;
+                let key = inline(self.file, block).at(version);
+                self.change.txn().remove(NAMES, key)?;
+                self.items = self.items.saturating_add(1);
+                continue;
+            }
+            let newly = !core::mem::replace(&mut layer.changed, true);
+            self.changed = self.changed.saturating_add(u32::from(newly));
+            self.find(number)?.changed = true;
+            if let Some(at) = was.at().filter(|_| !(spared && is_newest)) {
+                self.release(at)?;
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The file does not name a block any more.
+    fn release(&mut self, at: At) -> Result<(), Error> {
+        let mounted = self.change.files.mounted;
+        let place = (at.engram, at.block);
+        if self.engrams.release(mounted, place, self.file)? {
+            self.engrams.kill(mounted, at.engram, at.block, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what the snapshot says of a block beside what can be seen, and what says nothing that would not be so without it.
+    #[inline(never)]
+    pub(crate) fn settle(&mut self, block: FileBlock) -> Result<(), Error> {
+        let cell = self.cell(block)?;
+        let own = cell.own(self.current());
+        let newest = self.cut_older(block, (false, own == State::Nothing))?;
+        if cell.below {
+            return Ok(());
+        }
+        match (own, newest) {
+            (State::Hole, _) => self.say(block, State::Nothing),
+            (State::Nothing, State::Hole) => self.cut_older(block, (false, false)).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// From now on the block is this. What it was is given back.
     #[inline(never)] // Its frame is large enough alone.
     pub(super) fn put(&mut self, block: FileBlock, state: State) -> Result<(), Error> {
         let own = self.own(block)?;
-        if own == state {
+        let has_older = self.has_older(block)?;
+        if own == state && !has_older {
             return Ok(());
         }
+        if has_older {
+            self.cut_older(block, (false, false))?;
+        }
         match own {
+            State::Inline if state == State::Inline => {}
             State::Inline => {
                 let key = inline(self.file, block).at(self.current());
                 self.change.txn().remove(NAMES, key)?;
@@ -262,11 +394,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             own => {
                 let kept = state.at();
                 if let Some(at) = own.at().filter(|at| Some(*at) != kept) {
-                    let mounted = self.change.files.mounted;
-                    let place = (at.engram, at.block);
-                    if self.engrams.release(mounted, place, self.file)? {
-                        self.engrams.kill(mounted, at.engram, at.block, 1)?;
-                    }
+                    self.release(at)?;
                 }
             }
         }
@@ -291,6 +419,11 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         self.engrams.weight(mounted, at.engram, self.file)
     }
 
+    /// Whether it changes nothing.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.changed == 0 && self.items == 0 && self.engrams.items() == 0
+    }
+
     /// Whether it takes blocks from the file, and gives nothing back: others have them.
     pub(super) fn frees_nothing(&self) -> bool {
         self.engrams.frees_nothing()
@@ -302,7 +435,8 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             self.put(block, State::Inline)?;
         }
         self.items = self.items.saturating_add(1);
-        self.change.set(inline(self.file, block), &encode(bytes)?)
+        self.change
+            .set_part(inline(self.file, block), &encode(bytes)?)
     }
 
     /// The block is a hole from now on.
@@ -310,15 +444,17 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         let cell = self.cell(block)?;
         let own = cell.own(self.current());
         let hidden = how == Clear::Gone || !cell.below;
+        let has_older = self.has_older(block)?;
         match (own, cell.state) {
             (State::Unwritten(_), _) | (State::Nothing, State::Unwritten(_))
                 if how == Clear::Written =>
             {
                 Ok(())
             }
-            (State::Nothing | State::Hole, _) if hidden => Ok(()),
+            (State::Hole, _) if self.is_unseen => self.put(block, State::Nothing),
+            (State::Nothing | State::Hole, _) if hidden && !has_older => Ok(()),
             (_, _) if hidden => self.put(block, State::Nothing),
-            (State::Hole, _) => Ok(()),
+            (State::Hole, _) if !has_older => Ok(()),
             (_, _) => self.put(block, State::Hole),
         }
     }
@@ -331,7 +467,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         to: FileBlock,
         how: Clear,
     ) -> Result<Option<FileBlock>, Error> {
-        let mut windows = Windows::boxed(self.change.files, self.file, from, to)?;
+        let mut windows = Windows::new(self.change.files, self.file, from, to)?;
         while let Some(window) = windows.next()? {
             if !self.has_room(WINDOW.saturating_mul(PER_GONE)) {
                 return Ok(Some(window.start().max(from)));
@@ -342,6 +478,30 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
                     return Ok(Some(block));
                 }
                 self.put_hole(block, how)?;
+            }
+            self.unload(window.number);
+        }
+        Ok(None)
+    }
+
+    /// [Settles](Self::settle) blocks from `from` to before `to` for as long as there is room. Says from where on it has to go on.
+    #[inline(never)] // Its frame is large enough alone.
+    pub(crate) fn settle_all(
+        &mut self,
+        from: FileBlock,
+        to: FileBlock,
+    ) -> Result<Option<FileBlock>, Error> {
+        let mut windows = Windows::new(self.change.files, self.file, from, to)?;
+        while let Some(window) = windows.next()? {
+            if !self.has_room(WINDOW.saturating_mul(PER_GONE)) {
+                return Ok(Some(window.start().max(from)));
+            }
+            self.absorb(&window, from, to)?;
+            for (block, _) in window.blocks(from, to) {
+                if !self.has_room(0) {
+                    return Ok(Some(block));
+                }
+                self.settle(block)?;
             }
             self.unload(window.number);
         }
@@ -380,7 +540,8 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
 
     /// What the snapshot has at `from` is at `to` from now on, and `from` is a hole.
     pub(super) fn shift(&mut self, from: FileBlock, to: FileBlock) -> Result<(), Error> {
-        let own = self.own(from)?;
+        // Nobody else has anything of the file.
+        let own = self.cell(from)?.state;
         if own.is_hole() {
             return Ok(());
         }
@@ -389,32 +550,65 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             let value = self.change.get(old)?;
             let value = value.ok_or(Error::damaged(old, Wrong::Missing))?;
             self.put(to, State::Inline)?;
-            self.change.set(new, &value)?;
+            self.change.set_part(new, &value)?;
             self.items = self.items.saturating_add(1);
             return self.put(from, State::Nothing);
         }
         self.put(to, own)?;
+        let is_older = self.own(from)? == State::Nothing;
+        self.cut_older(from, (is_older, false))?;
         self.say(from, State::Nothing)
     }
 
     /// Puts everything into the transaction.
-    pub(crate) fn finish(self) -> Result<(), Error> {
-        let current = self.current();
-        if self.held != self.dropped {
-            self.change
-                .count_blocks(self.file, self.held, self.dropped)?;
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
+        self.count()?;
+        self.put_windows()?;
+        self.engrams.finish(self.change.txn())
+    }
+
+    #[inline(never)] // Looking up the inode goes deep.
+    fn count(&mut self) -> Result<(), Error> {
+        if self.held == self.dropped || self.is_unseen {
+            return Ok(());
         }
+        self.change.count_blocks(self.file, self.held, self.dropped)
+    }
+
+    #[inline(never)] // Its frame is large enough alone.
+    fn put_windows(&mut self) -> Result<(), Error> {
+        let current = self.current();
         for loaded in self.windows.iter().filter(|l| l.changed) {
             let item = extents(self.file, loaded.window.start());
             let runs = loaded.window.runs(current, loaded.known)?;
             if !runs.is_empty() {
-                self.change.set(item, &extent::encode(&runs)?)?;
+                self.change.set_part(item, &extent::encode(&runs)?)?;
             } else if loaded.window.own {
                 self.change.txn().remove(NAMES, item.at(current))?;
             }
+            for layer in loaded.window.older.iter().filter(|l| l.changed) {
+                put_layer(self.change, item, layer)?;
+            }
         }
-        self.engrams.finish(self.change.txn())
+        Ok(())
     }
+}
+
+/// Writes what an older version says of a window.
+#[inline(never)]
+fn put_layer<M: Machine>(
+    change: &mut Change<'_, M>,
+    item: Item,
+    layer: &Layer,
+) -> Result<(), Error> {
+    let runs = layer.runs()?;
+    let key = item.at(layer.version);
+    if !runs.is_empty() {
+        change.txn().set(NAMES, key, &extent::encode(&runs)?)?;
+    } else if layer.has_item {
+        change.txn().remove(NAMES, key)?;
+    }
+    Ok(())
 }
 
 /// Whether a place follows another.

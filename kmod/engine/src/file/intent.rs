@@ -89,7 +89,7 @@ impl<M: Machine> Files<'_, M> {
 
     /// Carries out what is being done with a file.
     #[inline(never)] // Its frame is large enough alone.
-    pub(super) fn settle(&self, file: InodeNo) -> Result<bool, Error> {
+    pub(crate) fn settle(&self, file: InodeNo) -> Result<bool, Error> {
         if !self.regain_room(file)? {
             return Ok(false);
         }
@@ -275,7 +275,7 @@ fn move_back<M: Machine>(
     let source = intent.cursor.plus(intent.blocks());
     let back = |block: FileBlock| FileBlock(block.0.saturating_sub(intent.blocks()));
     let mut rest = None;
-    let mut windows = Windows::boxed(edit.change.files, intent.inode, source, END)?;
+    let mut windows = Windows::new(edit.change.files, intent.inode, source, END)?;
     'all: while let Some(window) = windows.next()? {
         for (block, index) in window.blocks(source, END) {
             if !edit.has_room(price(window.cell(index).state)) {

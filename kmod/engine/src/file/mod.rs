@@ -36,7 +36,7 @@ pub use write::Rest;
 use crate::format::extent;
 use crate::format::inode::FileType;
 use crate::format::inode::Inode;
-use crate::format::intent::END;
+pub(crate) use crate::format::intent::END;
 use crate::names::item::Item;
 use crate::names::item::Kind;
 use crate::names::Error;
@@ -48,7 +48,7 @@ use crate::units::BLOCK_SHIFT;
 use crate::units::BLOCK_SIZE;
 
 /// Blocks of a window.
-const WINDOW_BLOCKS: u64 = extent::WINDOW as u64;
+pub(crate) const WINDOW_BLOCKS: u64 = extent::WINDOW as u64;
 
 /// Blocks to be written.
 #[derive(Clone, Copy, Debug)]

@@ -316,7 +316,10 @@ fn preallocate_some<M: Machine>(
             at = at.plus(1);
         }
         match holes.len() > before {
-            true => price = price.saturating_add(super::edit::PER_WINDOW),
+            true => {
+                price = price
+                    .saturating_add(edit.price(FileBlock(window.saturating_mul(WINDOW_BLOCKS)))?)
+            }
             false => edit.unload(window),
         }
     }

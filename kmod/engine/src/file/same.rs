@@ -136,7 +136,7 @@ impl<M: Machine> Files<'_, M> {
     ) -> Result<Vec<State>, Error> {
         let end = first.plus(blocks.0);
         let mut states = Vec::try_from_elem(State::Nothing, blocks.0 as usize)?;
-        let mut windows = Windows::boxed(*self, file, first, end)?;
+        let mut windows = Windows::new(*self, file, first, end)?;
         while let Some(window) = windows.next()? {
             for (block, index) in window.blocks(first, end) {
                 let at = block.0.saturating_sub(first.0) as usize;

@@ -127,7 +127,7 @@ impl<M: Machine> Files<'_, M> {
 
     #[inline(never)] // Its frame is large enough alone.
     fn weight(&self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<u64, Error> {
-        let current = self.view.current();
+        let current = self.view.now().current();
         let mut bytes = 0u64;
         let mut windows = Windows::new(*self, file, from, to)?;
         while let Some(window) = windows.next()? {

@@ -12,22 +12,20 @@ use crate::format::extent::Run;
 use crate::format::extent::WINDOW;
 use crate::format::node::LEAF_ENTRY;
 use crate::names::item::Item;
+use crate::names::view::walk;
+use crate::names::view::Walk;
+use crate::names::view::Whose;
 use crate::names::Error;
 use crate::names::Files;
 use crate::names::Wrong;
-use crate::tree::layered::Scan;
 use crate::tree::Key;
-use crate::tree::Range;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::SnapshotId;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
-use crate::volume::mounted::Inside;
 use crate::volume::mounted::Machine;
-use crate::volume::mounted::Mounted;
-use crate::volume::mounted::NAMES;
 use embr_rt::Box;
 use embr_rt::NoMem;
 use embr_rt::Vec;
@@ -85,7 +83,7 @@ pub(super) struct Cell {
     pub(super) state: State,
     /// Whose word that is.
     pub(super) version: SnapshotId,
-    /// Whether, without the word of the snapshot itself, there might be something to be seen.
+    /// Whether, without the word of the snapshot itself, there might be something to be seen of its ancestors'.
     pub(super) below: bool,
 }
 
@@ -104,18 +102,46 @@ impl Cell {
         }
     }
 
-    fn hear(&mut self, version: SnapshotId, state: State, current: SnapshotId) {
-        let newer = self.state == State::Nothing || version > self.version;
-        let (older, other) = match newer {
-            true => (self.version, self.state),
-            false => (version, state),
-        };
-        if newer {
+    fn hear(&mut self, version: SnapshotId, state: State, whose: Whose) {
+        if self.state == State::Nothing || version > self.version {
             self.version = version;
             self.state = state;
         }
-        let seen = |version, state: State| version < current && !state.is_hole();
-        self.below |= seen(older, other) || seen(self.version, self.state);
+        self.below |= whose == Whose::Below && !state.is_hole();
+    }
+}
+
+/// What an older version of a window says that is the snapshot's own.
+pub(super) struct Layer {
+    pub(super) version: SnapshotId,
+    pub(super) states: Vec<State>,
+    /// Whether there is an item of extents.
+    pub(super) has_item: bool,
+    /// Whether that is to be written anew.
+    pub(super) changed: bool,
+}
+
+impl Layer {
+    /// What it says of a block.
+    pub(super) fn state(&self, index: usize) -> State {
+        self.states.get(index).copied().unwrap_or(State::Nothing)
+    }
+
+    /// A copy.
+    pub(super) fn try_clone(&self) -> Result<Self, NoMem> {
+        Ok(Layer {
+            states: self.states.try_clone()?,
+            ..*self
+        })
+    }
+
+    /// The runs of its item.
+    pub(super) fn runs(&self) -> Result<Vec<Run>, NoMem> {
+        let mut runs = Vec::new();
+        for (n, state) in self.states.iter().enumerate() {
+            push_run(&mut runs, n, *state)?;
+        }
+        Ok(runs)
     }
 }
 
@@ -125,8 +151,10 @@ pub(super) struct Window {
     cells: Vec<Cell>,
     /// What lies in the tree, by the block in the window.
     pub(super) inline: Vec<(usize, SnapshotId, Vec<u8>)>,
-    /// Whether the snapshot has an item of its own for it.
+    /// Whether the snapshot has an item of its own for it, of the current version.
     pub(super) own: bool,
+    /// What is its own of older versions, the newest first.
+    pub(super) older: Vec<Layer>,
 }
 
 impl Window {
@@ -137,6 +165,7 @@ impl Window {
             cells: Vec::try_from_elem(Cell::NOTHING, WINDOW)?,
             inline: Vec::new(),
             own: false,
+            older: Vec::new(),
         })
     }
 
@@ -166,7 +195,7 @@ impl Window {
         (clip(from)..clip(to)).map(move |n| (start.plus(n as u64), n))
     }
 
-    fn hear_run(&mut self, run: Run, version: SnapshotId, current: SnapshotId) -> Option<()> {
+    fn hear_run(&mut self, run: Run, version: SnapshotId, whose: Whose) -> Result<bool, NoMem> {
         for n in 0..run.blocks {
             let at = At {
                 engram: run.engram,
@@ -176,25 +205,66 @@ impl Window {
                 Encoding::Hole => State::Hole,
                 Encoding::Raw => State::Raw(at),
                 Encoding::Unwritten => State::Unwritten(at),
-                _ => return None,
+                _ => return Ok(false),
             };
-            let cell = self.cells.get_mut(run.first.saturating_add(n))?;
-            cell.hear(version, state, current);
+            self.hear(run.first.saturating_add(n), state, (version, whose))?;
         }
-        Some(())
+        Ok(true)
+    }
+
+    /// A version says this about a block.
+    fn hear(
+        &mut self,
+        index: usize,
+        state: State,
+        (version, whose): (SnapshotId, Whose),
+    ) -> Result<(), NoMem> {
+        if let Some(cell) = self.cells.get_mut(index) {
+            cell.hear(version, state, whose);
+        }
+        if whose == Whose::Own {
+            let layer = self.layer(version)?;
+            if let Some(place) = layer.and_then(|layer| layer.states.get_mut(index)) {
+                *place = state;
+            }
+        }
+        Ok(())
+    }
+
+    /// What an older version that is the snapshot's own says.
+    pub(super) fn layer(&mut self, version: SnapshotId) -> Result<Option<&mut Layer>, NoMem> {
+        let at = self.older.partition_point(|l| l.version > version);
+        if self.older.get(at).is_none_or(|l| l.version != version) {
+            let layer = Layer {
+                version,
+                states: Vec::try_from_elem(State::Nothing, WINDOW)?,
+                has_item: false,
+                changed: false,
+            };
+            self.older.insert(at, layer)?;
+        }
+        Ok(self.older.get_mut(at))
+    }
+
+    /// Whether an older version that is the snapshot's own says something of a block.
+    pub(super) fn has_older(&self, index: usize) -> bool {
+        (self.older.iter()).any(|layer| layer.state(index) != State::Nothing)
     }
 
     /// Bytes of leaves that what the snapshot itself says of it takes, at most, wherever in the file that is moved: two windows have it
     /// then, and one run more.
     pub(super) fn weight(&self, current: SnapshotId) -> Result<u64, NoMem> {
-        let runs = self.runs(current, u32::MAX)?.len();
+        let mut runs = self.runs(current, u32::MAX)?.len();
+        for layer in self.older.iter() {
+            runs = runs.saturating_add(layer.runs()?.len());
+        }
         let of_runs = match runs {
             0 => 0,
             runs => extent::size(runs)
                 .saturating_add(extent::size(1))
                 .saturating_add(LEAF_ENTRY * 2),
         };
-        let is_inline = |cell: &&Cell| cell.own(current) == State::Inline;
+        let is_inline = |cell: &&Cell| cell.state == State::Inline;
         let inline = self.cells.iter().filter(is_inline).count();
         let of_inline = inline.saturating_mul(LEAF_ENTRY + 1 + BLOCK_SIZE);
         Ok(of_runs.saturating_add(of_inline) as u64)
@@ -205,38 +275,60 @@ impl Window {
         let mut runs: Vec<Run> = Vec::new();
         for (n, cell) in self.cells.iter().enumerate() {
             let unknown = known.wrapping_shr(n as u32) & 1 == 0;
-            let (encoding, at) = match cell.own(current) {
-                State::Raw(at) => (Encoding::Raw, Some(at)),
-                State::Unwritten(at) => (Encoding::Unwritten, Some(at)),
-                State::Hole if cell.below || unknown => (Encoding::Hole, None),
-                _ => continue,
+            let state = match cell.own(current) {
+                State::Hole if !cell.below && !unknown && !self.has_older(n) => State::Nothing,
+                state => state,
             };
-            let one = match at {
-                Some(at) => Run::plain(n, 1, encoding, at.engram, at.block),
-                None => Run::hole(n, 1),
-            };
-            let joined = runs.last_mut().and_then(|last| {
-                let more = last.blocks.saturating_add(1);
-                let longer = match at {
-                    Some(_) => Run::plain(last.first, more, encoding, last.engram, last.block()),
-                    None => Run::hole(last.first, more),
-                };
-                let follows = last.encoding == encoding
-                    && last.end() == n
-                    && last.engram == one.engram
-                    && (at.is_none() || last.block().saturating_add(last.blocks) == one.block());
-                follows.then(|| *last = longer)
-            });
-            if joined.is_none() {
-                runs.push(one)?;
-            }
+            push_run(&mut runs, n, state)?;
         }
         Ok(runs)
     }
 }
 
-/// A scan, which is too large for a stack.
-type Walk<'n, M> = Box<Scan<'n, Inside<M>>>;
+/// Adds what is to be listed of a block to the runs before it.
+fn push_run(runs: &mut Vec<Run>, n: usize, state: State) -> Result<(), NoMem> {
+    let (encoding, at) = match state {
+        State::Raw(at) => (Encoding::Raw, Some(at)),
+        State::Unwritten(at) => (Encoding::Unwritten, Some(at)),
+        State::Hole => (Encoding::Hole, None),
+        State::Nothing | State::Inline => return Ok(()),
+    };
+    let one = match at {
+        Some(at) => Run::plain(n, 1, encoding, at.engram, at.block),
+        None => Run::hole(n, 1),
+    };
+    let joined = runs.last_mut().and_then(|last| {
+        let more = last.blocks.saturating_add(1);
+        let longer = match at {
+            Some(_) => Run::plain(last.first, more, encoding, last.engram, last.block()),
+            None => Run::hole(last.first, more),
+        };
+        let follows = last.encoding == encoding
+            && last.end() == n
+            && last.engram == one.engram
+            && (at.is_none() || last.block().saturating_add(last.blocks) == one.block());
+        follows.then(|| *last = longer)
+    });
+    match joined {
+        Some(()) => Ok(()),
+        None => runs.push(one),
+    }
+}
+
+impl<M: Machine> Files<'_, M> {
+    /// How many blocks of a file hold something, in the tree, on devices, or as room.
+    #[inline(never)]
+    pub(crate) fn held(&self, file: InodeNo) -> Result<u64, Error> {
+        let mut held = 0u64;
+        let mut windows = Windows::new(*self, file, FileBlock(0), super::END)?;
+        while let Some(window) = windows.next()? {
+            let all = window.cells.iter().filter(|c| !c.state.is_hole()).count();
+            held = held.saturating_add(all as u64);
+        }
+        Ok(held)
+    }
+}
+
 type Head = Option<(Item, SnapshotId, Vec<u8>)>;
 
 /// Goes through the windows of a range of a file of which anything is said, upwards. Blocks outside of the range may be there or not.
@@ -249,48 +341,46 @@ pub(super) struct Windows<'n, M> {
 }
 
 impl<'n, M: Machine> Windows<'n, M> {
-    /// The windows of the blocks from `from` to before `to`.
+    /// The windows of the blocks from `from` to before `to`. It is on the heap: many have deep calls ahead.
+    #[inline(never)]
     pub(super) fn new(
         files: Files<'n, M>,
         file: InodeNo,
         from: FileBlock,
         to: FileBlock,
-    ) -> Result<Self, Error> {
-        let mounted = files.mounted;
-        let mut windows = Windows {
+    ) -> Result<Box<Self>, Error> {
+        let mut windows = Windows::none(files)?;
+        windows.start(file, from, to)?;
+        Ok(windows)
+    }
+
+    #[inline(never)] // It is on the stack here, and only here.
+    fn none(files: Files<'n, M>) -> Result<Box<Self>, NoMem> {
+        Box::try_new(Windows {
             files,
             extents: None,
             inline: None,
             of_extents: None,
             of_inline: None,
-        };
-        if let Some(last) = to.0.checked_sub(1).filter(|last| *last >= from.0) {
-            let last = FileBlock(last);
-            let of_extents = extents(file, from).to(extents(file, last));
-            // Inline first: what becomes raw meanwhile is seen as one or the other.
-            windows.inline = walk(mounted, inline(file, from).to(inline(file, last)))?;
-            windows.extents = walk(mounted, of_extents)?;
-            advance(files, &mut windows.inline, &mut windows.of_inline)?;
-            advance(files, &mut windows.extents, &mut windows.of_extents)?;
-        }
-        Ok(windows)
+        })
     }
 
-    /// The same on the heap, for who has deep calls ahead.
-    #[inline(never)]
-    pub(super) fn boxed(
-        files: Files<'n, M>,
-        file: InodeNo,
-        from: FileBlock,
-        to: FileBlock,
-    ) -> Result<Box<Self>, Error> {
-        Ok(Box::try_new(Windows::new(files, file, from, to)?)?)
+    fn start(&mut self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<(), Error> {
+        let Some(last) = to.0.checked_sub(1).filter(|last| *last >= from.0) else {
+            return Ok(());
+        };
+        let (last, mounted) = (FileBlock(last), self.files.mounted);
+        // Inline first: what becomes raw meanwhile is seen as one or the other.
+        self.inline = walk(mounted, inline(file, from).to(inline(file, last)))?;
+        self.extents = walk(mounted, extents(file, from).to(extents(file, last)))?;
+        advance(self.files, &mut self.inline, &mut self.of_inline)?;
+        advance(self.files, &mut self.extents, &mut self.of_extents)
     }
 
     /// The next window.
     #[allow(clippy::should_implement_trait)] // It may fail.
     pub(super) fn next(&mut self) -> Result<Option<Window>, Error> {
-        let current = self.files.view.current();
+        let now = self.files.view.now();
         let of_extents = self.of_extents.as_ref().map(|(item, ..)| item.sub());
         let of_inline = self.of_inline.as_ref().map(|(item, ..)| item.sub());
         let of_inline = of_inline.map(|block| block / WINDOW_BLOCKS);
@@ -304,10 +394,16 @@ impl<'n, M: Machine> Windows<'n, M> {
         while is_here(&self.of_extents, |window| window) {
             if let Some((item, version, value)) = self.of_extents.take() {
                 let runs = extent::parse(&value).ok_or(Error::damaged(item, Wrong::Senseless))?;
-                window.own |= version == current;
+                let whose = now.whose(version);
+                window.own |= whose == Whose::Current;
+                if whose == Whose::Own {
+                    let layer = window.layer(version)?;
+                    layer.into_iter().for_each(|layer| layer.has_item = true);
+                }
                 for run in runs.iter() {
-                    let heard = window.hear_run(run, version, current);
-                    heard.ok_or(Error::NotUnderstood(item))?;
+                    if !window.hear_run(run, version, whose)? {
+                        return Err(Error::NotUnderstood(item));
+                    }
                 }
             }
             advance(self.files, &mut self.extents, &mut self.of_extents)?;
@@ -315,22 +411,12 @@ impl<'n, M: Machine> Windows<'n, M> {
         while is_here(&self.of_inline, |block| block / WINDOW_BLOCKS) {
             if let Some((item, version, value)) = self.of_inline.take() {
                 let index = (item.sub() % WINDOW_BLOCKS) as usize;
-                if let Some(cell) = window.cells.get_mut(index) {
-                    cell.hear(version, State::Inline, current);
-                }
+                window.hear(index, State::Inline, (version, now.whose(version)))?;
                 window.inline.push((index, version, value))?;
             }
             advance(self.files, &mut self.inline, &mut self.of_inline)?;
         }
         Ok(Some(window))
-    }
-}
-
-#[inline(never)] // The scan is on the stack here, and only here.
-fn walk<M: Machine>(mounted: &Mounted<M>, range: Range) -> Result<Option<Walk<'_, M>>, NoMem> {
-    match mounted.scan(NAMES, range) {
-        Some(scan) => Box::try_new(scan).map(Some),
-        None => Ok(None),
     }
 }
 

@@ -6,7 +6,6 @@ use super::edit::follows;
 use super::edit::Edit;
 use super::edit::PER_DEAD;
 use super::edit::PER_GONE;
-use super::edit::PER_WINDOW;
 use super::plan::Given;
 use super::plan::Source;
 use super::plan::Store;
@@ -283,11 +282,11 @@ impl<'a> Part<'a> {
         let number = source.at.0 / WINDOW_BLOCKS;
         let mut price = match self.window == Some(number) {
             true => 64,
-            false => PER_WINDOW,
+            false => edit.price(source.at)?,
         };
         let mut before: Option<At> = None;
         for n in 0..source.blocks() {
-            let own = edit.own(source.at.plus(n as u64))?;
+            let own = edit.named(source.at.plus(n as u64))?;
             price = price.saturating_add(match own {
                 State::Inline => PER_GONE,
                 own => match own.at() {

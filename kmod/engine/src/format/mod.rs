@@ -25,5 +25,6 @@ pub mod pointer;
 pub mod reference;
 pub mod root;
 pub mod seal;
+pub mod snapshot;
 pub mod stripe;
 pub mod superblock;

@@ -144,7 +144,7 @@ impl<M: Machine> Change<'_, M> {
         let Some(last) = to.checked_sub(1).filter(|last| *last >= from) else {
             return Ok(());
         };
-        if self.files.view.is_alone() {
+        if self.lineage.is_alone() {
             let range = piece_of(item, from).to(piece_of(item, last));
             return Ok(self.txn().remove_range(NAMES, range)?);
         }
@@ -196,8 +196,7 @@ impl<M: Machine> Change<'_, M> {
         file: InodeNo,
         batch: Batch,
     ) -> Result<bool, Error> {
-        let view = self.files.view;
-        if view.is_alone() {
+        if self.lineage.is_alone() {
             return Ok(true);
         }
         let all = attribute_at(file, 0).to(attribute_at(file, MAX_SUB));
@@ -208,7 +207,7 @@ impl<M: Machine> Change<'_, M> {
         let limit = self.txn().limit() / 2;
         while let Some((key, _)) = scan.next().map_err(Fault::from)? {
             let (item, version) = Item::of(key);
-            if version != view.current() {
+            if !self.lineage.owns(version) {
                 continue;
             }
             let size = self.txn().size().saturating_add(PER_REMOVED);
@@ -225,13 +224,12 @@ impl<M: Machine> Change<'_, M> {
     #[inline(never)]
     fn remove_own_pieces(&mut self, attribute: Item) -> Result<(), Error> {
         let range = piece_of(attribute, 0).to(piece_of(attribute, MAX_PIECES.wrapping_sub(1)));
-        let current = self.files.view.current();
         let mut scan = self.files.mounted.scan(NAMES, range);
         while let Some(scan) = &mut scan {
             let Some((key, _)) = scan.next().map_err(Fault::from)? else {
                 break;
             };
-            if Item::of(key).1 == current {
+            if self.lineage.owns(Item::of(key).1) {
                 self.txn().remove(NAMES, key)?;
             }
         }

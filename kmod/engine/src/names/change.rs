@@ -3,14 +3,18 @@
 //! A change of names in the making: the transaction, and the inodes that it changes, each written once when it commits.
 
 use crate::file::edit::Batch;
+use crate::file::edit::PER_GONE;
 use crate::format::inode::Inode;
+use crate::format::snapshot;
 use crate::names::error::Error;
 use crate::names::error::Wrong;
 use crate::names::item::Item;
+use crate::names::view::Now;
 use crate::names::view::GONE;
 use crate::names::Done;
 use crate::names::Files;
 use crate::space::promise::Promise;
+use crate::tree::Key;
 use crate::txn::Transaction;
 use crate::units::Blocks;
 use crate::units::InodeNo;
@@ -18,11 +22,15 @@ use crate::units::Timestamp;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::NAMES;
+use crate::volume::mounted::SNAPSHOTS;
 use core::ops::Deref;
 use core::ops::DerefMut;
 use embr_rt::Box;
 use embr_rt::MutexGuard;
 use embr_rt::Vec;
+
+/// Items that are removed together where a volume is full.
+const SMALL: usize = 8;
 
 struct Loaded {
     number: InodeNo,
@@ -60,6 +68,10 @@ pub(crate) struct Change<'n, M: Machine> {
     pub(crate) spent: Blocks,
     /// When it happens.
     pub(crate) now: Timestamp,
+    /// What the view shows: nothing changes that meanwhile.
+    pub(crate) lineage: Now<'n>,
+    /// Inodes of which all is known to be touched in this snapshot.
+    whole: Vec<InodeNo>,
     /// Nobody else changes items meanwhile.
     _alone: MutexGuard<'n, ()>,
 }
@@ -88,9 +100,16 @@ impl<M: Machine> Files<'_, M> {
 impl<'n, M: Machine> Change<'n, M> {
     #[inline(never)]
     pub(crate) fn begin(files: Files<'n, M>, now: Timestamp) -> Result<Begun<'n, M>, Error> {
+        let alone = files.names.changing.lock();
+        let lineage = files.view.now();
+        if lineage.is_kept() {
+            return Err(Error::Fault(Fault::ReadOnly));
+        }
         Ok(Begun(Box::try_new(Change {
             files,
-            _alone: files.names.changing.lock(),
+            _alone: alone,
+            lineage,
+            whole: Vec::new(),
             txn: files.mounted.begin()?,
             inodes: Vec::new(),
             left: None,
@@ -193,6 +212,7 @@ impl<'n, M: Machine> Change<'n, M> {
     /// A new inode.
     #[inline(never)]
     pub(crate) fn add_inode(&mut self, number: InodeNo, inode: Inode) -> Result<(), Error> {
+        self.mark_all(number)?;
         self.hold(number, inode, true).map(|_| ())
     }
 
@@ -212,24 +232,58 @@ impl<'n, M: Machine> Change<'n, M> {
         if !self.give_up(number, batch)? || !self.give_up_attributes(number, batch)? {
             return Ok(false);
         }
-        self.inodes.retain(|l| l.number != number);
-        if self.files.view.is_alone() {
+        if self.lineage.is_alone() {
+            self.inodes.retain(|l| l.number != number);
             let range = Item::all(number);
             self.txn.remove_range(NAMES, range)?;
             return Ok(true);
         }
-        // What this version has of it goes. What ancestors have is hidden behind the inode.
-        let view = self.files.view;
+        // What is its own goes. What ancestors have is hidden behind the inode.
+        if !self.erase_own(number, None, batch)? {
+            return Ok(false);
+        }
+        self.inodes.retain(|l| l.number != number);
+        self.mark_all(number)?;
+        self.remove(Item::inode(number))?;
+        Ok(true)
+    }
+
+    /// Removes all items of an inode that are the snapshot's own, but for one, as many as fit; says whether that was all.
+    #[inline(never)]
+    pub(crate) fn erase_own(
+        &mut self,
+        number: InodeNo,
+        spared: Option<Key>,
+        batch: Batch,
+    ) -> Result<bool, Error> {
+        let limit = self.txn.limit() / 2;
+        let mut count = 0usize;
         let mut scan = self.files.mounted.scan(NAMES, Item::all(number));
         while let Some(scan) = &mut scan {
             let Some((key, _)) = scan.next().map_err(Fault::from)? else {
                 break;
             };
-            if Item::of(key).1 == view.current() {
+            // The inode's own item is the first, and goes with the last.
+            let is_inode = Item::of(key).0 == Item::inode(number);
+            if !self.lineage.owns(Item::of(key).1) || Some(key) == spared || is_inode {
+                continue;
+            }
+            let is_large = self.txn.size().saturating_add(PER_GONE) > limit;
+            if is_large || (batch == Batch::Small && count >= SMALL) {
+                return Ok(false);
+            }
+            self.txn.remove(NAMES, key)?;
+            count = count.saturating_add(1);
+        }
+        for (id, _) in self
+            .lineage
+            .own_versions(self.files.mounted, Item::inode(number))?
+        {
+            let key = Item::inode(number).at(id);
+            if Some(key) != spared {
                 self.txn.remove(NAMES, key)?;
             }
         }
-        self.remove(Item::inode(number))?;
         Ok(true)
     }
 
@@ -240,19 +294,63 @@ impl<'n, M: Machine> Change<'n, M> {
 
     /// Gives an item a value.
     pub(crate) fn set(&mut self, item: Item, value: &[u8]) -> Result<(), Error> {
-        let key = item.at(self.files.view.current());
+        self.remove_older(item)?;
+        self.set_part(item, value)
+    }
+
+    /// Gives an item a value of the current version, beside which older ones that are the snapshot's own may say something, too.
+    pub(crate) fn set_part(&mut self, item: Item, value: &[u8]) -> Result<(), Error> {
+        self.mark(item)?;
+        let key = item.at(self.lineage.current());
         Ok(self.txn.set(NAMES, key, value)?)
+    }
+
+    /// Removes older versions of an item that are the snapshot's own.
+    fn remove_older(&mut self, item: Item) -> Result<(), Error> {
+        for id in self.lineage.own_older(self.files.mounted, item)? {
+            self.txn.remove(NAMES, item.at(id))?;
+        }
+        Ok(())
+    }
+
+    /// All of an inode may be touched in this snapshot.
+    #[inline(never)]
+    fn mark_all(&mut self, inode: InodeNo) -> Result<(), Error> {
+        if !self.lineage.is_alone() && !self.whole.contains(&inode) {
+            let key = snapshot::touched(self.lineage.current(), inode, 0);
+            self.txn.set(SNAPSHOTS, key, &snapshot::TOUCHED)?;
+            self.whole.push(inode)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that an item is touched in this snapshot, if it is not the only one.
+    #[inline(never)]
+    fn mark(&mut self, item: Item) -> Result<(), Error> {
+        let inode = item.owner();
+        if self.lineage.is_alone() || self.whole.contains(&inode) {
+            return Ok(());
+        }
+        let id = self.lineage.current();
+        let whole = snapshot::touched(id, inode, 0);
+        let is_known = |_: &[u8]| ();
+        if inode != InodeNo::NONE && self.txn.get(SNAPSHOTS, whole, is_known)?.is_some() {
+            return Ok(self.whole.push(inode)?);
+        }
+        let key = snapshot::touched(id, inode, item.group().0.place());
+        if self.txn.get(SNAPSHOTS, key, is_known)?.is_none() {
+            self.txn.set(SNAPSHOTS, key, &snapshot::TOUCHED)?;
+        }
+        Ok(())
     }
 
     /// Removes an item.
     pub(crate) fn remove(&mut self, item: Item) -> Result<(), Error> {
-        let view = self.files.view;
-        let key = item.at(view.current());
-        match view.inherited(self.files.mounted, item)? {
-            Some(_) => self.txn.set(NAMES, key, GONE)?,
-            None => self.txn.remove(NAMES, key)?,
+        self.remove_older(item)?;
+        match self.lineage.inherited(self.files.mounted, item)? {
+            Some(_) => self.set_part(item, GONE),
+            None => Ok(self.txn.remove(NAMES, item.at(self.lineage.current()))?),
         }
-        Ok(())
     }
 
     /// Sets an item that is of no snapshot.

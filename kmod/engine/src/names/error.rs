@@ -8,6 +8,7 @@ use crate::names::item::Item;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
+use crate::units::SnapshotId;
 use crate::units::StripeId;
 use crate::volume::mounted::Fault;
 use core::fmt;
@@ -45,6 +46,10 @@ pub enum Error {
     Lost(InodeNo, FileBlock),
     /// An engram's items are damaged (EFSCORRUPTED).
     Engram(EngramId, Wrong),
+    /// It is used by others (EBUSY).
+    Busy,
+    /// What is known of a snapshot is damaged (EFSCORRUPTED).
+    Snapshot(SnapshotId, Wrong),
     /// A stripe's items are damaged (EFSCORRUPTED).
     Stripe(StripeId, Wrong),
     /// The file holds something that this version does not understand (EOPNOTSUPP).
@@ -94,6 +99,7 @@ impl Error {
             Error::Lost(..)
                 | Error::Engram(..)
                 | Error::Stripe(..)
+                | Error::Snapshot(..)
                 | Error::NotUnderstood(_)
                 | Error::Corrupted(_)
                 | Error::Fault(Fault::Tree(_) | Fault::Space(_) | Fault::SpaceItem(_))
@@ -152,6 +158,10 @@ impl fmt::Display for Error {
             Error::TooBig => f.write_str("larger than a file can be"),
             Error::NoAttribute => f.write_str("no such extended attribute"),
             Error::TooLong => f.write_str("longer than an extended attribute can be"),
+            Error::Busy => f.write_str("in use"),
+            Error::Snapshot(id, wrong) => {
+                write!(f, "what is known of snapshot {id} is damaged: {wrong}; run fsck.embrfs")
+            }
             Error::Lost(inode, block) => write!(
                 f,
                 "inode {inode}: no copy of block {block} is sound: what it held is lost"

@@ -9,6 +9,10 @@ use crate::units::SnapshotId;
 
 /// Bits of a place.
 const SUB_BITS: u32 = 56;
+/// Blocks of a window.
+const WINDOW_BLOCKS: u64 = crate::format::extent::WINDOW as u64;
+/// Windows of a file that are touched together, as a power of two.
+const GROUP_BITS: u32 = 6;
 /// The highest place.
 pub(crate) const MAX_SUB: u64 = (1 << SUB_BITS) - 1;
 
@@ -55,6 +59,36 @@ impl Item {
             inode,
             place: kind | (sub & MAX_SUB),
         }
+    }
+
+    /// The item of an inode with this kind and place, in one number.
+    pub(crate) fn from_place(inode: InodeNo, place: u64) -> Self {
+        Item { inode, place }
+    }
+
+    /// Kind and place, in one number.
+    pub(crate) fn place(self) -> u64 {
+        self.place
+    }
+
+    /// The items that are touched together with this one, the first and the last: an inode's own and its parents, all attributes and
+    /// their pieces; of windows some neighbours, and blocks of these that lie in the tree go by the windows' items.
+    pub(crate) fn group(self) -> (Item, Item) {
+        let kinds = |first, last| {
+            let last = Item::new(self.inode, last, MAX_SUB);
+            (Item::new(self.inode, first, 0), last)
+        };
+        let window = match self.kind() {
+            Kind::INODE | Kind::PARENT => return kinds(Kind::INODE, Kind::PARENT),
+            Kind::ATTRIBUTE | Kind::PIECE => return kinds(Kind::ATTRIBUTE, Kind::PIECE),
+            Kind::EXTENTS => self.sub(),
+            Kind::INLINE => self.sub() / WINDOW_BLOCKS,
+            _ => return (self, self),
+        };
+        let first = window.wrapping_shr(GROUP_BITS).wrapping_shl(GROUP_BITS);
+        let last = first | 1u64.wrapping_shl(GROUP_BITS).wrapping_sub(1);
+        let at = |window| Item::new(self.inode, Kind::EXTENTS, window);
+        (at(first), at(last))
     }
 
     /// The inode's own item.
@@ -112,6 +146,29 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_touched_together() {
+        let item = |kind, sub| Item::new(InodeNo(9), kind, sub);
+        let windows = (item(Kind::EXTENTS, 64), item(Kind::EXTENTS, 127));
+        for n in [64, 100, 127] {
+            assert_eq!(item(Kind::EXTENTS, n).group(), windows);
+        }
+        for n in [64 * 32, 128 * 32 - 1] {
+            assert_eq!(item(Kind::INLINE, n).group(), windows);
+        }
+        assert_ne!(item(Kind::EXTENTS, 128).group(), windows);
+        assert_eq!(
+            item(Kind::PARENT, 5).group(),
+            Item::inode(InodeNo(9)).group()
+        );
+        assert_eq!(
+            item(Kind::PIECE, 5).group(),
+            item(Kind::ATTRIBUTE, 99).group()
+        );
+        let entry = item(Kind::ENTRY, 64);
+        assert_eq!(entry.group(), (entry, entry));
+    }
 
     #[test]
     fn newer_versions_come_first() {

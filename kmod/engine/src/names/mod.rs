@@ -75,6 +75,8 @@ pub struct Names {
     pub(crate) engrams: Mutex<crate::engram::Numbers>,
     /// Whoever moves what lies in stripes, or in copies, holds it. It comes before that of changes.
     pub(crate) rebundling: Mutex<crate::rebundle::Progress>,
+    /// All snapshots. It comes before that of changes.
+    pub(crate) shelf: Mutex<crate::snapshot::Shelf>,
     /// Nobody waits for anything while he holds it.
     pub(crate) tally: Mutex<crate::rebundle::Tally>,
     /// Nobody waits for anything while he holds it.
@@ -97,6 +99,7 @@ impl Names {
                 crate::rebundle::Progress::default(),
                 lock_class!("rebundling"),
             )?,
+            shelf: Mutex::try_new(crate::snapshot::Shelf::default(), lock_class!("snapshots"))?,
             tally: Mutex::try_new(crate::rebundle::Tally::default(), lock_class!("tally"))?,
             shifts: Mutex::try_new(
                 crate::file::Shifts::default(),

@@ -266,6 +266,17 @@ impl<'m, M: Machine> Transaction<'m, M> {
         Ok(self.freed.push(extent)?)
     }
 
+    /// Whether it removes a key.
+    pub(crate) fn removes(&self, tree: TreeId, key: Key) -> bool {
+        let mut latest = self.changes.iter().rev();
+        let about = latest.find_map(|change| match change {
+            Change::Set(t, k, ..) => (*t == tree && *k == key).then_some(false),
+            Change::Gone(t, k) => (*t == tree && *k == key).then_some(true),
+            Change::RangeGone(t, range) => (*t == tree && range.has(key)).then_some(true),
+        });
+        about == Some(true)
+    }
+
     /// What `read` makes of a key's value, as it is after this transaction.
     pub fn get<R>(
         &self,

@@ -58,7 +58,7 @@ use embr_rt::Vec;
 /// The tree of free space, which transactions change by taking and freeing blocks only.
 pub const SPACE: TreeId = TreeId(1);
 /// Every tree of a volume. What is not among them is of a newer embrfs, which says so with a feature bit.
-pub const TREES: [TreeId; 5] = [SPACE, NAMES, ENGRAMS, STRIPES, REFERENCES];
+pub const TREES: [TreeId; 6] = [SPACE, NAMES, ENGRAMS, STRIPES, REFERENCES, SNAPSHOTS];
 /// Inodes, directories, attributes, extents.
 pub const NAMES: TreeId = TreeId(2);
 
@@ -68,6 +68,8 @@ pub const ENGRAMS: TreeId = TreeId(3);
 pub const STRIPES: TreeId = TreeId(4);
 /// References: how often blocks of engrams are named that are named more than once, and by whom.
 pub const REFERENCES: TreeId = TreeId(5);
+/// Snapshots: what each grew from, and what was touched in it.
+pub const SNAPSHOTS: TreeId = TreeId(6);
 
 /// The host of a mounted volume.
 pub trait Machine {

@@ -60,6 +60,7 @@ use crate::volume::mounted::Mounted;
 use crate::volume::mounted::Part;
 use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
+use crate::volume::mounted::REFERENCES;
 use crate::volume::mounted::SPACE;
 use crate::volume::mounted::STRIPES;
 use crate::volume::mounted::TREES;
@@ -719,7 +720,8 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
             NAMES => lock_class!("tree of names"),
             ENGRAMS => lock_class!("tree of engrams"),
             STRIPES => lock_class!("tree of stripes"),
-            _ => lock_class!("tree of references"),
+            REFERENCES => lock_class!("tree of references"),
+            _ => lock_class!("tree of snapshots"),
         };
         let layered = Layered::try_new(base.copied().unwrap_or(Base::empty(id)), class)?;
         trees.push((id, layered))?;

@@ -34,7 +34,6 @@ use embr_engine::units::FileBlock;
 use embr_engine::units::Generation;
 use embr_engine::units::InodeNo;
 use embr_engine::units::Level;
-use embr_engine::units::SnapshotId;
 use embr_engine::units::TreeId;
 use embr_engine::units::Uuid;
 use embr_engine::units::BLOCK_SIZE;
@@ -243,7 +242,6 @@ fn check_all(mounted: &Mounted<Simulated>) {
             memory: Bytes(memory),
             depth,
             data: true,
-            snapshots: &[SnapshotId::FIRST],
             held: &[],
         };
         let ended = check::check(

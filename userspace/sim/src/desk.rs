@@ -11,16 +11,23 @@ use embr_engine::file::Dirty;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::snapshot;
+use embr_engine::format::snapshot::Node;
+use embr_engine::format::snapshot::State;
 use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
 use embr_engine::names::New;
 use embr_engine::names::View;
 use embr_engine::names::What;
+use embr_engine::tree::Key;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
+use embr_engine::units::SnapshotId;
+use embr_engine::units::Timestamp;
 use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::mounted::SNAPSHOTS;
 use embr_engine::volume::Mounted;
 
 /// Drives of one size, and a volume on them with stripes of this shape.
@@ -39,6 +46,42 @@ pub fn mount(chance: &Chance, fleet: &Fleet) -> Mounted<Simulated> {
 /// The names of a volume that was just mounted.
 pub fn names() -> Names {
     Names::try_new(HashWidth::Full).expect("memory")
+}
+
+/// Says which numbers of versions there are, and what each grew from: 0 the first.
+pub fn put_nodes(mounted: &Mounted<Simulated>, grew: &[(u64, u64)]) {
+    let mut txn = mounted.begin().expect("begun");
+    let mut has_main = false;
+    for (id, parent) in grew {
+        let is_head = grew.iter().all(|(_, parent)| parent != id);
+        let is_main = is_head && !has_main;
+        has_main |= is_main;
+        let name = if is_main {
+            String::new()
+        } else {
+            format!("n{id}")
+        };
+        let node = Node {
+            state: if is_head {
+                State::Head
+            } else {
+                State::Snapshot
+            },
+            parent: SnapshotId(*parent),
+            made: Timestamp::default(),
+            cursor: Key::MIN,
+            own: embr_rt::Vec::try_from_slice(&[(SnapshotId(*id), SnapshotId(*id))])
+                .expect("memory"),
+            name: embr_rt::Vec::try_from_slice(name.as_bytes()).expect("memory"),
+        };
+        let value = node.encode().expect("memory");
+        let key = snapshot::node(SnapshotId(*id));
+        txn.set(SNAPSHOTS, key, &value).expect("set");
+    }
+    let last = grew.iter().map(|(id, _)| *id).max().expect("a node");
+    let next = snapshot::encode_number(SnapshotId(last + 1));
+    txn.set(SNAPSHOTS, snapshot::NUMBERS, &next).expect("set");
+    txn.commit().expect("committed");
 }
 
 /// A new file in the root directory.

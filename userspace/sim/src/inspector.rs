@@ -44,7 +44,6 @@ pub fn findings(
         memory: Bytes(1 << 20),
         depth,
         data: false,
-        snapshots: &[],
         held,
     };
     let counted =

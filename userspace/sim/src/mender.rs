@@ -24,7 +24,6 @@ use embr_engine::tree::Key;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
-use embr_engine::units::SnapshotId;
 use embr_engine::units::Timestamp;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::ENGRAMS;
@@ -71,7 +70,6 @@ fn checking(memory: u64, data: bool) -> check::Options<'static> {
         memory: Bytes(memory),
         depth: Depth::Copies,
         data,
-        snapshots: &[SnapshotId::FIRST],
         held: &[],
     }
 }

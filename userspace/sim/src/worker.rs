@@ -38,7 +38,6 @@ use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
-use embr_engine::units::SnapshotId;
 use embr_engine::units::Timestamp;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::probe;
@@ -172,7 +171,6 @@ fn inspect(fleet: &Fleet, done: &mut Done) {
         memory: Bytes(1 << 16),
         depth: Depth::Copies,
         data: true,
-        snapshots: &[SnapshotId::FIRST],
         held: &[],
     };
     let mut found = Found::default();

@@ -33,6 +33,7 @@ use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
 use embr_rt::failpoint;
 use embrfs_sim::clerk;
+use embrfs_sim::desk;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::inspector;
 use embrfs_sim::machine;
@@ -294,6 +295,7 @@ fn attributes_with_one_hash_are_256_at_most() {
 fn snapshots_keep_their_attributes() {
     let mounted = mounted();
     let names = Names::try_new(HashWidth::Full).expect("memory");
+    desk::put_nodes(&mounted, &[(1, 0), (2, 1)]);
     let (first, second) = (view(1, &[]), view(2, &[1]));
     let old = names.of(&mounted, &first);
     let new = names.of(&mounted, &second);

@@ -176,7 +176,6 @@ impl Sample {
             memory: Bytes(1 << 16),
             depth: Depth::Copies,
             data: true,
-            snapshots: &[SnapshotId::FIRST],
             held: &[],
         };
         check::check(&self.mounted, Some(files), &options, &mut found).expect("checked");
@@ -627,7 +626,6 @@ fn all_findings(fleet: &Fleet, memory: u64) -> Vec<Finding> {
         memory: Bytes(memory),
         depth: Depth::Copies,
         data: true,
-        snapshots: &[SnapshotId::FIRST],
         held: &[],
     };
     check::check(&mounted, Some(files), &options, &mut found).expect("checked");

@@ -23,7 +23,6 @@ use embr_engine::names::View;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::Level;
-use embr_engine::units::SnapshotId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embrfs_sim::clerk;
@@ -62,7 +61,6 @@ fn check(fleet: &Fleet, listener: &mut Listener) -> Result<Counted, Ended> {
         memory: Bytes(1 << 20),
         depth: Depth::Copies,
         data: true,
-        snapshots: &[SnapshotId::FIRST],
         held: &[],
     };
     check::check(

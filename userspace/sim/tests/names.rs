@@ -40,6 +40,7 @@ use embr_engine::volume::Mounted;
 use embr_rt::failpoint;
 use embrfs_sim::clerk;
 use embrfs_sim::clerk::Clerk;
+use embrfs_sim::desk;
 use embrfs_sim::files::Files as Model;
 use embrfs_sim::files::Refused;
 use embrfs_sim::fleet::Fleet;
@@ -240,6 +241,7 @@ fn snapshots_keep_their_files() {
         };
         let views = [view(1, &[]), view(2, &[1]), view(3, &[1]), view(4, &[1, 2])];
         let grew_from = [0, 0, 0, 1];
+        desk::put_nodes(&mounted, &[(1, 0), (2, 1), (3, 1), (4, 2)]);
         let first = names.of(&mounted, &views[0]);
         first.format(&clerk::root()).expect("formatted");
         let mut models = vec![clerk::empty()];

@@ -4,6 +4,12 @@
 //! all but one are deleted, and nothing of them may be left.
 
 use embr_engine::check::Depth;
+use embr_engine::check::Finding;
+use embr_engine::check::Oddity;
+use embr_engine::check::Trouble;
+use embr_engine::format::snapshot;
+use embr_engine::format::snapshot::Node;
+use embr_engine::format::snapshot::State;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
@@ -12,8 +18,11 @@ use embr_engine::names::Kind;
 use embr_engine::names::Names;
 use embr_engine::names::Users;
 use embr_engine::names::View;
+use embr_engine::names::Wrong;
+use embr_engine::tree::Key;
 use embr_engine::units::Bytes;
 use embr_engine::units::InodeNo;
+use embr_engine::units::SnapshotId;
 use embr_engine::units::Timestamp;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SNAPSHOTS;
@@ -29,11 +38,12 @@ use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::inspector;
+use embrfs_sim::inspector::Copies;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::recording;
 use embrfs_sim::recording::Recording;
-use embrfs_sim::recording::State;
+use embrfs_sim::recording::State as Crash;
 use embrfs_sim::scribe::Scribe;
 use embrfs_sim::states::Plan;
 use std::cell::RefCell;
@@ -61,6 +71,8 @@ struct Album<'c, T> {
     names: Names,
     held: BTreeMap<Vec<u8>, Held<T>>,
     given: u32,
+    /// Whether each step is one change.
+    is_slow: bool,
     /// How often each thing was done.
     seen: BTreeMap<&'static str, u64>,
 }
@@ -97,6 +109,7 @@ impl<'c, T: Kept> Album<'c, T> {
             names,
             held: [(Vec::new(), main)].into(),
             given: 0,
+            is_slow: false,
             seen: BTreeMap::new(),
         }
     }
@@ -131,7 +144,8 @@ impl<'c, T: Kept> Album<'c, T> {
     fn take(&mut self) {
         let (from, name) = (self.one(true).expect("a head"), self.name());
         let view = self.view(&from);
-        let files = self.names.of(self.mounted(), &view);
+        let mounted = self.mounted.as_ref().expect("mounted");
+        let files = self.names.of(mounted, &view);
         files.take_snapshot(&name, NOW).expect("taken");
         assert_eq!(
             files.take_snapshot(&name, NOW).err(),
@@ -139,6 +153,11 @@ impl<'c, T: Kept> Album<'c, T> {
             "one name twice"
         );
         let what = self.held[&from].what.copied();
+        if !self.is_slow && self.chance.below(2) == 0 {
+            // Who had it open goes on.
+            let held = self.held.get_mut(&from).expect("known");
+            held.what.work(files, &view);
+        }
         let is_head = false;
         self.held.insert(name, Held { what, is_head });
     }
@@ -403,6 +422,7 @@ fn story(chance: &Chance) -> Story {
         };
         all.map(one).collect()
     };
+    album.is_slow = true;
     album.mounted().sync().expect("durable");
     album.fleet.record();
     let mut left = vec![models(&album)];
@@ -444,7 +464,7 @@ fn story(chance: &Chance) -> Story {
 
 impl Story {
     /// Whether a volume that this crash left is one that may be left, and stays so when what nobody sees is given back.
-    fn check(&self, seed: u64, state: &State) -> Result<usize, String> {
+    fn check(&self, seed: u64, state: &Crash) -> Result<usize, String> {
         let chance = Chance::new(seed);
         let snapshot = self.recording.at(state).ok_or("no such state")?;
         let fleet = Fleet::start(chance.next(), &snapshot);
@@ -530,4 +550,110 @@ fn a_snapshot_stays_as_it_is() {
         names.grow(&mounted, b"x", b"y", NOW).err(),
         Some(Error::Invalid)
     );
+}
+
+/// What fsck finds where something is changed by hand.
+#[test]
+fn fsck_sees_what_is_wrong_with_snapshots() {
+    let chance = &Chance::new(seed());
+    let mounted = desk::mount(chance, &drives(chance));
+    let names = desk::names();
+    let file = desk::one_file(&mounted, &names, &View::first());
+    let main = names.open(&mounted, b"").expect("opened");
+    let files = names.of(&mounted, &main);
+    files.take_snapshot(b"one", NOW).expect("taken");
+    let other = desk::create(files, b"other");
+    let (one, two) = (SnapshotId(1), SnapshotId(2));
+    // What an item is instead, and what is found then; each is put back.
+    let found = |tree, key: Key, value: Option<&[u8]>| {
+        let before = mounted.get(tree, key, |v| v.to_vec()).expect("read");
+        let put = |value: Option<&[u8]>| {
+            let mut txn = mounted.begin().expect("begun");
+            match value {
+                Some(value) => txn.set(tree, key, value).expect("set"),
+                None => txn.remove(tree, key).expect("removed"),
+            }
+            txn.commit().expect("committed");
+        };
+        put(value);
+        let how = (Depth::Tree, Copies::All);
+        let names = desk::names();
+        let view = View::first();
+        let found = inspector::findings(&mounted, Some(names.of(&mounted, &view)), how, &[]);
+        put(before.as_deref());
+        let mut found = found.expect("checked");
+        found.retain(|f| {
+            matches!(
+                f,
+                Finding::Snapshot(..) | Finding::Names(_, Trouble::Version(_))
+            )
+        });
+        found
+    };
+    let snapshot = |id, odd| vec![Finding::Snapshot(id, odd)];
+    assert_eq!(
+        found(
+            SNAPSHOTS,
+            snapshot::NUMBERS,
+            Some(&snapshot::encode_number(two))
+        ),
+        { snapshot(two, Oddity::Node(Wrong::Disagrees)) }
+    );
+    let bad = snapshot(one, Oddity::Node(Wrong::Senseless));
+    assert_eq!(found(SNAPSHOTS, snapshot::node(one), Some(b"x")), bad);
+    let bad = snapshot(two, Oddity::Node(Wrong::Disagrees));
+    assert_eq!(found(SNAPSHOTS, snapshot::node(one), None), bad);
+    let key = snapshot::touched(SnapshotId(9), file, 0);
+    let bad = snapshot(SnapshotId(9), Oddity::Senseless(key));
+    assert_eq!(found(SNAPSHOTS, key, Some(&snapshot::TOUCHED)), bad);
+    let whole = snapshot::touched(two, other, 0);
+    assert_eq!(
+        found(SNAPSHOTS, whole, Some(b"x")),
+        snapshot(two, Oddity::Senseless(whole))
+    );
+    let noted = contents::scan(&mounted, SNAPSHOTS).expect("scanned");
+    let of_entry = |key: &Key| key.0[0] == 2 && key.0[1] == 1 && key.0[2] >> 56 == 0x10;
+    let entry = noted.iter().map(|(key, _)| *key).find(of_entry);
+    let entry = entry.expect("the name of the new file is noted");
+    let item = Item::new(InodeNo::ROOT, Kind::ENTRY, entry.0[2]);
+    assert_eq!(
+        found(SNAPSHOTS, entry, None),
+        snapshot(two, Oddity::NotNoted(item))
+    );
+    let item = Item::inode(other);
+    assert_eq!(found(NAMES, item.at(SnapshotId(7)), Some(b"x")), {
+        vec![Finding::Names(item, Trouble::Version(7))]
+    });
+    let beside = Item::new(other, Kind::ATTRIBUTE, 0);
+    assert_eq!(
+        found(NAMES, beside.at(two), Some(b"")),
+        snapshot(two, Oddity::Idle(beside))
+    );
+    // Two versions that are one's own.
+    desk::put_nodes(&mounted, &[(1, 0), (2, 1), (3, 1)]);
+    names.sweep(&mounted).expect("nothing to do");
+    let node = Node {
+        state: State::Head,
+        parent: SnapshotId::NONE,
+        made: NOW,
+        cursor: Key::MIN,
+        own: embr_rt::Vec::try_from_slice(&[(one, two)]).expect("memory"),
+        name: embr_rt::Vec::new(),
+    };
+    let mut txn = mounted.begin().expect("begun");
+    for id in [1, 3] {
+        let key = snapshot::node(SnapshotId(id));
+        txn.remove(SNAPSHOTS, key).expect("removed");
+    }
+    let value = node.encode().expect("memory");
+    txn.set(SNAPSHOTS, snapshot::node(two), &value)
+        .expect("set");
+    txn.commit().expect("committed");
+    let view = View::first();
+    let names = desk::names();
+    let how = (Depth::Tree, Copies::All);
+    let found = inspector::findings(&mounted, Some(names.of(&mounted, &view)), how, &[]);
+    let root = Item::inode(InodeNo::ROOT);
+    let hidden = Finding::Snapshot(one, Oddity::Hidden(root));
+    assert_eq!(found.expect("checked"), vec![hidden]);
 }

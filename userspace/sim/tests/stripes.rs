@@ -244,7 +244,6 @@ fn findings(mounted: &Mounted<Simulated>, names: &Names, view: &View) -> Vec<Fin
         memory: Bytes(1 << 20),
         depth: Depth::Tree,
         data: true,
-        snapshots: &[],
         held: &[],
     };
     let files = names.of(mounted, view);

@@ -13,6 +13,7 @@ use crate::format::reference;
 use crate::format::stripe;
 use crate::names::Item;
 use crate::names::Kind;
+use crate::names::Wrong;
 use crate::tree::error::Spot;
 use crate::tree::Key;
 use crate::tree::Range;
@@ -30,6 +31,7 @@ use crate::volume::mounted::Fault;
 use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
 use crate::volume::mounted::REFERENCES;
+use crate::volume::mounted::SNAPSHOTS;
 use crate::volume::mounted::STRIPES;
 use core::fmt;
 
@@ -76,8 +78,25 @@ pub enum Finding {
     Reference(EngramId, Miscount),
     /// A stripe.
     Stripe(StripeId, Flaw),
+    /// A snapshot, or what is its own.
+    Snapshot(SnapshotId, Oddity),
     /// An item of the tree of names.
     Names(Item, Trouble),
+}
+
+/// What is wrong with a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Oddity {
+    /// Its node.
+    Node(Wrong),
+    /// What is at this key makes no sense.
+    Senseless(Key),
+    /// It has a version of this item, and does not say that it touched it.
+    NotNoted(Item),
+    /// It has a version of this item that a newer one of its own hides, and nothing is to be swept.
+    Hidden(Item),
+    /// It says that this item is gone, which is not there anyway.
+    Idle(Item),
 }
 
 /// What blocks are used for.
@@ -242,6 +261,8 @@ impl Finding {
             Finding::Names(..) | Finding::Rotten(..) => Some(NAMES),
             Finding::Engram(..) => Some(ENGRAMS),
             Finding::Reference(..) => Some(REFERENCES),
+            Finding::Snapshot(_, Oddity::Hidden(_) | Oddity::Idle(_)) => Some(NAMES),
+            Finding::Snapshot(..) => Some(SNAPSHOTS),
             Finding::Stripe(..) | Finding::RottenStripe(..) => Some(STRIPES),
             _ => self.spot().map(|s| s.tree),
         }
@@ -259,6 +280,8 @@ impl Finding {
             | Finding::Fewer(what, ..) => what.key(),
             Finding::Mount(Fault::SpaceItem(key)) => Some(*key),
             Finding::Names(item, _) | Finding::Rotten(item, _) => Some(item.at(SnapshotId::FIRST)),
+            Finding::Snapshot(id, Oddity::Hidden(item) | Oddity::Idle(item)) => Some(item.at(*id)),
+            Finding::Snapshot(id, odd) => Some(odd.key(*id)),
             Finding::Engram(engram, Defect::Senseless(key)) if key.0[0] == engram.0 => Some(*key),
             Finding::Engram(engram, _) => Some(engram::all(*engram).first),
             Finding::Reference(_, Miscount::Senseless(key)) => Some(*key),
@@ -305,6 +328,7 @@ impl Finding {
             Finding::Rotten(..) | Finding::RottenStripe(..) => "rotten",
             Finding::Engram(..) => "engram",
             Finding::Reference(..) => "reference",
+            Finding::Snapshot(..) => "snapshot",
             Finding::Stripe(..) => "stripe",
             Finding::Names(..) => "names",
         }
@@ -424,6 +448,7 @@ impl fmt::Display for Finding {
             Finding::Engram(engram, defect) => write!(f, "engram {engram}: {defect}"),
             Finding::Reference(engram, what) => write!(f, "engram {engram}: {what}"),
             Finding::Stripe(stripe, flaw) => write!(f, "stripe {stripe}: {flaw}"),
+            Finding::Snapshot(id, odd) => write!(f, "snapshot {id}: {odd}"),
             Finding::Names(item, trouble) => {
                 match item.owner() {
                     InodeNo::NONE => f.write_str("names")?,

@@ -19,12 +19,14 @@ pub mod path;
 mod reach;
 mod references;
 mod roots;
+mod snapshots;
 pub(crate) mod stripes;
 mod trees;
 
 pub use crate::tree::check::Depth;
 pub use data::Defect;
 pub use finding::Finding;
+pub use finding::Oddity;
 pub use finding::Trouble;
 pub use finding::Use;
 pub use references::Miscount;
@@ -36,7 +38,6 @@ use crate::format::journal::Extent;
 use crate::names::Files;
 use crate::tree::TreeError;
 use crate::units::Bytes;
-use crate::units::SnapshotId;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
@@ -51,8 +52,6 @@ pub struct Options<'a> {
     pub data: bool,
     /// How thoroughly nodes are looked at.
     pub depth: Depth,
-    /// Every snapshot that there is, rising; none where that is not to be looked at.
-    pub snapshots: &'a [SnapshotId],
     /// Blocks that are in use although no item names them: for tests, which take blocks of their own.
     pub held: &'a [Extent],
 }
@@ -74,7 +73,9 @@ pub enum Stage {
     References,
     /// Stripes, and what they hold.
     Stripes,
-    /// Inodes, and what belongs to them.
+    /// Snapshots, and what is theirs.
+    Snapshots,
+    /// Inodes, and what belongs to them; once for each snapshot.
     Names,
     /// What files hold.
     Data,
@@ -83,7 +84,7 @@ pub enum Stage {
 impl Stage {
     /// All of them, in their order; those from [`Stage::Nodes`] to [`Stage::Files`] come again with each pass, and those from
     /// [`Stage::Names`] on alternate.
-    pub const ALL: [Stage; 9] = [
+    pub const ALL: [Stage; 10] = [
         Stage::Nodes,
         Stage::Uses,
         Stage::Space,
@@ -91,6 +92,7 @@ impl Stage {
         Stage::Engrams,
         Stage::References,
         Stage::Stripes,
+        Stage::Snapshots,
         Stage::Names,
         Stage::Data,
     ];
@@ -194,7 +196,18 @@ pub fn check<M: Machine, O: Observer>(
         check.engrams()?;
         check.references()?;
         check.stripes()?;
-        names::check(&mut check, files)?;
+        match check.seen(files)? {
+            None => names::check(&mut check, files)?,
+            Some(seen) => {
+                check.snapshots(&seen)?;
+                for one in seen {
+                    let Some(view) = one.into_view() else {
+                        continue;
+                    };
+                    names::check(&mut check, files.names.of(mounted, &view))?;
+                }
+            }
+        }
     }
     Ok(check.counted)
 }

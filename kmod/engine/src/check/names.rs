@@ -194,13 +194,10 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
                 continue;
             }
             if !self.files.view.sees(version) {
-                let known = self.check.options.snapshots;
-                if !known.is_empty() && !known.contains(&version) {
-                    self.found(item, Trouble::Version(version.0));
-                }
                 continue;
             }
-            if seen == Some(item) {
+            // Of windows, each version tells of blocks of its own.
+            if seen == Some(item) && item.kind() != Kind::EXTENTS {
                 continue;
             }
             seen = Some(item);
@@ -208,7 +205,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
                 self.at.is_gone |= item == self.at.item();
             } else if !self.at.is_gone {
                 self.at.has_items = true;
-                self.item(item, &value)?;
+                self.item(item, version, &value)?;
             }
         }
     }
@@ -222,7 +219,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
         Ok(())
     }
 
-    fn item(&mut self, item: Item, value: &[u8]) -> Result<(), Ended> {
+    fn item(&mut self, item: Item, version: SnapshotId, value: &[u8]) -> Result<(), Ended> {
         match (item.owner(), item.kind()) {
             (InodeNo::NONE, Kind::ORPHAN) => self.orphan(item, value),
             (InodeNo::NONE, Kind::INTENT) => self.intent(item, value),
@@ -237,6 +234,10 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             (_, Kind::PIECE) => self.piece(item, value),
             _ => {
                 let kind = self.at.head.as_ref().map(|h| h.kind);
+                // What is not its own is told of where it is.
+                if !self.files.view.owns(version) {
+                    return Ok(());
+                }
                 let blocks = self.check.contents(self.files, item, value, kind)?;
                 self.at.is_torn |= blocks.is_none();
                 self.at.blocks = self.at.blocks.saturating_add(blocks.unwrap_or(0));

@@ -180,6 +180,11 @@ impl Lineage {
         self.is_alone
     }
 
+    /// Whether there is anything that is seen and not its own.
+    pub(crate) fn has_below(&self) -> bool {
+        self.seen.spans().any(|(first, _)| !self.own.has(first))
+    }
+
     /// Whether it stays as it is.
     pub(crate) fn is_kept(&self) -> bool {
         self.is_kept
@@ -416,6 +421,11 @@ impl View {
     /// Whether there is nothing on the volume but its own versions.
     pub fn is_alone(&self) -> bool {
         self.now().is_alone()
+    }
+
+    /// Whether a version is its own.
+    pub(crate) fn owns(&self, id: SnapshotId) -> bool {
+        self.now().owns(id)
     }
 
     /// Whether there is one version of everything.

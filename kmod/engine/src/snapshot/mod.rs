@@ -16,4 +16,5 @@ mod shelf;
 mod sweep;
 
 pub use shelf::Listed;
+pub(crate) use shelf::Seen;
 pub(crate) use shelf::Shelf;

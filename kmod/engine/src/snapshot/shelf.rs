@@ -8,6 +8,7 @@ use crate::format::snapshot::State;
 use crate::names::view::Ids;
 use crate::names::view::Lineage;
 use crate::names::Error;
+use crate::names::Names;
 use crate::names::View;
 use crate::names::Wrong;
 use crate::tree::Key;
@@ -37,6 +38,65 @@ pub struct Listed {
 
 /// A view, and what it shows from a commit on.
 pub(super) type Turn = (Arc<View>, Arc<Lineage>);
+
+/// What a node sees, for who checks it.
+pub(crate) struct Seen {
+    /// Its own versions alone.
+    own: Ids,
+    lineage: Lineage,
+    state: State,
+    is_swept: bool,
+}
+
+impl Seen {
+    /// Whether a version is the node's.
+    pub(crate) fn has(&self, id: SnapshotId) -> bool {
+        self.own.has(id)
+    }
+
+    /// Whether what was touched in it is noted.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.lineage.has_below()
+    }
+
+    /// Whether nothing of it awaits being given back.
+    pub(crate) fn is_swept(&self) -> bool {
+        self.is_swept
+    }
+
+    /// What it sees.
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// A view of it, if it is to be seen.
+    pub(crate) fn into_view(self) -> Option<View> {
+        (self.state != State::Deleted).then(|| View::of(self.lineage))
+    }
+}
+
+impl Names {
+    /// All nodes, and what they see.
+    pub(crate) fn seen<M: Machine>(&self, mounted: &Mounted<M>) -> Result<Vec<Seen>, Error> {
+        let mut shelf = self.shelf.lock();
+        shelf.load(mounted)?;
+        let mut all = Vec::new();
+        for Known { id, node } in shelf.nodes.iter() {
+            // What passed on what it has, or goes.
+            let awaits = |id| {
+                let is_deleted = shelf.node(id).is_some_and(|n| n.state == State::Deleted);
+                is_deleted && shelf.children(id).count() < 2
+            };
+            all.push(Seen {
+                own: Ids::of(&node.own)?,
+                lineage: shelf.lineage(*id)?,
+                state: node.state,
+                is_swept: !awaits(*id) && !awaits(node.parent),
+            })?;
+        }
+        Ok(all)
+    }
+}
 
 /// A node and its number.
 pub(super) struct Known {

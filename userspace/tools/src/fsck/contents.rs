@@ -25,7 +25,6 @@ use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
 use embr_engine::names::View;
 use embr_engine::units::Bytes;
-use embr_engine::units::SnapshotId;
 use embr_engine::volume::assemble;
 use embr_engine::volume::assemble::Standing;
 use embr_engine::volume::assemble::Volume;
@@ -125,6 +124,9 @@ impl<M: Machine> Observer for Told<'_, M> {
                 Stage::Engrams => {
                     output::remark(format_args!("engrams: {}", counted.engrams));
                 }
+                Stage::Snapshots => {
+                    output::remark(format_args!("snapshots: {} items", counted.passed))
+                }
                 Stage::References => {
                     output::remark(format_args!("shared blocks: {} items", counted.passed))
                 }
@@ -220,7 +222,6 @@ pub(super) fn check(
         memory: Bytes(memory.0.saturating_sub(cache.0)),
         depth: Depth::Copies,
         data: args.data,
-        snapshots: &[SnapshotId::FIRST],
         held: &[],
     };
     let checked = check::check(&mounted, Some(files), &options, &mut told);

@@ -30,7 +30,6 @@ use embr_engine::repair;
 use embr_engine::repair::Deed;
 use embr_engine::repair::Options;
 use embr_engine::units::Bytes;
-use embr_engine::units::SnapshotId;
 use embr_engine::volume;
 use embr_engine::volume::assemble;
 use embr_engine::volume::recover;
@@ -148,7 +147,6 @@ impl How {
                     memory: Bytes((memory.0 - cache.0) / 2),
                     depth: Depth::Copies,
                     data: false,
-                    snapshots: &[SnapshotId::FIRST],
                     held: &[],
                 },
                 drop_senseless: args.drop_senseless,

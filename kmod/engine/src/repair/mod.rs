@@ -257,6 +257,8 @@ pub fn repair<'n, M: Machine, O: Observer>(
     let most = usize::try_from(most)
         .unwrap_or(usize::MAX)
         .clamp(LEAST, u32::MAX as usize);
+    // What follows from what is known here for one version of everything.
+    let has_versions = !files.names.seen(mounted).is_ok_and(|seen| seen.len() == 1);
     let mut all = 0u64;
     for round in 0..ROUNDS {
         let mut gathered = Gathered {
@@ -284,7 +286,7 @@ pub fn repair<'n, M: Machine, O: Observer>(
             // What the check read, it wrote again.
             Rank::Copy => round == 0 && !mounted.is_resting(),
             Rank::Space => !is_blind || !matches!(found, Finding::Unused(_)),
-            _ => !is_torn,
+            _ => !is_torn && !has_versions,
         });
         found.sort_unstable_by_key(|(rank, number, _)| (*rank, *number));
         let mut mender = Mender {

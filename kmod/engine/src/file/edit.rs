@@ -63,6 +63,8 @@ pub(crate) enum Clear {
     Written,
     /// All, of a file that is gone altogether: nothing needs to be hidden.
     Gone,
+    /// What nobody sees for newer versions of one's own: what can be seen stays.
+    Hidden,
 }
 
 struct Loaded {
@@ -359,7 +361,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
 
     /// Gives back what the snapshot says of a block beside what can be seen, and what says nothing that would not be so without it.
     #[inline(never)]
-    pub(crate) fn settle(&mut self, block: FileBlock) -> Result<(), Error> {
+    fn settle(&mut self, block: FileBlock) -> Result<(), Error> {
         let cell = self.cell(block)?;
         let own = cell.own(self.current());
         let newest = self.cut_older(block, (false, own == State::Nothing))?;
@@ -477,31 +479,10 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
                 if !self.has_room(0) {
                     return Ok(Some(block));
                 }
-                self.put_hole(block, how)?;
-            }
-            self.unload(window.number);
-        }
-        Ok(None)
-    }
-
-    /// [Settles](Self::settle) blocks from `from` to before `to` for as long as there is room. Says from where on it has to go on.
-    #[inline(never)] // Its frame is large enough alone.
-    pub(crate) fn settle_all(
-        &mut self,
-        from: FileBlock,
-        to: FileBlock,
-    ) -> Result<Option<FileBlock>, Error> {
-        let mut windows = Windows::new(self.change.files, self.file, from, to)?;
-        while let Some(window) = windows.next()? {
-            if !self.has_room(WINDOW.saturating_mul(PER_GONE)) {
-                return Ok(Some(window.start().max(from)));
-            }
-            self.absorb(&window, from, to)?;
-            for (block, _) in window.blocks(from, to) {
-                if !self.has_room(0) {
-                    return Ok(Some(block));
+                match how {
+                    Clear::Hidden => self.settle(block)?,
+                    how => self.put_hole(block, how)?,
                 }
-                self.settle(block)?;
             }
             self.unload(window.number);
         }

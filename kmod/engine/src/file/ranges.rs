@@ -315,12 +315,9 @@ fn preallocate_some<M: Machine>(
             }
             at = at.plus(1);
         }
-        match holes.len() > before {
-            true => {
-                price = price
-                    .saturating_add(edit.price(FileBlock(window.saturating_mul(WINDOW_BLOCKS)))?)
-            }
-            false => edit.unload(window),
+        match holes.last().copied().filter(|_| holes.len() > before) {
+            Some(hole) => price = price.saturating_add(edit.price(hole)?),
+            None => edit.unload(window),
         }
     }
     let mut promise = files.mounted.promise(Blocks(holes.len() as u64))?;

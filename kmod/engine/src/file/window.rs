@@ -13,6 +13,8 @@ use crate::format::extent::WINDOW;
 use crate::format::node::LEAF_ENTRY;
 use crate::names::item::Item;
 use crate::names::view::walk;
+use crate::names::view::Lineage;
+use crate::names::view::Now;
 use crate::names::view::Walk;
 use crate::names::view::Whose;
 use crate::names::Error;
@@ -26,6 +28,7 @@ use crate::units::SnapshotId;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
+use crate::volume::mounted::Mounted;
 use embr_rt::Box;
 use embr_rt::NoMem;
 use embr_rt::Vec;
@@ -333,7 +336,9 @@ type Head = Option<(Item, SnapshotId, Vec<u8>)>;
 
 /// Goes through the windows of a range of a file of which anything is said, upwards. Blocks outside of the range may be there or not.
 pub(super) struct Windows<'n, M> {
-    files: Files<'n, M>,
+    mounted: &'n Mounted<M>,
+    /// What was seen when this began.
+    now: Now<'n>,
     extents: Option<Walk<'n, M>>,
     inline: Option<Walk<'n, M>>,
     of_extents: Head,
@@ -357,7 +362,8 @@ impl<'n, M: Machine> Windows<'n, M> {
     #[inline(never)] // It is on the stack here, and only here.
     fn none(files: Files<'n, M>) -> Result<Box<Self>, NoMem> {
         Box::try_new(Windows {
-            files,
+            mounted: files.mounted,
+            now: files.view.now(),
             extents: None,
             inline: None,
             of_extents: None,
@@ -369,18 +375,17 @@ impl<'n, M: Machine> Windows<'n, M> {
         let Some(last) = to.0.checked_sub(1).filter(|last| *last >= from.0) else {
             return Ok(());
         };
-        let (last, mounted) = (FileBlock(last), self.files.mounted);
+        let (last, mounted) = (FileBlock(last), self.mounted);
         // Inline first: what becomes raw meanwhile is seen as one or the other.
         self.inline = walk(mounted, inline(file, from).to(inline(file, last)))?;
         self.extents = walk(mounted, extents(file, from).to(extents(file, last)))?;
-        advance(self.files, &mut self.inline, &mut self.of_inline)?;
-        advance(self.files, &mut self.extents, &mut self.of_extents)
+        advance(&self.now, &mut self.inline, &mut self.of_inline)?;
+        advance(&self.now, &mut self.extents, &mut self.of_extents)
     }
 
     /// The next window.
     #[allow(clippy::should_implement_trait)] // It may fail.
     pub(super) fn next(&mut self) -> Result<Option<Window>, Error> {
-        let now = self.files.view.now();
         let of_extents = self.of_extents.as_ref().map(|(item, ..)| item.sub());
         let of_inline = self.of_inline.as_ref().map(|(item, ..)| item.sub());
         let of_inline = of_inline.map(|block| block / WINDOW_BLOCKS);
@@ -394,7 +399,7 @@ impl<'n, M: Machine> Windows<'n, M> {
         while is_here(&self.of_extents, |window| window) {
             if let Some((item, version, value)) = self.of_extents.take() {
                 let runs = extent::parse(&value).ok_or(Error::damaged(item, Wrong::Senseless))?;
-                let whose = now.whose(version);
+                let whose = self.now.whose(version);
                 window.own |= whose == Whose::Current;
                 if whose == Whose::Own {
                     let layer = window.layer(version)?;
@@ -406,15 +411,15 @@ impl<'n, M: Machine> Windows<'n, M> {
                     }
                 }
             }
-            advance(self.files, &mut self.extents, &mut self.of_extents)?;
+            advance(&self.now, &mut self.extents, &mut self.of_extents)?;
         }
         while is_here(&self.of_inline, |block| block / WINDOW_BLOCKS) {
             if let Some((item, version, value)) = self.of_inline.take() {
                 let index = (item.sub() % WINDOW_BLOCKS) as usize;
-                window.hear(index, State::Inline, (version, now.whose(version)))?;
+                window.hear(index, State::Inline, (version, self.now.whose(version)))?;
                 window.inline.push((index, version, value))?;
             }
-            advance(self.files, &mut self.inline, &mut self.of_inline)?;
+            advance(&self.now, &mut self.inline, &mut self.of_inline)?;
         }
         Ok(Some(window))
     }
@@ -423,7 +428,7 @@ impl<'n, M: Machine> Windows<'n, M> {
 /// Finds the next item of a scan that the snapshot sees.
 #[inline(never)] // Reading goes deep, so little is on the stack here.
 fn advance<M: Machine>(
-    files: Files<'_, M>,
+    now: &Lineage,
     scan: &mut Option<Walk<'_, M>>,
     head: &mut Head,
 ) -> Result<(), Error> {
@@ -435,7 +440,7 @@ fn advance<M: Machine>(
             break;
         };
         let (item, version) = Item::of(key);
-        if files.view.sees(version) && !value.is_empty() {
+        if now.sees(version) && !value.is_empty() {
             *head = Some((item, version, value));
             break;
         }

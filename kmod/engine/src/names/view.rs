@@ -389,14 +389,10 @@ impl View {
         Ok(View(Kept::Head(locked)))
     }
 
-    /// From now on it is this, if it goes on. Says whether it does.
-    pub(crate) fn turn_to(&self, lineage: Arc<Lineage>) -> bool {
-        match &self.0 {
-            Kept::Fixed(_) => false,
-            Kept::Head(now) => {
-                *now.write() = lineage;
-                true
-            }
+    /// From now on it is this, if it goes on.
+    pub(crate) fn turn_to(&self, lineage: Arc<Lineage>) {
+        if let Kept::Head(now) = &self.0 {
+            *now.write() = lineage;
         }
     }
 

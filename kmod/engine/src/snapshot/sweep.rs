@@ -334,14 +334,14 @@ impl<M: Machine> Sweep<'_, M> {
         let (first, last) = item.group();
         let block = |window: u64| FileBlock(window.saturating_mul(WINDOW_BLOCKS));
         let (from, to) = (block(first.sub()), block(last.sub().saturating_add(1)));
-        let is_dropped = matches!(self.work, Work::Drop(_));
+        let how = match self.work {
+            Work::Drop(_) => Clear::Gone,
+            Work::Join(..) => Clear::Hidden,
+        };
         let mut edit = Edit::new(&mut self.change, item.owner())
             .unseen()
             .sized(self.batch);
-        let rest = match is_dropped {
-            true => edit.clear(from, to, Clear::Gone)?,
-            false => edit.settle_all(from, to)?,
-        };
+        let rest = edit.clear(from, to, how)?;
         self.has_edited = !edit.is_idle();
         edit.finish()?;
         Ok(rest.is_none())

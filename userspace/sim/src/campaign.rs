@@ -16,7 +16,6 @@ use crate::deed;
 use crate::deed::Sequence;
 use crate::host::Chance;
 use crate::manuscript;
-use crate::recording::Recording;
 use crate::recording::State;
 use crate::states::Plan;
 use crate::storm::Storm;
@@ -300,22 +299,6 @@ impl Runner<'_> {
     }
 }
 
-/// About so many states of a plan, drawn by its seed, each with what else is drawn for it.
-fn some(
-    recording: &Recording,
-    plan: Plan,
-    most: f64,
-) -> impl Iterator<Item = (State, Chance)> + '_ {
-    let chance = Chance::new(plan.seed);
-    let wanted = most / recording.states(plan).count() as f64;
-    let drawn = move |state| {
-        let own = chance.next();
-        let is_wanted = own as f64 <= wanted * u64::MAX as f64;
-        is_wanted.then(|| (state, Chance::new(own)))
-    };
-    recording.states(plan).filter_map(drawn)
-}
-
 /// Of a crowd, about so many states are looked at.
 const CROWDED: f64 = 30.0;
 
@@ -346,7 +329,7 @@ fn gathered(
         tears: 1,
         mixed: 20,
     };
-    for (state, chance) in some(crowd.recording(), plan, most) {
+    for (state, chance) in crowd.recording().some(plan, most) {
         let look = sparse(&chance);
         report.count(&state, look, crowd.recording().slots(state.cut).count());
         guarded(|| crowd.check(seed, &state, look))
@@ -552,7 +535,7 @@ fn tale(seed: u64, shape: Shape, report: &mut Report) -> Option<Violation> {
         mixed: 20,
     };
     // Not all states of one tale, so that many tales get their turn.
-    for (state, chance) in some(&tale.recording, plan, 300.0) {
+    for (state, chance) in tale.recording.some(plan, 300.0) {
         let look = sparse(&chance);
         report.count(&state, look, tale.recording.slots(state.cut).count());
         if let Err(why) = looked_at(&tale, seed, &state, look) {

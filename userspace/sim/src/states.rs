@@ -115,6 +115,18 @@ impl Recording {
         systematic.chain(self.mixed(plan.seed, plan.mixed))
     }
 
+    /// About so many states of a plan, drawn by its seed, each with what else is drawn for it.
+    pub fn some(&self, plan: Plan, most: f64) -> impl Iterator<Item = (State, Chance)> + '_ {
+        let chance = Chance::new(plan.seed);
+        let wanted = most / self.states(plan).count() as f64;
+        let drawn = move |state| {
+            let own = chance.next();
+            let is_wanted = own as f64 <= wanted * u64::MAX as f64;
+            is_wanted.then(|| (state, Chance::new(own)))
+        };
+        self.states(plan).filter_map(drawn)
+    }
+
     /// The crashes at `cut` in which one drive fares differently from all others.
     fn single(&self, cut: u64, tears: usize, seed: u64) -> impl Iterator<Item = State> + '_ {
         let slots: Vec<Slot> = self.slots(cut).collect();

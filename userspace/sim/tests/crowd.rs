@@ -46,17 +46,13 @@ fn tasks_on_names_and_files_share_one_order() {
             tears: 1,
             mixed: 5,
         };
-        let wanted = 20.0 / crowd.recording().states(plan).count() as f64;
-        for state in crowd.recording().states(plan) {
-            if chance.next() as f64 > wanted * u64::MAX as f64 {
-                continue;
-            }
+        for (state, own) in crowd.recording().some(plan, 20.0) {
             let look = Look {
-                read_only: chance.below(4) == 0,
-                without: Without::One(chance.below(3)),
-                older_root: chance.below(4) == 0,
-                go_on: chance.below(4) == 0,
-                again: usize::from(chance.below(4) == 0),
+                read_only: own.below(4) == 0,
+                without: Without::One(own.below(3)),
+                older_root: own.below(4) == 0,
+                go_on: own.below(4) == 0,
+                again: usize::from(own.below(4) == 0),
             };
             states += 1;
             if let Err(why) = crowd.check(seed, &state, look) {

@@ -166,13 +166,9 @@ fn crashes_leave_completed_writes_and_sizes_that_agree() {
             tears: 1,
             mixed: 20,
         };
-        let wanted = 60.0 / story.recording.states(plan).count() as f64;
-        for state in story.recording.states(plan) {
-            if chance.next() as f64 > wanted * u64::MAX as f64 {
-                continue;
-            }
+        for (state, own) in story.recording.some(plan, 60.0) {
             states += 1;
-            match story.check(chance.next(), &state, chance.below(4) == 0) {
+            match story.check(own.next(), &state, own.below(4) == 0) {
                 Ok(n) => intents += n,
                 Err(why) => panic!("{state}: {why}"),
             }
@@ -193,13 +189,9 @@ fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
             tears: 0,
             mixed: 0,
         };
-        let wanted = 40.0 / story.recording.states(plan).count() as f64;
         let mut intents = 0;
-        for state in story.recording.states(plan) {
-            if chance.next() as f64 > wanted * u64::MAX as f64 {
-                continue;
-            }
-            match story.check(chance.next(), &state, chance.below(4) == 0) {
+        for (state, own) in story.recording.some(plan, 40.0) {
+            match story.check(own.next(), &state, own.below(4) == 0) {
                 Ok(n) => intents += n,
                 Err(why) => panic!("{operation}: {state}: {why}"),
             }

@@ -371,13 +371,9 @@ fn crashes_leave_a_prefix_of_operations() {
             tears: 1,
             mixed: 20,
         };
-        let wanted = 150.0 / story.recording.states(plan).count() as f64;
-        for state in story.recording.states(plan) {
-            if chance.next() as f64 > wanted * u64::MAX as f64 {
-                continue;
-            }
+        for (state, own) in story.recording.some(plan, 150.0) {
             states += 1;
-            match story.check(chance.next(), &state) {
+            match story.check(own.next(), &state) {
                 Ok(found) => {
                     orphans += found.0;
                     attributes += found.1;

@@ -501,13 +501,9 @@ fn crashes_leave_a_prefix_of_what_snapshots_hold() {
             tears: 1,
             mixed: 20,
         };
-        let wanted = 80.0 / story.recording.states(plan).count() as f64;
-        for state in story.recording.states(plan) {
-            if chance.next() as f64 > wanted * u64::MAX as f64 {
-                continue;
-            }
+        for (state, own) in story.recording.some(plan, 80.0) {
             states += 1;
-            match story.check(chance.next(), &state) {
+            match story.check(own.next(), &state) {
                 Ok(count) => most = most.max(count),
                 Err(why) => panic!("{state}: {why}"),
             }

@@ -4,7 +4,6 @@
 //! shape bears. All that was acknowledged is there, and nothing that is read is wrong.
 
 use super::guarded;
-use super::some;
 use super::Report;
 use super::Violation;
 use crate::ace::Scene;
@@ -63,7 +62,7 @@ impl Bereft<'_> {
             tears: 1,
             mixed: 20,
         };
-        for (state, chance) in some(recording, plan, MOST) {
+        for (state, chance) in recording.some(plan, MOST) {
             self.report.states.add(state.kind());
             self.report.without += 1;
             self.report.intents += guarded(|| check(&state, &chance))

@@ -4,7 +4,6 @@
 //! anything is wrong.
 
 use super::guarded;
-use super::some;
 use super::Report;
 use super::Violation;
 use crate::manuscript;
@@ -82,7 +81,7 @@ pub(super) fn written(
         tears: 1,
         mixed: 20,
     };
-    for (state, chance) in some(&script.recording, plan, most) {
+    for (state, chance) in script.recording.some(plan, most) {
         // Where all are looked at, it is to be found again.
         let older_root = most == f64::MAX || chance.below(8) == 0;
         report.states.add(state.kind());

@@ -66,6 +66,8 @@ struct Inner {
     injected: Tally<Injected>,
     /// What is done after so many more reads.
     after_reads: Option<(usize, Act)>,
+    /// Bytes that drives were given to write.
+    written: u64,
 }
 
 type Act = Box<dyn FnOnce() + Send>;
@@ -136,12 +138,18 @@ impl Fleet {
             discarded: Vec::new(),
             injected: Tally::default(),
             after_reads: None,
+            written: 0,
         })))
     }
 
     /// Does something once, after so many reads from now on: before who has read goes on with what it got.
     pub fn after_reads(&self, reads: usize, act: impl FnOnce() + Send + 'static) {
         self.inner().after_reads = Some((reads, Box::new(act)));
+    }
+
+    /// How much the drives were given to write so far.
+    pub fn written(&self) -> Bytes {
+        Bytes(self.inner().written)
     }
 
     /// Never held across a point at which others may run.
@@ -327,6 +335,7 @@ impl Fleet {
     }
 
     fn write_one(&self, slot: Slot, at: Bytes, from: &[u8]) -> Result<(), DeviceError> {
+        self.inner().written += from.len() as u64;
         let result = (self.inner().on(slot, |d| d.write(at, from))).unwrap_or(Err(DeviceError::Io));
         Fleet::trace(slot, 1, at, result);
         result

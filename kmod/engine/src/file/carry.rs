@@ -15,7 +15,9 @@ use crate::env::Hasher as _;
 use crate::env::Write;
 use crate::format::journal::Extent;
 use crate::format::member::Members;
+use crate::format::member::Slot;
 use crate::names::Error;
+use crate::rebundle::Lodged;
 use crate::tree::nodes::Events as _;
 use crate::tree::TreeError;
 use crate::units::Blocks;
@@ -98,7 +100,7 @@ impl<M: Machine> Mounted<M> {
             block: fetch.first.saturating_add(n),
         };
         match self.site(at) {
-            Ok((site, _)) if site.stripe() == fetch.site.stripe() => Ok(None),
+            Ok((site, _)) if site.is_same(&fetch.site, n) => Ok(None),
             Ok((site, _)) => {
                 let now = Fetch::new(0, 1, (at.engram, at.block), site);
                 Ok(Some(Box::try_new(now)?))
@@ -168,14 +170,14 @@ impl<M: Machine> Mounted<M> {
         }
         for copy in (0..fetch.copies()).filter(|c| bad.wrapping_shr(*c as u32) & 1 != 0) {
             if let Some(place) = fetch.place(copy, n, 1) {
-                self.rewrite(place, block);
+                self.rewrite(fetch, place, block);
             }
         }
         Ok(true)
     }
 
     /// Writes what a block held over it: the only case in which data is written where data lies.
-    fn rewrite(&self, place: Extent, block: &[u8]) {
+    fn rewrite(&self, fetch: &Fetch, place: Extent, block: &[u8]) {
         if !self.present().has(place.device) {
             return;
         }
@@ -187,11 +189,23 @@ impl<M: Machine> Mounted<M> {
             Ok(()) => events.repaired(ENGRAMS, place.device, at(place)),
             Err(why) => {
                 events.unrepaired(ENGRAMS, place.device, at(place), why);
-                if why != DeviceError::NoMemory {
+                // It is moved by whoever does that next. A device that refuses much is given up.
+                let is_noted = || self.refused.lock().note(home_of(fetch, place.device));
+                if why != DeviceError::NoMemory && !is_noted() {
                     self.report(Members::default().with(place.device));
                 }
             }
         }
+    }
+}
+
+/// What has to be moved if a device does not let itself be repaired of it.
+fn home_of(fetch: &Fetch, device: Slot) -> Lodged {
+    match &fetch.site {
+        Site::Copies(_) => Lodged::Copy(fetch.engram, device),
+        Site::Fragment {
+            stripe, fragment, ..
+        } => Lodged::Fragment(*stripe, *fragment),
     }
 }
 

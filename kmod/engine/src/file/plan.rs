@@ -75,11 +75,28 @@ pub enum Site {
 }
 
 impl Site {
-    /// The stripe in which they lie, if it is one.
-    pub(super) fn stripe(&self) -> Option<StripeId> {
-        match self {
-            Site::Copies(_) => None,
-            Site::Fragment { stripe, .. } => Some(*stripe),
+    /// Whether it is where the same blocks lie, so many after its first.
+    pub(super) fn is_same(&self, other: &Site, n: usize) -> bool {
+        match (self, other) {
+            (Site::Copies(places), Site::Copies(others)) => places == others,
+            (
+                Site::Fragment {
+                    stripe,
+                    layout,
+                    fragment,
+                    row,
+                },
+                Site::Fragment {
+                    stripe: of,
+                    layout: before,
+                    fragment: other,
+                    row: first,
+                },
+            ) => {
+                let row = (*fragment, *row) == (*other, first.saturating_add(n));
+                stripe == of && row && **layout == **before
+            }
+            _ => false,
         }
     }
 }

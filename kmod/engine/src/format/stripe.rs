@@ -225,6 +225,15 @@ impl Layout {
         self.is_possible().then_some(self)
     }
 
+    /// The same stripe, of which a part was written anew, with its fragments at these places, in order.
+    pub fn revised(&self, places: impl Iterator<Item = Place>) -> Option<Self> {
+        let revised = Layout::new(self.shape, self.class, self.sealed, places)?;
+        Some(Layout {
+            revision: self.revision.checked_add(1)?,
+            ..revised
+        })
+    }
+
     /// Checks an item's value.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (raw, places) = RawLayout::ref_from_prefix(value).ok()?;

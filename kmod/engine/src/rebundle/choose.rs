@@ -89,7 +89,7 @@ pub(super) struct Victim {
 }
 
 impl Victim {
-    fn live(&self) -> usize {
+    pub(super) fn live(&self) -> usize {
         let runs = self.runs.iter();
         runs.fold(0, |n, run| n.saturating_add(run.held.blocks))
     }
@@ -120,6 +120,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Blocks that live of it.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
     /// Takes it in if no more than so many engrams have to change, or it is the first. Says whether there may be more.
     pub(super) fn add(&mut self, victim: Victim, most: usize) -> Result<bool, Error> {
         let engrams = self.engrams.saturating_add(victim.engrams.len());
@@ -200,7 +205,7 @@ fn needed(geometry: Geometry, live: usize) -> usize {
 
 /// The stripes that waste most, so many at most, and those of no worse grade than this.
 #[inline(never)] // Its frame is large enough alone.
-fn candidates<M: Machine>(
+pub(super) fn candidates<M: Machine>(
     mounted: &Mounted<M>,
     most: usize,
     worst: usize,

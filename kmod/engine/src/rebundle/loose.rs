@@ -49,6 +49,11 @@ impl Walk {
         self.next = self.passed.unwrap_or_default();
     }
 
+    /// This one is not given up, nor any behind it.
+    pub(super) fn stop_at(&mut self, engram: EngramId) {
+        self.next = self.next.min(engram);
+    }
+
     /// What was found on the way was given up, or cannot be.
     pub(super) fn go_on(&mut self) {
         self.passed = self.passed.map(|passed| passed.max(self.next));

@@ -8,6 +8,8 @@
 
 mod choose;
 mod loose;
+mod refill;
+mod relocate;
 mod swap;
 
 use crate::file::plan::Fetch;
@@ -37,6 +39,10 @@ use choose::Run;
 use choose::Victim;
 use embr_rt::Box;
 use embr_rt::Vec;
+pub use relocate::Cursor;
+pub use relocate::Lodged;
+pub(crate) use relocate::Refusals;
+pub use relocate::Step;
 
 /// Blocks of devices that somebody who needs room gains before he asks for some again, if he can.
 const MUCH: u64 = 4 * MOST as u64;
@@ -188,6 +194,7 @@ impl<M: Machine> Files<'_, M> {
         // Without what moving brings.
         let usage = (self.mounted.space).usage(self.mounted.geometry(), Blocks(0));
         let mut progress = self.names.rebundling.lock();
+        self.relocate_refused()?;
         let (old, _) = progress.ages;
         self.rebundle_worth(&mut progress, &Worth::ahead(usage, old))
     }
@@ -209,6 +216,16 @@ impl<M: Machine> Files<'_, M> {
     #[inline(never)] // Its frame is large enough alone.
     fn rebundle_worth(&self, progress: &mut Progress, worth: &Worth) -> Result<Moved, Error> {
         let walk = &mut progress.walk;
+        match self.refill(walk, worth) {
+            Ok(Some(once)) => {
+                self.names.tally.lock().moved.add(once);
+                return Ok(once);
+            }
+            // Stripes are given up instead.
+            Err(Error::NoSpace | Error::Fault(Fault::NoSpace | Fault::TooLarge)) | Ok(None) => {}
+            Err(why) if why.is_damage() => {}
+            Err(why) => return Err(why),
+        }
         let mut done = self.rebundle_some(walk, worth, false);
         // Something of them died meanwhile: once more, with nobody beside.
         if done.as_ref().is_err_and(Error::is_damage) {

@@ -155,7 +155,7 @@ fn redirect<M: Machine>(
 }
 
 /// Pieces that follow each other in the engram and in the stripe are one.
-fn join(pieces: &mut Vec<Piece>) {
+pub(super) fn join(pieces: &mut Vec<Piece>) {
     let mut last: Option<Piece> = None;
     let mut kept = 0usize;
     for n in 0..pieces.len() {

@@ -199,6 +199,35 @@ impl Space {
         state.divide_data_anew();
     }
 
+    /// Gives out so many blocks that lie together, for a fragment or a copy beside these: on a device that has none of them and is not
+    /// among `avoid`, of those with most room, in another failure domain if there is one. Of what is promised to nobody.
+    pub fn allocate_beside(
+        &self,
+        blocks: Blocks,
+        avoid: Members,
+        others: &[Extent],
+    ) -> Option<Extent> {
+        let mut state = self.state.lock();
+        if !state.fill_reserve() {
+            return None;
+        }
+        let mut avoid = avoid;
+        loop {
+            let at = state.roomiest(blocks.0, avoid, (others, 0))?;
+            let device = state.devices.get_mut(at)?;
+            let slot = device.slot;
+            if let Some((start, blocks)) = device.allocate(blocks.0, blocks.0, 0) {
+                return Some(Extent {
+                    device: slot,
+                    start: Blocks(start),
+                    blocks: Blocks(blocks),
+                });
+            }
+            // What is free there is in pieces.
+            avoid = avoid.with(slot);
+        }
+    }
+
     /// As [`Self::allocate_stripe`], for what lives in stripes that waste room: it gets what is kept for cleaning, too, and what is left
     /// over may be one block, with its parity.
     pub fn allocate_moved(

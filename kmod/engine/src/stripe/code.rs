@@ -173,18 +173,10 @@ pub fn unbind<'a>(
     }
 }
 
-/// Bundle delta: data fragment `data` had the bytes `old` and has the bytes `new` now; what this makes of the parity, in memory.
-pub fn revise(
-    field: &impl Field,
-    data: usize,
-    (old, new): (&[u8], &[u8]),
-    parity: &mut [&mut [u8]],
-) {
-    for (j, parity) in parity.iter_mut().enumerate() {
-        let by = coefficient(data, j);
-        field.add_product(by, old, parity);
-        field.add_product(by, new, parity);
-    }
+/// Bundle delta: what so much of data fragment `data` having changed makes of the same part of parity fragment j, in memory. The
+/// difference is the sum of what was there and what is; nothing else has to be read, and other parts do not change.
+pub fn revise(field: &impl Field, (data, j): (usize, usize), difference: &[u8], parity: &mut [u8]) {
+    field.add_product(coefficient(data, j), difference, parity);
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub(crate) mod books;
 pub mod code;
 mod edits;
+mod fragment;
 pub(crate) mod known;
 mod rebuild;
 pub(crate) mod seal;

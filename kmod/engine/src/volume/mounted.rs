@@ -20,6 +20,7 @@ use crate::format::root;
 use crate::format::superblock::BlockHash;
 use crate::journal::Halt;
 use crate::journal::Journal;
+use crate::rebundle::Refusals;
 use crate::space::promise::Promise;
 use crate::space::Ledger;
 use crate::space::Purpose;
@@ -332,6 +333,8 @@ pub struct Mounted<M> {
     pub(super) errands: Errands,
     /// Whoever holds it discards.
     pub(super) discards: Mutex<()>,
+    /// What a device did not let itself be repaired of. Nobody waits for anything while he holds it.
+    pub(crate) refused: Mutex<Refusals>,
     /// Bytes of changes in memory at which a checkpoint is due.
     pub(super) memory: usize,
     /// Why a read-only mount does not have all that was acknowledged.
@@ -515,7 +518,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Asks until something is found, or nothing brings space back any more.
-    fn until_found<T>(&self, ask: impl Fn() -> Option<T>) -> Result<T, Fault> {
+    pub(crate) fn until_found<T>(&self, ask: impl Fn() -> Option<T>) -> Result<T, Fault> {
         let mut patience = Patience::short();
         loop {
             if let Some(found) = ask() {

@@ -500,6 +500,7 @@ impl<M: Machine> Mounted<M> {
             )?,
             errands: Errands::try_new()?,
             discards: Mutex::try_new((), lock_class!("discards"))?,
+            refused: Mutex::try_new(Default::default(), lock_class!("refused repairs"))?,
             memory: usize::try_from(options.dirty.0).unwrap_or(usize::MAX),
             cut: volume.is_doubtful().then_some(Fault::RootUnread),
             nodes: Nodes::new(

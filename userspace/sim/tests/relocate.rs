@@ -44,6 +44,7 @@ use embrfs_sim::desk::pattern;
 use embrfs_sim::desk::read;
 use embrfs_sim::desk::write;
 use embrfs_sim::fault::Fault;
+use embrfs_sim::fault::ReadFault;
 use embrfs_sim::fault::When;
 use embrfs_sim::fault::WriteFault;
 use embrfs_sim::fleet::Fleet;
@@ -839,6 +840,44 @@ fn together(seed: u64) -> u64 {
     world
         .unwrap_or_else(|failure| panic!("EMBRFS_SEED={seed}: {failure}"))
         .value
+}
+
+/// What is read goes wrong, its fragment moves meanwhile, and of the others are too few: it is read from where it is now.
+#[test]
+fn who_cannot_read_where_it_lay_looks_again() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, SIZE, 4, (2, 1));
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let file = one_file(&mounted, &names, &view);
+    let bytes = pattern(128, chance.next());
+    write(names.of(&mounted, &view), file, 0, &bytes, Way::Sealed);
+    mounted.checkpoint().expect("durable");
+    let layout = layouts(&mounted).expect("stripes")[&1];
+    let (place, parity) = (layout.place(0), layout.place(2));
+    let (place, parity) = (place.expect("a place"), parity.expect("a place"));
+    fleet.rot(parity.device, parity.block.bytes().expect("a place"), 1);
+    let hall = Arc::new(Hall {
+        mounted,
+        names,
+        view,
+        shelf: Shelf { files: Vec::new() },
+        is_over: AtomicBool::new(false),
+        read: AtomicUsize::new(0),
+    });
+    let its = hall.clone();
+    fleet.after_reads(1, move || {
+        let what = Lodged::Fragment(StripeId(1), 0);
+        let avoid = Members::default().with(place.device);
+        let moved = its.files().relocate(what, avoid);
+        assert_eq!(moved.expect("room"), Blocks(64));
+        its.is_over.store(true, Ordering::Relaxed);
+    });
+    let garbled = Fault::Read(When::After(0), ReadFault::Garble);
+    fleet.expect(place.device, garbled);
+    // One block: whichever bit turns over is of it.
+    assert!(read(hall.files(), file, 0, 1) == bytes[..BLOCK_SIZE]);
+    assert!(hall.is_over.load(Ordering::Relaxed), "nothing moved");
 }
 
 #[test]

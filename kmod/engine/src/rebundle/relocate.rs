@@ -65,20 +65,19 @@ pub enum Lodged {
 
 /// What devices did not let themselves be repaired of.
 #[derive(Default, Debug)]
-pub(crate) struct Refusals([Option<Lodged>; REMEMBERED]);
+pub(crate) struct Refusals(Vec<Lodged>);
 
 impl Refusals {
     /// Remembers it if there is room.
     pub(crate) fn note(&mut self, what: Lodged) -> bool {
-        if self.0.contains(&Some(what)) {
+        if self.0.contains(&what) {
             return true;
         }
-        let free = self.0.iter_mut().find(|known| known.is_none());
-        free.map(|free| *free = Some(what)).is_some()
+        self.0.len() < REMEMBERED && self.0.push(what).is_ok()
     }
 
     fn take(&mut self) -> Option<Lodged> {
-        self.0.iter_mut().find_map(Option::take)
+        self.0.pop()
     }
 }
 

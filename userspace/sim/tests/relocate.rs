@@ -880,6 +880,56 @@ fn who_cannot_read_where_it_lay_looks_again() {
     assert!(hall.is_over.load(Ordering::Relaxed), "nothing moved");
 }
 
+/// While a copy is read to be moved, a place in it that was set aside is written, where it was: that moves, too.
+#[test]
+fn what_is_written_where_it_was_set_aside_meanwhile_is_not_left_behind() {
+    let chance = &Chance::new(seed());
+    for (count, shape) in [(7, (4, 2)), (4, (2, 1)), (3, (1, 1))] {
+        let fleet = drives(chance, SIZE, count, shape);
+        let mounted = mount(chance, &fleet);
+        let (names, view) = (names(), View::first());
+        let file = one_file(&mounted, &names, &view);
+        let of = names.of(&mounted, &view);
+        let (first, end) = (FileBlock(0), FileBlock(40));
+        of.preallocate(file, first, end, Some(Bytes(40 << 12)), NOW)
+            .expect("room");
+        let bytes = pattern(1, chance.next());
+        write(of, file, 3, &bytes, Way::Sealed);
+        mounted.checkpoint().expect("durable");
+        // The one of which something is read.
+        let engrams = contents::engrams(&mounted).expect("engrams");
+        let mut engrams = engrams.iter();
+        let (begun, _) = engrams
+            .find(|(_, known)| !known.hashes.is_empty())
+            .expect("what was written");
+        let is_begun = |what: &Lodged| matches!(what, Lodged::Copy(e, _) if e.0 == *begun);
+        let mut all = lodged(&mounted);
+        all.retain(|(what, _)| is_begun(what));
+        let hall = Arc::new(Hall {
+            mounted,
+            names,
+            view,
+            shelf: Shelf { files: Vec::new() },
+            is_over: AtomicBool::new(false),
+            read: AtomicUsize::new(0),
+        });
+        let new = pattern(2, chance.next());
+        for (n, (what, device)) in all.into_iter().enumerate() {
+            let (its, bytes) = (hall.clone(), new.clone());
+            fleet.after_reads(1, move || {
+                write(its.files(), file, 10 + 2 * n as u64, &bytes, Way::Sealed);
+                its.read.fetch_add(1, Ordering::Relaxed);
+            });
+            let avoid = Members::default().with(device);
+            hall.files().relocate(what, avoid).expect("room");
+            assert_eq!(hall.read.load(Ordering::Relaxed), n + 1);
+            assert_eq!(findings(&hall.mounted, &hall.names, &hall.view), []);
+            assert!(read(hall.files(), file, 10 + 2 * n as u64, 2) == new);
+        }
+        contents::audit(&hall.mounted).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+    }
+}
+
 #[test]
 fn who_reads_and_writes_meanwhile_notices_nothing() {
     let base = seed();

@@ -146,6 +146,7 @@ fn look(world: &World, depth: Depth) -> Seen {
 fn verify(world: &World, chance: &Chance) {
     let seen = look(world, Depth::Tree);
     assert_eq!(seen.lost, 0);
+    assert_eq!(seen.nodes.len() as u64, world.base.nodes);
     assert!(seen.entries == world.model, "the tree holds something else");
     assert!(
         seen.nodes == world.space.live,
@@ -650,7 +651,7 @@ fn forged_trees_end_in_an_answer() {
             shelf: origin.shelf.clone(),
             space: Space::new(&origin.shelf, 1),
             nodes: origin.shelf.nodes(1024, Bytes(chance.one(&[0, 1 << 20]))),
-            base: Base::new(TREE, root, top.level).expect("a level that can be"),
+            base: Base::new(TREE, root, top.level, 0).expect("a level that can be"),
             model: Model::new(),
         };
         outcomes[usize::from(exercise(&world, &chance))] += 1;
@@ -744,7 +745,7 @@ fn family(second: u64, last: u64) -> Seen {
     let node = Node::inner(&Scalar, 1024, &stamp, children.into_iter(), wide(last));
     let node = embr_rt::Arc::try_new(node.expect("a parent")).expect("memory");
     world.space.write(&node).expect("memory takes every write");
-    world.base = Base::new(TREE, node.pointer(), Level(1)).expect("a possible level");
+    world.base = Base::new(TREE, node.pointer(), Level(1), 0).expect("a possible level");
     look(&world, Depth::Tree)
 }
 
@@ -765,7 +766,7 @@ fn a_node_serves_only_where_it_belongs() {
     let world = grown(1024, 2, 2000, true);
     let top = world.base.top.expect("not empty");
     let get = |nodes: &Nodes<Shelf>, tree: u8, pointer: Pointer, level: u8| {
-        let base = Base::new(TreeId(tree), pointer, Level(level)).expect("a possible level");
+        let base = Base::new(TreeId(tree), pointer, Level(level), 0).expect("a possible level");
         base.get(nodes, Key([1, 1, 1]), <[u8]>::len).err()
     };
     let level = top.level.0;
@@ -786,7 +787,7 @@ fn a_node_serves_only_where_it_belongs() {
         let error = get(&nodes, 3, newer, level);
         assert!(matches!(error, Some(TreeError::Corrupt(_, BadNode::Other))));
     }
-    assert!(Base::new(TREE, top.pointer, Level(16)).is_none());
+    assert!(Base::new(TREE, top.pointer, Level(16), 0).is_none());
     // Places in system areas and beyond the device's end are neither read nor written.
     let nodes = world.shelf.nodes(1024, Bytes(0));
     for block in [1, 255, 2048, 1 << 18, 1 << 28] {

@@ -68,6 +68,8 @@ pub enum Finding {
     Used(Extent),
     /// Blocks of an engram that are said to live, but no file has them.
     Unnamed(Extent),
+    /// The root says that this tree has so many nodes; it has so many.
+    Nodes(TreeId, u64, u64),
     /// A copy of blocks of a file that does not read as it was written.
     Rotten(Item, Extent),
     /// Blocks of a stripe that do not read as they were written.
@@ -194,7 +196,10 @@ pub enum Trouble {
 impl Finding {
     /// Whether something is lost or wrong; else there is no more to it than an error in who wrote it, or a device that was lost.
     pub fn is_damage(&self) -> bool {
-        !matches!(self, Finding::UnderFull(..) | Finding::Fewer(..))
+        !matches!(
+            self,
+            Finding::UnderFull(..) | Finding::Fewer(..) | Finding::Nodes(..)
+        )
     }
 
     fn spot(&self) -> Option<&Spot> {
@@ -249,7 +254,7 @@ impl Finding {
     /// The tree that it concerns.
     pub fn tree(&self) -> Option<TreeId> {
         match self {
-            Finding::Newer(tree, _) => Some(*tree),
+            Finding::Newer(tree, _) | Finding::Nodes(tree, ..) => Some(*tree),
             Finding::UnderFull(what, ..)
             | Finding::Beyond(what, _)
             | Finding::NoDevice(what, _)
@@ -325,6 +330,7 @@ impl Finding {
             Finding::Unused(_) => "unused",
             Finding::Used(_) => "used",
             Finding::Unnamed(_) => "unnamed",
+            Finding::Nodes(..) => "node-count",
             Finding::Rotten(..) | Finding::RottenStripe(..) => "rotten",
             Finding::Engram(..) => "engram",
             Finding::Reference(..) => "reference",
@@ -433,6 +439,9 @@ impl fmt::Display for Finding {
             ),
             Finding::Unused(e) => write!(f, "{} are said to be in use, but nothing uses them", Shown(e)),
             Finding::Used(e) => write!(f, "{} are said to be free, but are in use", Shown(e)),
+            Finding::Nodes(tree, said, there) => {
+                write!(f, "tree {tree} has {there} nodes, the root says {said}")
+            }
             Finding::Unnamed(e) => write!(f, "{} are said to live, but no file has them", Shown(e)),
             Finding::Rotten(item, e) => write!(
                 f,

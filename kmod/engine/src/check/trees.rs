@@ -39,6 +39,8 @@ struct Pass<'p, 'c, M, O> {
     is_blind: bool,
     /// A node of the tree of free space could not be read.
     space_lost: bool,
+    /// Nodes of the tree that is gone through, if all are.
+    entered: Option<u64>,
     ended: Option<Ended>,
 }
 
@@ -57,6 +59,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 first: first == 0,
                 is_blind: false,
                 space_lost: false,
+                entered: None,
                 ended: None,
             }
             .run()?;
@@ -96,11 +99,16 @@ impl<M: Machine, O: Observer> Pass<'_, '_, M, O> {
             if let Some(top) = base.top {
                 self.claim_node(base.tree, top.level, Key::MIN, &top.pointer);
             }
+            self.entered = (self.first && depth != Depth::Inner).then_some(0);
             let walked = check::check(mounted.nodes(), &base, depth, &mut self);
             if let Some(why) = self.ended.take() {
                 return Err(why);
             }
             walked?;
+            if let Some(there) = self.entered.filter(|n| *n != base.nodes) {
+                self.check
+                    .found(Finding::Nodes(base.tree, base.nodes, there));
+            }
         }
         let mut live = self.claims.empty()?;
         self.check.begin(Stage::Uses)?;
@@ -207,6 +215,7 @@ fn claim<M: Machine, O: Observer>(
 
 impl<M: Machine, O: Observer> Visitor for Pass<'_, '_, M, O> {
     fn node(&mut self, _: &Pointer, node: &Node) -> Result<(), TreeError> {
+        self.entered = self.entered.map(|n| n.saturating_add(1));
         if self.first {
             self.check.counted.nodes = self.check.counted.nodes.saturating_add(1);
         }
@@ -235,6 +244,7 @@ impl<M: Machine, O: Observer> Visitor for Pass<'_, '_, M, O> {
             self.is_blind |= !spot.level.is_leaf();
             self.space_lost |= spot.tree == SPACE;
         }
+        self.entered = None;
         if self.first {
             self.check.found(Finding::Lost(*why, keys));
         }

@@ -73,7 +73,8 @@ struct Raw {
 struct RawTree {
     tree: u8,
     level: u8,
-    reserved: [u8; 14],
+    reserved: [u8; 6],
+    nodes: U64,
     top: pointer::Raw,
 }
 
@@ -235,7 +236,7 @@ fn table(bytes: &[u8]) -> Option<impl Iterator<Item = Option<Base>> + '_> {
             let tree = TreeId(raw.tree);
             let rising = before < tree;
             before = tree;
-            let base = Base::new(tree, raw.top.parse()?, Level(raw.level))?;
+            let base = Base::new(tree, raw.top.parse()?, Level(raw.level), raw.nodes.get())?;
             rising.then_some(base)
         })
     })
@@ -323,7 +324,7 @@ impl Root {
     pub fn encode(&self, trees: &[Base], hasher: &impl Hasher, at: Bytes, out: &mut [u8]) {
         let Behind { next, gap } = self.journal.behind;
         let gap = gap.unwrap_or(NO_GAP);
-        let filled = || trees.iter().filter_map(|b| b.top.map(|top| (b.tree, top)));
+        let filled = || trees.iter().filter_map(|b| b.top.map(|top| (b, top)));
         let raw = Raw {
             magic: MAGIC,
             version: layout::VERSION.into(),
@@ -356,11 +357,12 @@ impl Root {
             .get_mut(core::mem::size_of::<Raw>()..)
             .unwrap_or_default();
         let places = table.chunks_exact_mut(core::mem::size_of::<RawTree>());
-        for (place, (tree, top)) in places.zip(filled()) {
+        for (place, (base, top)) in places.zip(filled()) {
             let raw = RawTree {
-                tree: tree.0,
+                tree: base.tree.0,
                 level: top.level.0,
-                reserved: [0; 14],
+                reserved: [0; 6],
+                nodes: base.nodes.into(),
                 top: top.pointer.raw(),
             };
             let _ = raw.write_to_prefix(place);
@@ -422,9 +424,9 @@ mod tests {
             places: pointer::Places::new(&[place]).unwrap(),
         };
         [
-            Base::new(TreeId(1), top, Level(2)).unwrap(),
+            Base::new(TreeId(1), top, Level(2), 40).unwrap(),
             Base::empty(TreeId(2)),
-            Base::new(TreeId(4), top, Level(0)).unwrap(),
+            Base::new(TreeId(4), top, Level(0), 1).unwrap(),
         ]
     }
 

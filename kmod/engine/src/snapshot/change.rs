@@ -24,6 +24,7 @@ use crate::units::Timestamp;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::SNAPSHOTS;
+use crate::volume::relief::Patience;
 use embr_rt::Arc;
 use embr_rt::Vec;
 
@@ -63,7 +64,6 @@ impl Names {
     }
 
     /// A head that grows from a snapshot.
-    #[inline(never)]
     pub fn grow<M: Machine>(
         &self,
         mounted: &Mounted<M>,
@@ -72,6 +72,17 @@ impl Names {
         now: Timestamp,
     ) -> Result<Done<()>, Error> {
         is_name(name)?;
+        with_relief(mounted, || self.grow_once(mounted, from, name, now))
+    }
+
+    #[inline(never)]
+    fn grow_once<M: Machine>(
+        &self,
+        mounted: &Mounted<M>,
+        from: &[u8],
+        name: &[u8],
+        now: Timestamp,
+    ) -> Result<Done<()>, Error> {
         let mut shelf = self.shelf.lock();
         shelf.load(mounted)?;
         let parent = shelf.named(from).ok_or(Error::NotFound)?;
@@ -98,13 +109,12 @@ impl Names {
         put(&mut txn, id, &node)?;
         number(&mut txn, &mut shelf)?;
         shelf.add(id, node)?;
-        match txn.commit() {
-            Ok(group) => Ok(Done { what: (), group }),
-            Err(why) => {
-                shelf.remove(id);
-                Err(why.into())
-            }
+        let done = commit_with_room(txn, &shelf);
+        if done.is_err() {
+            shelf.remove(id);
+            shelf.keep_room(mounted, false)?;
         }
+        done
     }
 
     /// Deletes a snapshot, or a head that nobody uses. What it alone has is given back by [sweeping](Names::sweep).
@@ -141,11 +151,35 @@ pub(super) fn commit<M: Machine>(
     shelf: &Shelf,
 ) -> Result<Done<()>, Error> {
     let turns = shelf.turns()?;
+    let mounted = txn.mounted();
     let group = txn.commit()?;
+    shelf.lend_room(mounted)?;
     for (view, lineage) in turns {
         view.turn_to(lineage);
     }
     Ok(Done { what: (), group })
+}
+
+/// As [`commit`], of what makes more seen by several: room for removing that is kept, or it does not happen.
+fn commit_with_room<M: Machine>(txn: Transaction<'_, M>, shelf: &Shelf) -> Result<Done<()>, Error> {
+    match shelf.keep_room(txn.mounted(), true)? {
+        true => commit(txn, shelf),
+        false => Err(Error::NoSpace),
+    }
+}
+
+/// Does it again when space has come back that could not be given out yet.
+fn with_relief<M: Machine, T>(
+    mounted: &Mounted<M>,
+    mut act: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut patience = Patience::short();
+    loop {
+        match act() {
+            Err(Error::NoSpace) if mounted.relieve(&mut patience)? => {}
+            done => return done,
+        }
+    }
 }
 
 /// Puts a node into a transaction.
@@ -169,7 +203,7 @@ impl<M: Machine> Files<'_, M> {
     pub fn take_snapshot(&self, name: &[u8], now: Timestamp) -> Result<Done<()>, Error> {
         is_name(name)?;
         self.with_room(|| loop {
-            match self.take_once(name, now)? {
+            match with_relief(self.mounted, || self.take_once(name, now))? {
                 Some(done) => return Ok(done),
                 None => self.carry_out_one()?,
             }
@@ -240,13 +274,14 @@ impl<M: Machine> Files<'_, M> {
             *node = taken;
         }
         shelf.renumber(old, new);
-        let done = commit(txn, &shelf);
+        let done = commit_with_room(txn, &shelf);
         if done.is_err() {
             shelf.renumber(new, old);
             shelf.remove(new);
             if let Some(node) = shelf.node_mut(old) {
                 *node = before;
             }
+            shelf.keep_room(mounted, false)?;
         }
         done.map(Some)
     }

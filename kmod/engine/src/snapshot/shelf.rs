@@ -11,6 +11,7 @@ use crate::names::Error;
 use crate::names::Names;
 use crate::names::View;
 use crate::names::Wrong;
+use crate::space::reserve;
 use crate::tree::Key;
 use crate::tree::Range;
 use crate::units::SnapshotId;
@@ -18,6 +19,7 @@ use crate::units::Timestamp;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
+use crate::volume::mounted::NAMES;
 use crate::volume::mounted::SNAPSHOTS;
 use embr_rt::Arc;
 use embr_rt::NoMem;
@@ -151,6 +153,43 @@ impl Shelf {
         };
         loaded.check()?;
         *self = loaded;
+        self.keep_room(mounted, false)?;
+        Ok(())
+    }
+
+    /// Keeps room for removing, in each head, all that others see as well. Says whether there is any, if it `must` be.
+    pub(super) fn keep_room<M: Machine>(
+        &self,
+        mounted: &Mounted<M>,
+        must: bool,
+    ) -> Result<bool, Error> {
+        let each = mounted.tree(NAMES).map_or(0, |names| {
+            let (frozen, base) = names.frozen();
+            let frozen = frozen.map_or(0, |delta| delta.bytes());
+            let in_memory = names.active_bytes().saturating_add(frozen);
+            let to_come = reserve::of_moved(in_memory as u64);
+            reserve::of_removed(base.nodes.saturating_add(to_come))
+        });
+        let mut all = 0u64;
+        for known in self.nodes.iter() {
+            if known.node.state == State::Head && self.lineage(known.id)?.has_below() {
+                all = all.saturating_add(each);
+            }
+        }
+        Ok(mounted.space.keep_for_removal(all, must))
+    }
+
+    /// As little of that room is kept as is needed by now.
+    pub(super) fn lend_room<M: Machine>(&self, mounted: &Mounted<M>) -> Result<(), Error> {
+        let heads = self.nodes.iter().filter(|k| k.node.state == State::Head);
+        let mut over_others = 0u64;
+        for known in heads {
+            over_others =
+                over_others.saturating_add(u64::from(self.lineage(known.id)?.has_below()));
+        }
+        if over_others == 0 {
+            mounted.space.keep_for_removal(0, false);
+        }
         Ok(())
     }
 

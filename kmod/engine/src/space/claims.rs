@@ -478,6 +478,20 @@ impl Space {
         self.state.lock().claims.reserve
     }
 
+    /// From now on so many nodes are kept for removing what others see as well. If there is no room for that, and it `must` be, all stays as
+    /// it was, and this says no.
+    pub(crate) fn keep_for_removal(&self, nodes: u64, must: bool) -> bool {
+        let mut state = self.state.lock();
+        let before = state.claims.reserve;
+        state.claims.reserve = before.with_removal(nodes);
+        let is_full = state.fill_reserve();
+        if !is_full && must {
+            state.claims.reserve = before;
+        }
+        state.lend_reserve();
+        is_full || !must
+    }
+
     /// How much room there is for data on a volume with such stripes, which take more than they need: so much would find room there.
     pub fn usage(&self, wanted: Geometry, reclaimable: Blocks) -> Usage {
         let state = self.state.lock();

@@ -394,6 +394,16 @@ impl State {
         claims.kept >= claims.reserve.full
     }
 
+    /// Gives back what is in the reserve beyond what is kept.
+    fn lend_reserve(&mut self) {
+        let claims = &mut self.claims;
+        let more = claims.kept.saturating_sub(claims.reserve.full);
+        if more != 0 {
+            share::release_nodes(&mut self.devices, claims.nodes, more);
+            claims.kept = claims.kept.saturating_sub(more);
+        }
+    }
+
     /// Takes so many nodes from what nobody has and, where `purpose` allows it, from the reserve.
     fn claim(&mut self, nodes: u64, purpose: Purpose) -> bool {
         let is_full = self.fill_reserve();

@@ -133,6 +133,15 @@ pub fn of_moved(bytes: u64) -> u64 {
     leaves.saturating_add(leaves.div_ceil(CHILDREN))
 }
 
+/// Nodes by which names of so many nodes may grow when all of them are removed, while others see them still. What says that an item is
+/// gone lies beside the item and is shorter: a leaf becomes two at most, and so do the nodes above. What was touched is noted in as many
+/// bytes, in nodes that may be a quarter full.
+pub fn of_removed(nodes: u64) -> u64 {
+    let beside = nodes.saturating_add(nodes / 32);
+    let noted = nodes.saturating_add(nodes / 4);
+    beside.saturating_add(noted).saturating_add(32)
+}
+
 /// Nodes for both ends: what lies there and does not move is divided from what does.
 pub const OF_ENDS: u64 = 8;
 
@@ -145,6 +154,8 @@ pub struct Reserve {
     pub full: u64,
     /// Nodes that one of these may need.
     pub largest: u64,
+    /// Nodes that are kept for removing what others see as well; those of `full` they are among.
+    pub removal: u64,
     /// What it was made for: room for nodes, items of free space, and other trees.
     volume: (u64, u64, u64),
 }
@@ -176,7 +187,18 @@ impl Reserve {
                 .saturating_sub(per_checkpoint)
                 .saturating_sub(32)
                 .max(largest),
+            removal: 0,
             volume: (nodes, groups, trees),
+        }
+    }
+
+    /// The same with so many nodes for removing what others see as well.
+    pub fn with_removal(self, nodes: u64) -> Self {
+        let others = self.full.saturating_sub(self.removal);
+        Reserve {
+            full: others.saturating_add(nodes),
+            removal: nodes,
+            ..self
         }
     }
 

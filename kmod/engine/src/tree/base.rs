@@ -28,18 +28,24 @@ pub struct Base {
     pub tree: TreeId,
     /// Its root; none in an empty one.
     pub top: Option<Top>,
+    /// How many nodes it has.
+    pub nodes: u64,
 }
 
 impl Base {
     /// The empty tree.
     pub fn empty(tree: TreeId) -> Self {
-        Base { tree, top: None }
+        Base {
+            tree,
+            top: None,
+            nodes: 0,
+        }
     }
 
-    /// The tree below a root from a disk, if a root can be at that level.
-    pub fn new(tree: TreeId, pointer: Pointer, level: Level) -> Option<Self> {
+    /// The tree below a root from a disk, if a root can be at that level; it is said to have so many nodes.
+    pub fn new(tree: TreeId, pointer: Pointer, level: Level, nodes: u64) -> Option<Self> {
         let top = Some(Top { pointer, level });
-        (level <= MAX_LEVEL).then_some(Base { tree, top })
+        (level <= MAX_LEVEL).then_some(Base { tree, top, nodes })
     }
 
     /// What `read` says of the key's value.

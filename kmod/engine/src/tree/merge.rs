@@ -80,6 +80,8 @@ pub fn merge<H: Host, C: Changes, S: Sink>(
         fill: Fill::new(nodes.size()),
         leaves: Leaves::new(),
         inners: Vec::new(),
+        made: 0,
+        freed: 0,
     };
     merge.run()
 }
@@ -208,6 +210,9 @@ struct Merge<'m, H, C, S> {
     leaves: Leaves,
     /// Entry i gathers children for nodes of level i + 1.
     inners: Vec<Pile<InnerItem>>,
+    /// Nodes that were made, and nodes of the old base that are not in the new one.
+    made: u64,
+    freed: u64,
 }
 
 impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
@@ -218,7 +223,17 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
             None => self.set_upto(Key::MAX)?,
         }
         let top = self.finish()?;
-        Ok(Base { top, ..self.base })
+        let nodes = self.base.nodes.saturating_add(self.made);
+        Ok(Base {
+            top,
+            nodes: nodes.saturating_sub(self.freed),
+            ..self.base
+        })
+    }
+
+    fn free(&mut self, node: &Pointer) -> Result<(), TreeError> {
+        self.freed = self.freed.saturating_add(1);
+        self.sink.free(node)
     }
 
     #[inline(never)]
@@ -256,7 +271,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
             return self.leaf(&old);
         }
         let node = self.nodes.get(&old.pointer, &old.expect)?;
-        self.sink.free(&old.pointer)?;
+        self.free(&old.pointer)?;
         path.push(Frame {
             node,
             at: 0,
@@ -279,7 +294,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
                         zone: old.zone,
                     })?;
                 }
-                self.sink.free(&old.pointer)?;
+                self.free(&old.pointer)?;
             }
             let Some(frame) = path.last_mut() else {
                 return Ok(());
@@ -295,11 +310,11 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
     #[inline(never)]
     fn leaf(&mut self, old: &Subtree) -> Result<(), TreeError> {
         if self.feed.covers(old) {
-            self.sink.free(&old.pointer)?;
+            self.free(&old.pointer)?;
             return self.set_upto(old.zone);
         }
         let node = self.nodes.get_once(&old.pointer, &old.expect)?;
-        self.sink.free(&old.pointer)?;
+        self.free(&old.pointer)?;
         let mut index = 0;
         loop {
             let entry = node.entry(index);
@@ -424,6 +439,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
         let (node, fresh) = self.build(&stamp, count)?;
         let node = Arc::try_new(node)?;
         self.sink.write(&node)?;
+        self.made = self.made.saturating_add(1);
         self.nodes.cache().keep(&node);
         Ok((node, fresh))
     }
@@ -569,7 +585,7 @@ impl<H: Host, C: Changes, S: Sink> Merge<'_, H, C, S> {
                 root: false,
             };
             let node = self.nodes.get_once(&item.pointer, &expect)?;
-            self.sink.free(&item.pointer)?;
+            self.free(&item.pointer)?;
             if above == level.0 {
                 self.prepend(&node)?;
                 return Ok(true);

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Volumes that are full to the last block and have snapshots: what these see is deleted nevertheless, and so are they; then the room is back.
+
+use embr_engine::check::Depth;
+use embr_engine::file::Dirty;
+use embr_engine::file::Rest;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
+use embr_engine::names::Error;
+use embr_engine::names::Files;
+use embr_engine::names::Names;
+use embr_engine::names::New;
+use embr_engine::names::Users;
+use embr_engine::names::View;
+use embr_engine::names::What;
+use embr_engine::units::Blocks;
+use embr_engine::units::Bytes;
+use embr_engine::units::FileBlock;
+use embr_engine::units::InodeNo;
+use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::Mounted;
+use embr_rt::Arc;
+use embrfs_sim::clerk;
+use embrfs_sim::contents;
+use embrfs_sim::desk::drives;
+use embrfs_sim::desk::mount;
+use embrfs_sim::desk::names;
+use embrfs_sim::desk::pattern;
+use embrfs_sim::desk::read;
+use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
+use embrfs_sim::host::Chance;
+use embrfs_sim::inspector;
+use embrfs_sim::machine::Simulated;
+use embrfs_sim::scribe::NOW;
+use std::collections::BTreeMap;
+
+/// What is in a file: how many blocks, and the seed of them.
+type Content = (usize, u64);
+
+/// Files in directories, by both names.
+type Model = BTreeMap<(u64, u64), Content>;
+
+/// A volume with its only head, and what that and its snapshots hold.
+struct Brim<'c> {
+    chance: &'c Chance,
+    fleet: Fleet,
+    mounted: Option<Box<Mounted<Simulated>>>,
+    names: Names,
+    now: Model,
+    taken: BTreeMap<u64, Model>,
+    given: u64,
+}
+
+fn name(n: u64) -> String {
+    // Long ones: names take room, too.
+    format!("{n}{:1$}", "", 20 + n as usize % 60).replace(' ', "x")
+}
+
+impl<'c> Brim<'c> {
+    fn new(chance: &'c Chance, count: usize, shape: (u8, u8)) -> Self {
+        let fleet = drives(chance, Bytes(32 << 20), count, shape);
+        let mounted = mount(chance, &fleet);
+        let names = names();
+        let view = View::first();
+        names
+            .of(&mounted, &view)
+            .format(&clerk::root())
+            .expect("formatted");
+        Brim {
+            chance,
+            fleet,
+            mounted: Some(Box::new(mounted)),
+            names,
+            now: Model::new(),
+            taken: BTreeMap::new(),
+            given: 0,
+        }
+    }
+
+    fn mounted(&self) -> &Mounted<Simulated> {
+        self.mounted.as_ref().expect("mounted")
+    }
+
+    fn view(&self, name: &[u8]) -> Arc<View> {
+        self.names.open(self.mounted(), name).expect("opened")
+    }
+
+    fn again(&mut self) {
+        let mounted = self.mounted.take().expect("mounted");
+        mounted.close().expect("closed");
+        self.mounted = Some(Box::new(mount(self.chance, &self.fleet)));
+        self.names = names();
+    }
+
+    /// Makes files with up to so many blocks until none of any size fits.
+    fn fill(&mut self, largest: usize) {
+        let view = self.view(b"");
+        let mounted = self.mounted.as_ref().expect("mounted");
+        let files = self.names.of(mounted, &view);
+        let mut largest = largest;
+        // Names without a file's content last: they fit where no block does.
+        while largest > 0 {
+            let key = (self.chance.below(6) as u64, self.given);
+            self.given += 1;
+            let blocks = self.chance.below(largest);
+            let content = (blocks, self.chance.next());
+            match put(files, key, content) {
+                Ok(()) => drop(self.now.insert(key, content)),
+                Err(Error::NoSpace) => largest /= 2,
+                Err(why) => panic!("{why}"),
+            }
+        }
+    }
+
+    /// Deletes about one file of so many.
+    fn unlink(&mut self, one_of: usize) {
+        let view = self.view(b"");
+        let mounted = self.mounted.as_ref().expect("mounted");
+        let files = self.names.of(mounted, &view);
+        let gone: Vec<_> = self.now.keys().copied().collect();
+        for (directory, file) in gone {
+            if self.chance.below(one_of) == 0 {
+                remove(files, (directory, file));
+                self.now.remove(&(directory, file));
+            }
+        }
+    }
+
+    /// Takes a snapshot, if there is room for that. Says whether there was.
+    fn take(&mut self) -> bool {
+        let view = self.view(b"");
+        let files = self.names.of(self.mounted(), &view);
+        let n = self.given;
+        match files.take_snapshot(name(n).as_bytes(), NOW) {
+            Ok(_) => {
+                self.given += 1;
+                self.taken.insert(n, self.now.clone());
+                true
+            }
+            Err(Error::NoSpace) => false,
+            Err(why) => panic!("{why}"),
+        }
+    }
+
+    fn delete(&mut self, n: u64) {
+        self.names
+            .delete(self.mounted(), name(n).as_bytes())
+            .expect("deleted");
+        self.taken.remove(&n);
+    }
+
+    fn sweep(&self) {
+        let mut steps = 0;
+        while self.names.sweep(self.mounted()).expect("swept") {
+            steps += 1;
+            assert!(steps < 100_000, "sweeping does not end");
+        }
+    }
+
+    /// Everything is as it is said to be.
+    fn look(&self) {
+        let view = self.view(b"");
+        let files = self.names.of(self.mounted(), &view);
+        inspector::check(self.mounted(), Some(files), Depth::Tree, &[])
+            .unwrap_or_else(|why| panic!("{why}"));
+        let taken = self
+            .taken
+            .iter()
+            .map(|(n, model)| (name(*n).into_bytes(), model));
+        for (name, model) in taken.chain([(Vec::new(), &self.now)]) {
+            let view = self.view(&name);
+            let files = self.names.of(self.mounted(), &view);
+            for ((directory, file), (blocks, seed)) in model {
+                let number = find(files, (*directory, *file)).expect("there");
+                assert!(read(files, number, 0, *blocks) == pattern(*blocks, *seed));
+            }
+        }
+    }
+}
+
+fn find(files: Files<'_, Simulated>, (directory, file): (u64, u64)) -> Result<InodeNo, Error> {
+    let directory = files.lookup(InodeNo::ROOT, name(directory).as_bytes())?;
+    Ok(files.lookup(directory.inode, name(file).as_bytes())?.inode)
+}
+
+fn put(
+    files: Files<'_, Simulated>,
+    (directory, file): (u64, u64),
+    (blocks, seed): Content,
+) -> Result<(), Error> {
+    let place = match files.lookup(InodeNo::ROOT, name(directory).as_bytes()) {
+        Ok(found) => found.inode,
+        Err(Error::NotFound) => {
+            let new = New {
+                what: What::Directory,
+                ..clerk::root()
+            };
+            let made = files.create(InodeNo::ROOT, name(directory).as_bytes(), &new)?;
+            made.what.number
+        }
+        Err(why) => return Err(why),
+    };
+    let new = New {
+        what: What::Regular,
+        ..clerk::root()
+    };
+    let mut promise = files.promise(Blocks(blocks as u64))?;
+    let made = files.create(place, name(file).as_bytes(), &new)?;
+    if blocks != 0 {
+        let bytes = pattern(blocks, seed);
+        let dirty = [Dirty {
+            at: FileBlock(0),
+            bytes: &bytes,
+        }];
+        let written = Written {
+            size: Some(Bytes((blocks * BLOCK_SIZE) as u64)),
+            ..Written::default()
+        };
+        let mut rest = Rest::new(&dirty);
+        files
+            .write_under(
+                made.what.number,
+                &mut rest,
+                Way::Sealed,
+                &written,
+                &mut promise,
+            )
+            .unwrap_or_else(|why| panic!("{} of {blocks} promised blocks: {why}", rest.blocks()));
+    }
+    Ok(())
+}
+
+fn remove(files: Files<'_, Simulated>, (directory, file): (u64, u64)) {
+    let place = files
+        .lookup(InodeNo::ROOT, name(directory).as_bytes())
+        .expect("a directory");
+    files
+        .unlink(place.inode, name(file).as_bytes(), Users::None, NOW)
+        .unwrap_or_else(|why| panic!("{directory}/{file}: {why}"));
+}
+
+/// On a volume of small files, all of which a snapshot sees, that is full to the last block, each can be deleted.
+#[test]
+fn what_a_snapshot_sees_is_deleted_on_a_full_volume() {
+    let chance = &Chance::new(seed());
+    for (count, shape, largest) in [(3, (2, 1), 2), (2, (1, 1), 40)] {
+        let mut brim = Brim::new(chance, count, shape);
+        let whole = brim.mounted().statfs().available;
+        // Names take a good part of it, and there is room for what says that they are gone.
+        for _ in 0..3 {
+            brim.fill(largest);
+            brim.unlink(3);
+        }
+        while !brim.take() {
+            brim.unlink(6);
+        }
+        brim.fill(largest);
+        brim.look();
+        brim.unlink(1);
+        if chance.below(2) == 0 {
+            brim.again();
+        }
+        brim.look();
+        let all: Vec<u64> = brim.taken.keys().copied().collect();
+        all.into_iter().for_each(|n| brim.delete(n));
+        brim.sweep();
+        let view = brim.view(b"");
+        let files = brim.names.of(brim.mounted(), &view);
+        while files.rebundle().expect("moved").gained != Blocks(0) {}
+        assert_eq!(contents::audit(brim.mounted()), Ok(0), "{shape:?}");
+        // What was given back is there once two roots are without it.
+        for _ in 0..3 {
+            brim.mounted().checkpoint().expect("a root");
+        }
+        let again = brim.mounted().statfs().available;
+        assert!(again.0 * 100 > whole.0 * 95, "{shape:?}: {whole} {again}");
+    }
+}
+
+/// The same again and again, with several snapshots that come and go.
+#[test]
+fn full_volumes_with_snapshots_come_back() {
+    let chance = &Chance::new(seed());
+    let cycles = std::env::var("EMBRFS_CYCLES").map_or(4, |n| n.parse().expect("a number"));
+    for (count, shape, largest) in [(3, (2, 1), 4), (6, (4, 2), 200)] {
+        let mut brim = Brim::new(chance, count, shape);
+        let mut refused = 0;
+        for cycle in 0..cycles {
+            if chance.below(3) != 0 && !brim.take() {
+                refused += 1;
+            }
+            brim.fill(largest);
+            if chance.below(3) == 0 && !brim.take() {
+                refused += 1;
+            }
+            if chance.below(3) == 0 {
+                brim.again();
+            }
+            brim.unlink(1 + chance.below(3));
+            while brim.taken.len() > chance.below(4) {
+                let all: Vec<u64> = brim.taken.keys().copied().collect();
+                brim.delete(chance.one(&all));
+            }
+            if chance.below(2) == 0 {
+                brim.sweep();
+            }
+            brim.look();
+            println!(
+                "{shape:?} cycle {cycle}: {:?}, {refused} refused",
+                brim.mounted().statfs()
+            );
+        }
+        brim.unlink(1);
+        let all: Vec<u64> = brim.taken.keys().copied().collect();
+        all.into_iter().for_each(|n| brim.delete(n));
+        brim.sweep();
+        let view = brim.view(b"");
+        let files = brim.names.of(brim.mounted(), &view);
+        while files.rebundle().expect("moved").gained != Blocks(0) {}
+        assert_eq!(contents::audit(brim.mounted()), Ok(0), "{shape:?}");
+    }
+}

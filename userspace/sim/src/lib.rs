@@ -44,6 +44,7 @@ pub mod mender;
 pub mod mutant;
 pub mod nodes;
 pub mod numbered;
+pub mod portrait;
 pub mod recording;
 pub mod roots;
 pub mod scribe;

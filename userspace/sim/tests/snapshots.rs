@@ -42,6 +42,7 @@ use embrfs_sim::inspector::Copies;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::mender;
+use embrfs_sim::portrait;
 use embrfs_sim::recording;
 use embrfs_sim::recording::Recording;
 use embrfs_sim::recording::State as Crash;
@@ -184,9 +185,52 @@ impl<'c, T: Kept> Album<'c, T> {
         let refused = self.names.delete(self.mounted(), &name).err();
         assert_eq!(refused, Some(Error::Busy), "deleted while it is in use");
         drop(view);
-        self.names.delete(self.mounted(), &name).expect("deleted");
+        if self.chance.below(2) == 0 {
+            self.delete_and_count(&name);
+        } else {
+            self.names.delete(self.mounted(), &name).expect("deleted");
+        }
         self.held.remove(&name);
         true
+    }
+
+    /// What is said to be had by a snapshot alone is what comes back when it is deleted.
+    fn delete_and_count(&self, name: &[u8]) {
+        while self.names.sweep(self.mounted()).expect("swept") {}
+        let alone = self.names.exclusive(self.mounted(), name).expect("counted");
+        let before = self.blocks();
+        let (shared, _) = contents::references(self.mounted()).expect("readable");
+        let is_shared = !shared.is_empty();
+        self.names.delete(self.mounted(), name).expect("deleted");
+        while self.names.sweep(self.mounted()).expect("swept") {}
+        let after = self.blocks();
+        let name = String::from_utf8_lossy(name);
+        let said = format!("{name} has {alone}, and of {before} blocks {after} are left");
+        match is_shared {
+            false => assert_eq!(alone.0, before - after, "{said}"),
+            true => assert!(alone.0 <= before - after, "{said}"),
+        }
+    }
+
+    /// How many blocks there are of files, in all their versions.
+    fn blocks(&self) -> u64 {
+        let engrams = contents::engrams(self.mounted()).expect("readable");
+        let live = engrams.values().map(|known| known.live.count() as u64);
+        let items = contents::scan(self.mounted(), NAMES).expect("scanned");
+        let inline = items.iter().filter(|(key, value)| {
+            let item = Item::of(*key).0;
+            item.kind() == Kind::INLINE && item.owner() != InodeNo::NONE && !value.is_empty()
+        });
+        live.sum::<u64>() + inline.count() as u64
+    }
+
+    /// What is said to differ between two of them does, and nothing else.
+    fn differ(&self) -> usize {
+        let all: Vec<_> = self.held.keys().collect();
+        let one = || self.view(all[self.chance.below(all.len())]);
+        let (old, new) = (one(), one());
+        let told = portrait::differ(self.mounted(), &self.names, (&old, &new));
+        told.unwrap_or_else(|why| panic!("{why}"))
     }
 
     fn sweep(&mut self) -> bool {
@@ -235,6 +279,7 @@ impl<'c, T: Kept> Album<'c, T> {
                 panic!("{}: {why}", String::from_utf8_lossy(name));
             }
         }
+        self.differ();
     }
 
     /// Deletes all but what the volume shows by itself.
@@ -382,6 +427,46 @@ fn a_file_in_many_snapshots() {
         let (root, file) = (InodeNo::ROOT, &b"file"[..]);
         (files.unlink(root, file, Users::None, NOW)).expect("unlinked");
         assert_eq!(contents::audit(album.mounted()), Ok(0));
+    }
+}
+
+/// More is touched than is looked at together.
+#[test]
+fn what_differs_in_many_files() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance);
+    let mounted = desk::mount(chance, &fleet);
+    let names = desk::names();
+    let view = names.open(&mounted, b"").expect("opened");
+    let files = names.of(&mounted, &view);
+    files.format(&clerk::root()).expect("formatted");
+    let name = |n: usize| format!("file {n}").into_bytes();
+    let take = |name: &[u8]| {
+        files.take_snapshot(name, NOW).expect("taken");
+        names.open(&mounted, name).expect("opened")
+    };
+    let first = take(b"first");
+    let count = 4500 + chance.below(1000);
+    for n in 0..count {
+        desk::create(files, &name(n));
+    }
+    let full = take(b"full");
+    for n in (0..count).filter(|_| chance.below(3) == 0) {
+        files
+            .unlink(InodeNo::ROOT, &name(n), Users::None, NOW)
+            .expect("unlinked");
+    }
+    let last = take(b"last");
+    for (old, new, least) in [
+        (&first, &full, 2 * count),
+        (&full, &last, count / 3),
+        (&first, &last, count),
+        (&last, &first, count),
+        (&last, &view, 0),
+    ] {
+        let told = portrait::differ(&mounted, &names, (old, new));
+        let told = told.unwrap_or_else(|why| panic!("{why}"));
+        assert!(told >= least, "{told} of {least}");
     }
 }
 

@@ -76,6 +76,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             Ok(())
         })?;
         let mut versions: Option<Versions> = None;
+        let mut gone = Gone::default();
         let is_lost = items(mounted, NAMES, &mut |key, value| {
             self.pass(Stage::Snapshots)?;
             let (item, id) = Item::of(key);
@@ -84,7 +85,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             }
             if versions.as_ref().is_none_or(|v| v.item != item) {
                 if let Some(done) = versions.take() {
-                    self.versions(&done, seen)?;
+                    self.versions(&done, seen, &mut gone)?;
                 }
                 versions = Some(Versions {
                     item,
@@ -99,13 +100,23 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             Ok(())
         })?;
         match versions {
-            Some(last) if !is_lost => self.versions(&last, seen),
+            Some(last) if !is_lost => self.versions(&last, seen, &mut gone),
             _ => Ok(()),
         }
     }
 
-    fn versions(&mut self, versions: &Versions, seen: &[Seen]) -> Result<(), Ended> {
+    fn versions(
+        &mut self,
+        versions: &Versions,
+        seen: &[Seen],
+        gone: &mut Gone,
+    ) -> Result<(), Ended> {
         let item = versions.item;
+        if item.kind() == Kind::INODE {
+            // The inode's own item comes first.
+            gone.inode = item.owner();
+            gone.versions.clear();
+        }
         for (n, (id, is_gone, blocks)) in versions.all.iter().enumerate() {
             let Some(owner) = seen.iter().find(|s| s.has(*id)) else {
                 self.found(Finding::Names(item, Trouble::Version(id.0)));
@@ -126,6 +137,10 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 Kind::EXTENTS => newer.any(|(_, _, others)| others & blocks != 0),
                 _ => newer.next().is_some(),
             };
+            if item.kind() == Kind::INODE && *is_gone && !is_hidden {
+                gone.versions.push(*id)?;
+            }
+            let is_hidden = is_hidden || gone.hides(item, owner);
             if is_hidden {
                 self.found(Finding::Snapshot(*id, Oddity::Hidden(item)));
             } else if *is_gone {
@@ -151,6 +166,21 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             }
         }
         Ok(false)
+    }
+}
+
+/// An inode, and the versions that say that it is gone.
+#[derive(Default)]
+struct Gone {
+    inode: InodeNo,
+    versions: Vec<SnapshotId>,
+}
+
+impl Gone {
+    /// Whether what this one has of an item is behind an inode that it has removed.
+    fn hides(&self, item: Item, owner: &Seen) -> bool {
+        let is_of_it = item.owner() == self.inode && item.kind() != Kind::INODE;
+        is_of_it && self.versions.iter().any(|id| owner.has(*id))
     }
 }
 

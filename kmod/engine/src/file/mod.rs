@@ -15,6 +15,7 @@ mod carry;
 mod clone;
 pub(crate) mod edit;
 mod intent;
+pub(crate) mod own;
 mod pieces;
 pub mod plan;
 mod ranges;

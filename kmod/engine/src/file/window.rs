@@ -91,7 +91,7 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    const NOTHING: Cell = Cell {
+    pub(super) const NOTHING: Cell = Cell {
         state: State::Nothing,
         version: SnapshotId::NONE,
         below: false,

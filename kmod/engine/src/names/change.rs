@@ -9,6 +9,9 @@ use crate::format::snapshot;
 use crate::names::error::Error;
 use crate::names::error::Wrong;
 use crate::names::item::Item;
+use crate::names::item::Kind;
+use crate::names::item::MAX_SUB;
+use crate::names::view::walk;
 use crate::names::view::Now;
 use crate::names::view::GONE;
 use crate::names::Done;
@@ -242,10 +245,30 @@ impl<'n, M: Machine> Change<'n, M> {
         if !self.erase_own(number, None, batch)? {
             return Ok(false);
         }
+        self.forget_parents(number)?;
         self.inodes.retain(|l| l.number != number);
         self.mark_all(number)?;
         self.remove(Item::inode(number))?;
         Ok(true)
+    }
+
+    /// This change need not say that names of an inode are gone: the inode is.
+    #[inline(never)]
+    fn forget_parents(&mut self, number: InodeNo) -> Result<(), Error> {
+        let at = |sub| Item::new(number, Kind::PARENT, sub);
+        let Some(mut scan) = walk(self.files.mounted, at(0).to(at(MAX_SUB)))? else {
+            return Ok(());
+        };
+        let mut last = None;
+        while let Some((key, _)) = scan.next().map_err(Fault::from)? {
+            let (item, id) = Item::of(key);
+            if last != Some(item) && self.lineage.sees(id) {
+                last = Some(item);
+                let current = self.lineage.current();
+                self.txn.remove(NAMES, item.at(current))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes all items of an inode that are the snapshot's own, but for one, as many as fit; says whether that was all.

@@ -97,7 +97,32 @@ impl Ids {
         self.0.len()
     }
 
-    fn try_clone(&self) -> Result<Self, NoMem> {
+    /// Those that are in one of two lists and not in the other.
+    pub(crate) fn apart(one: &Ids, other: &Ids) -> Result<Self, NoMem> {
+        // Where each list begins or ends to have numbers, those of both cancel each other.
+        let mut edges: Vec<u64> = Vec::new();
+        for (first, last) in one.spans().chain(other.spans()) {
+            edges.push(first.0)?;
+            edges.push(last.0.saturating_add(1))?;
+        }
+        edges.sort_unstable();
+        let mut left: Vec<u64> = Vec::new();
+        for edge in edges.iter() {
+            match left.last() {
+                Some(last) if last == edge => drop(left.pop()),
+                _ => left.push(*edge)?,
+            }
+        }
+        let mut spans = Vec::new();
+        for pair in left.chunks_exact(2) {
+            if let [first, behind] = pair {
+                spans.push((SnapshotId(*first), SnapshotId(behind.saturating_sub(1))))?;
+            }
+        }
+        Ok(Ids(spans))
+    }
+
+    pub(crate) fn try_clone(&self) -> Result<Self, NoMem> {
         Ok(Ids(self.0.try_clone()?))
     }
 }
@@ -166,6 +191,21 @@ impl Lineage {
     /// Whether a version of this snapshot is seen by nobody who does not see the current one.
     pub(crate) fn owns(&self, id: SnapshotId) -> bool {
         id == self.current || self.own.has(id)
+    }
+
+    /// Its own versions.
+    pub(crate) fn own_ids(&self) -> &Ids {
+        &self.own
+    }
+
+    /// All versions that are seen.
+    pub(crate) fn all_ids(&self) -> &Ids {
+        &self.seen
+    }
+
+    /// Versions of ancestors.
+    pub(crate) fn below(&self) -> Result<Ids, NoMem> {
+        Ids::apart(&self.seen, &self.own)
     }
 
     /// Whether something may be its own that is not of the current version.

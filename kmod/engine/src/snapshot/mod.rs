@@ -11,9 +11,12 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod account;
 mod change;
+pub mod difference;
 mod shelf;
 mod sweep;
+mod touched;
 
 pub use shelf::Listed;
 pub(crate) use shelf::Seen;

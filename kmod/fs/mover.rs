@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A thread per volume that moves together what lives in stripes that waste room, and small files that lie in copies, before anybody
-//! needs the room. It writes no more than its budget, the less the more room is left.
+//! needs the room. It writes no more than its budget, the less the more room is left. And it gives back what deleted snapshots had.
 
 use crate::host::Host;
 use embr_engine::{
@@ -37,6 +37,8 @@ use kernel::{
 const INTERVAL: Duration = Duration::from_secs(15);
 /// Batches of at most 1 MiB that it moves each time.
 const BUDGET: usize = 64;
+/// Transactions in which it gives back what deleted snapshots had, each time.
+const SWEEPS: usize = 1024;
 
 /// What it works on.
 pub(crate) struct Work {
@@ -123,7 +125,20 @@ fn run(work: &Work, shared: &Shared) {
         }
         // If it fails, it is tried again the next time, and who needs the room hears of it.
         let _ = move_some(work, shared);
+        let _ = sweep_some(work, shared);
     }
+}
+
+/// Gives back some of what nobody sees since snapshots were deleted.
+#[inline(never)]
+fn sweep_some(work: &Work, shared: &Shared) -> Result<(), embr_engine::names::Error> {
+    for _ in 0..SWEEPS {
+        let _gate = shared.gate.lock();
+        if shared.stop.load(Acquire) || work.is_over() || !work.names.sweep(&work.mounted)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 #[inline(never)]

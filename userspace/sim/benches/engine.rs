@@ -4,6 +4,7 @@
 //! tenth, a directory of a million names, recovery by the size of the journal. `make bench` runs it; a file named as argument gets the
 //! results as ratios to plain things done in the same run.
 
+mod album;
 mod ram;
 
 use embr_engine::env::Device as _;
@@ -430,7 +431,12 @@ fn main() {
     let only = std::env::var("EMBRFS_T").unwrap_or_default();
     let seed = seed();
     let mut report = Report::default();
-    let parts: [(&str, Part); 3] = [("keys", keys), ("names", names), ("recovery", recovery)];
+    let parts: [(&str, Part); 4] = [
+        ("keys", keys),
+        ("names", names),
+        ("recovery", recovery),
+        ("snapshots", album::snapshots),
+    ];
     for (name, part) in parts {
         if name.contains(&only) {
             part(&mut report, seed);

@@ -478,19 +478,16 @@ impl View {
     ) -> Result<Option<Vec<u8>>, Fault> {
         let now = self.now();
         let own = || mounted.get(NAMES, item.at(now.current), Vec::try_from_slice);
-        let found = match own()? {
-            Some(value) => value?,
-            None if now.is_alone && !now.has_older() => return Ok(None),
-            None => {
-                let older = now.older(mounted, item, |_| true)?;
+        let found = match (now.is_alone, now.has_older()) {
+            (true, false) => own()?.transpose()?,
+            (_, false) => now.from(now.current, mounted, item, |_, _| true)?,
+            (_, true) => {
+                let found = now.from(now.current, mounted, item, |_, _| true)?;
                 // It may have been written meanwhile, and what is older and its own is gone then.
-                match now.has_older() {
-                    true => own()?.transpose()?.or(older).unwrap_or_default(),
-                    false => older.unwrap_or_default(),
-                }
+                own()?.transpose()?.or(found)
             }
         };
-        Ok(Some(found).filter(|v| !v.is_empty()))
+        Ok(found.filter(|v| !v.is_empty()))
     }
 
     /// The item's value as it is after a transaction.

@@ -88,12 +88,30 @@ struct Revised {
     parity: Vec<u8>,
 }
 
+/// What is done.
+struct Plan {
+    hollow: Box<Hollow>,
+    cargo: Box<Cargo>,
+    revised: Revised,
+}
+
 impl<M: Machine> Files<'_, M> {
     /// Moves copies to where something died of a stripe, if there are enough of them: half of the fragment's rows, as then it is cheaper
     /// than any other way to gain as much. Says nothing where there is no such stripe, or not enough to fill it with.
-    #[inline(never)] // Its frame is large enough alone.
+    #[inline(never)]
     pub(super) fn refill(&self, walk: &mut Walk, worth: &Worth) -> Result<Option<Moved>, Error> {
         walk.alone = false;
+        let Some(plan) = self.plan_refill(walk, worth)? else {
+            return Ok(None);
+        };
+        let gained = self.put_revised(&plan, walk)?;
+        walk.go_on();
+        Ok(gained)
+    }
+
+    /// What is written, and where that comes from.
+    #[inline(never)] // Its frame is large enough alone.
+    fn plan_refill(&self, walk: &mut Walk, worth: &Worth) -> Result<Option<Box<Plan>>, Error> {
         let geometry = self.mounted.geometry();
         if geometry.data() < 2 || geometry.parity() == 0 {
             return Ok(None);
@@ -124,9 +142,11 @@ impl<M: Machine> Files<'_, M> {
             return Ok(None);
         };
         let revised = self.revised(&hollow, &cargo)?;
-        let gained = self.put_revised(&hollow, &cargo, &revised, walk)?;
-        walk.go_on();
-        Ok(gained)
+        Ok(Some(Box::try_new(Plan {
+            hollow,
+            cargo,
+            revised,
+        })?))
     }
 
     /// The first of the stripes that waste room of which one fragment, and only that, has dead blocks, in half of its rows at least.
@@ -226,15 +246,39 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// Writes it to new places, which are the stripe's from then on. Says what that gained.
+    #[inline(never)]
+    fn put_revised(&self, plan: &Plan, walk: &Walk) -> Result<Option<Moved>, Error> {
+        let mut room = Room::new(self.mounted);
+        let layout = self.write_revised(plan, &mut room)?;
+        let mut change = Change::begin_freeing(*self, Timestamp::default())?;
+        if !self.is_as_it_was(&plan.hollow)? {
+            return Ok(None);
+        }
+        self.say_revised(plan, &layout, &mut change)?;
+        let txn = change.txn();
+        txn.set_divisible(true);
+        walk.note(txn)?;
+        room.take_all(txn)?;
+        change.commit_alone(())?;
+        let cargo = &plan.cargo;
+        let freed = cargo.victims.iter().map(Victim::taken);
+        Ok(Some(Moved {
+            stripes: 0,
+            blocks: Blocks((cargo.bytes.len() / BLOCK_SIZE) as u64),
+            gained: Blocks(freed.fold(0, usize::saturating_add) as u64),
+        }))
+    }
+
+    fn is_as_it_was(&self, hollow: &Hollow) -> Result<bool, Error> {
+        Ok(*self.mounted.layout(hollow.stripe)? == *hollow.layout)
+    }
+
+    /// Says where all of it lies then.
     #[inline(never)] // Its frame is large enough alone.
-    fn put_revised(
-        &self,
-        hollow: &Hollow,
-        cargo: &Cargo,
-        revised: &Revised,
-        walk: &Walk,
-    ) -> Result<Option<Moved>, Error> {
-        let mounted = self.mounted;
+    fn write_revised(&self, plan: &Plan, room: &mut Room<'_, M>) -> Result<Box<Layout>, Error> {
+        let Plan {
+            hollow, revised, ..
+        } = plan;
         let shape = hollow.layout.shape;
         let changes = |f: usize| f == hollow.fragment || f >= shape.data();
         let mut others: Vec<Extent> = Vec::new();
@@ -243,7 +287,6 @@ impl<M: Machine> Files<'_, M> {
         }
         let mut places: Vec<Place> = Vec::new();
         places.try_extend((0..shape.width()).filter_map(|f| hollow.layout.place(f)))?;
-        let mut room = Room::new(mounted);
         let length = shape.rows().saturating_mul(BLOCK_SIZE).max(1);
         let parity = (shape.data()..).zip(revised.parity.chunks_exact(length));
         let all = core::iter::once((hollow.fragment, revised.bytes.as_slice())).chain(parity);
@@ -255,43 +298,28 @@ impl<M: Machine> Files<'_, M> {
                 start: place.block,
                 blocks: Blocks(1),
             })?;
-            places
-                .iter_mut()
-                .skip(fragment)
-                .take(1)
-                .for_each(|to| *to = place);
+            let mut from = places.iter_mut().skip(fragment);
+            from.next().into_iter().for_each(|to| *to = place);
         }
         let bad = Error::Stripe(hollow.stripe, Wrong::Disagrees);
         let layout = hollow.layout.revised(places.iter().copied());
-        let layout = Box::try_new(layout.ok_or(bad)?)?;
-        let mut change = Change::begin_freeing(*self, Timestamp::default())?;
-        if *mounted.layout(hollow.stripe)? != *hollow.layout {
-            return Ok(None);
-        }
-        self.say_revised((hollow, &layout), cargo, &revised.parity, &mut change)?;
-        let txn = change.txn();
-        txn.set_divisible(true);
-        walk.note(txn)?;
-        room.take_all(txn)?;
-        change.commit_alone(())?;
-        let freed = cargo.victims.iter().map(Victim::taken);
-        Ok(Some(Moved {
-            stripes: 0,
-            blocks: Blocks((cargo.bytes.len() / BLOCK_SIZE) as u64),
-            gained: Blocks(freed.fold(0, usize::saturating_add) as u64),
-        }))
+        Ok(Box::try_new(layout.ok_or(bad)?)?)
     }
 
     /// All that changes, but for what it takes.
     #[inline(never)] // Its frame is large enough alone.
     fn say_revised(
         &self,
-        (hollow, layout): (&Hollow, &Layout),
-        cargo: &Cargo,
-        parity: &[u8],
+        plan: &Plan,
+        layout: &Layout,
         change: &mut Begun<'_, M>,
     ) -> Result<(), Error> {
         let mounted = self.mounted;
+        let Plan {
+            hollow,
+            cargo,
+            revised,
+        } = plan;
         let stripe = hollow.stripe;
         let txn = change.txn();
         let before = mounted.stripe_live(stripe)?;
@@ -350,7 +378,7 @@ impl<M: Machine> Files<'_, M> {
         txn.set(STRIPES, key(Kind::Live, 0), &encode_live(now))?;
         let held = encode_contents(&runs(&rows)?)?;
         txn.set(STRIPES, key(Kind::Contents, hollow.fragment), &held)?;
-        note_parity(txn, stripe, layout, parity)?;
+        note_parity(txn, stripe, layout, &revised.parity)?;
         let mut sums = Sums::default();
         sums.change(txn, (stripe, &layout.shape), Some(before), Some(now))?;
         sums.finish(txn)?;

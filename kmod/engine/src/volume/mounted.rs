@@ -53,6 +53,7 @@ use crate::volume::members::Roll;
 use crate::volume::relief::Patience;
 use core::fmt;
 use embr_rt::Arc;
+use embr_rt::Box;
 use embr_rt::Mutex;
 use embr_rt::Vec;
 
@@ -334,7 +335,7 @@ pub struct Mounted<M> {
     /// Whoever holds it discards.
     pub(super) discards: Mutex<()>,
     /// What a device did not let itself be repaired of. Nobody waits for anything while he holds it.
-    pub(crate) refused: Mutex<Refusals>,
+    pub(crate) refused: Box<Mutex<Refusals>>,
     /// Bytes of changes in memory at which a checkpoint is due.
     pub(super) memory: usize,
     /// Why a read-only mount does not have all that was acknowledged.

@@ -28,6 +28,7 @@ use crate::journal::scan::Source;
 use crate::journal::Copy;
 use crate::journal::Journal;
 use crate::journal::Writer;
+use crate::rebundle::Refusals;
 use crate::space::reserve::Change;
 use crate::space::Managed;
 use crate::space::Space;
@@ -500,7 +501,7 @@ impl<M: Machine> Mounted<M> {
             )?,
             errands: Errands::try_new()?,
             discards: Mutex::try_new((), lock_class!("discards"))?,
-            refused: Mutex::try_new(Default::default(), lock_class!("refused repairs"))?,
+            refused: refusals()?,
             memory: usize::try_from(options.dirty.0).unwrap_or(usize::MAX),
             cut: volume.is_doubtful().then_some(Fault::RootUnread),
             nodes: Nodes::new(
@@ -709,6 +710,12 @@ impl Visitor for Loading<'_> {
     fn under_full(&mut self, _: &Pointer, _: &Node) -> Result<(), TreeError> {
         Ok(())
     }
+}
+
+#[inline(never)]
+fn refusals() -> Result<Box<Mutex<Refusals>>, NoMem> {
+    let none = Refusals::default();
+    Box::try_new(Mutex::try_new(none, lock_class!("refused repairs"))?)
 }
 
 #[inline(never)]

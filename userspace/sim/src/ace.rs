@@ -12,6 +12,7 @@ use crate::deed::Deed;
 use crate::deed::Kind;
 use crate::deed::Sequence;
 use crate::deed::DIRECTORIES;
+use crate::estate::Engine;
 use crate::estate::Estate;
 use crate::files::File;
 use crate::files::ROOT;
@@ -26,6 +27,7 @@ use crate::recording::Recording;
 use crate::recording::Snapshot;
 use crate::recording::State;
 use crate::roots;
+use crate::seen::Seen;
 use crate::tale::Look;
 use embr_engine::check::Depth;
 use embr_engine::format::geometry::Geometry;
@@ -44,6 +46,7 @@ use embr_engine::units::Sequence as Group;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Fault;
 use embr_engine::volume::Mounted;
+use embr_rt::Arc;
 use std::fmt;
 
 /// Drives of a volume, and what is on it in the beginning.
@@ -51,8 +54,33 @@ use std::fmt;
 pub struct Scene {
     /// What a stripe is made of. There is a drive for each of its fragments.
     pub bundle: Geometry,
-    /// Whether there are files to begin with.
-    pub furnished: bool,
+    /// What there is to begin with.
+    pub begins: Beginning,
+}
+
+/// What a volume begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Beginning {
+    /// Two directories.
+    Bare,
+    /// Files in them, too.
+    Furnished,
+    /// These in a snapshot, and two heads that went on from it.
+    Kept,
+}
+
+impl Beginning {
+    /// All of them.
+    pub const ALL: [Beginning; 3] = [Beginning::Bare, Beginning::Furnished, Beginning::Kept];
+
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Beginning::Bare => "bare",
+            Beginning::Furnished => "furnished",
+            Beginning::Kept => "kept",
+        }
+    }
 }
 
 impl Scene {
@@ -64,26 +92,36 @@ impl Scene {
         };
         Scene {
             bundle,
-            furnished: true,
+            begins: Beginning::Furnished,
         }
     }
 
     /// The same without files.
     const fn bare(data: u8, parity: u8) -> Self {
         Scene {
-            furnished: false,
+            begins: Beginning::Bare,
+            ..Scene::furnished(data, parity)
+        }
+    }
+
+    /// The same with a snapshot of these files, and another head.
+    pub const fn kept(data: u8, parity: u8) -> Self {
+        Scene {
+            begins: Beginning::Kept,
             ..Scene::furnished(data, parity)
         }
     }
 }
 
 /// Where every sequence is tried.
-pub const SCENES: [Scene; 5] = [
+pub const SCENES: [Scene; 7] = [
     Scene::furnished(1, 0),
     Scene::furnished(1, 1),
     Scene::bare(1, 0),
     Scene::bare(1, 1),
     Scene::furnished(2, 1),
+    Scene::kept(1, 0),
+    Scene::kept(2, 1),
 ];
 /// Larger ones, where crowds work and storms come.
 pub const WIDE: [Scene; 2] = [Scene::furnished(1, 2), Scene::furnished(4, 2)];
@@ -93,6 +131,9 @@ pub const WIDE: [Scene; 2] = [Scene::furnished(1, 2), Scene::furnished(4, 2)];
 const FURNITURE: &str =
     "create A/x; write A/x 1; write A/x 0; create B/x; inline B/x 0; inline B/x 2; attribute B/x 1; mkdir B/y";
 
+/// And then a snapshot, of which both heads have something else by now.
+const KEPT: &str = "; take s; write A/x 1; inline B/x 0; rmdir B/y; grow s; turn; unlink A/x; attribute B/x 0; turn";
+
 /// To look, and write nothing.
 pub(crate) const READ_ONLY: Options = Options {
     read_only: true,
@@ -101,8 +142,7 @@ pub(crate) const READ_ONLY: Options = Options {
 
 impl fmt::Display for Scene {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let furnished = if self.furnished { "furnished" } else { "bare" };
-        write!(f, "{}, {furnished}", self.bundle)
+        write!(f, "{}, {}", self.bundle, self.begins.name())
     }
 }
 
@@ -119,13 +159,13 @@ pub struct Stage {
 pub(crate) struct Actor<'m> {
     mounted: &'m Mounted<Simulated>,
     names: Names,
-    view: View,
+    view: Arc<View>,
     /// What it should hold.
     pub estate: Estate,
     /// The group of each deed so far; for those that changed nothing that of the one before.
     groups: Vec<Group>,
-    /// The deed that changed each file last.
-    changed: Vec<(u64, usize)>,
+    /// The deed that changed each file of a head last.
+    changed: Vec<((String, u64), usize)>,
     /// The newest step: what it writes and when.
     pub step: u64,
 }
@@ -161,11 +201,19 @@ impl fmt::Display for Failed {
 }
 
 impl<'m> Actor<'m> {
-    pub fn new(mounted: &'m Mounted<Simulated>, estate: Estate, step: u64) -> Result<Self, String> {
+    pub fn new(
+        mounted: &'m Mounted<Simulated>,
+        mut estate: Estate,
+        step: u64,
+    ) -> Result<Self, String> {
+        let names = names()?;
+        let view = names.open(mounted, estate.head.as_bytes());
+        let view = view.map_err(|why| why.to_string())?;
+        estate.is_shared = !view.is_alone();
         Ok(Actor {
             mounted,
-            names: Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?,
-            view: View::first(),
+            names,
+            view,
             estate,
             groups: Vec::new(),
             changed: Vec::new(),
@@ -174,7 +222,20 @@ impl<'m> Actor<'m> {
     }
 
     pub fn files(&self) -> Files<'_, Simulated> {
-        self.names.of(self.mounted, &self.view)
+        self.engine().files()
+    }
+
+    fn engine(&self) -> Engine<'_> {
+        Engine {
+            mounted: self.mounted,
+            names: &self.names,
+            view: &self.view,
+        }
+    }
+
+    /// What the volume holds.
+    pub fn found(&self) -> Result<Estate, String> {
+        Estate::found(self.mounted, &self.names)
     }
 
     /// Does one thing to both; the engine is not to fail. Returns how many deeds are durable now, if this made any so.
@@ -185,7 +246,13 @@ impl<'m> Actor<'m> {
     /// Does one thing to both. Where the engine fails, the model is as it was.
     pub fn try_to(&mut self, deed: Deed) -> Result<Option<usize>, Failed> {
         self.step += 1;
-        let outcome = self.estate.perform(self.files(), deed, self.step)?;
+        let outcome = self.estate.perform(self.engine(), deed, self.step)?;
+        let other = match deed {
+            Deed::Turn => {
+                Some((self.names).open(self.mounted, self.estate.other_head().as_bytes())?)
+            }
+            _ => None,
+        };
         let made = outcome.made.unwrap_or(0);
         let before = self.estate.clone();
         self.estate
@@ -195,11 +262,14 @@ impl<'m> Actor<'m> {
         for (file, now) in &self.estate.files.files {
             let same = before.files.files.get(file) == Some(now)
                 && before.bytes.get(file) == self.estate.bytes.get(file);
-            if !same {
-                self.changed.retain(|(n, _)| n != file);
-                self.changed.push((*file, number));
+            if !same && before.head == self.estate.head {
+                let which = (before.head.clone(), *file);
+                self.changed.retain(|(known, _)| *known != which);
+                self.changed.push((which, number));
             }
         }
+        self.view = other.unwrap_or(self.view.clone());
+        self.estate.is_shared = !self.view.is_alone();
         let last = self.groups.last().copied().unwrap_or(Group(0));
         self.groups.push(outcome.group.unwrap_or(last));
         let durable = self.persist(deed);
@@ -218,7 +288,8 @@ impl<'m> Actor<'m> {
                     _ => self.estate.held_file(),
                 };
                 let file = file.map_err(|why| Failed::Wrong(format!("by the model {why:?}")))?;
-                let Some((_, last)) = self.changed.iter().find(|(n, _)| *n == file) else {
+                let which = (self.estate.head.clone(), file);
+                let Some((_, last)) = self.changed.iter().find(|(known, _)| *known == which) else {
                     return Ok(None);
                 };
                 let group = self.groups[*last];
@@ -244,7 +315,7 @@ impl<'m> Actor<'m> {
 
     /// Whether both are the same.
     pub fn compare(&self) -> Result<(), String> {
-        let found = Estate::found(self.files())?;
+        let found = self.found()?;
         self.estate.difference(&found).map_or(Ok(()), Err)
     }
 
@@ -256,7 +327,7 @@ impl<'m> Actor<'m> {
                 continue;
             };
             count += 1;
-            match self.estate.perform(self.files(), deed, 0) {
+            match self.estate.perform(self.engine(), deed, 0) {
                 Err(why) if clerk::refused(why)? == expected => {}
                 other => return Err(format!("{deed}: {other:?}, by the model {expected:?}")),
             }
@@ -304,8 +375,13 @@ impl Stage {
                 .create(ROOT, name.as_bytes(), made.what.number.0, file)
                 .map_err(|why| format!("{why:?}"))?;
         }
-        if scene.furnished {
-            let furniture: Sequence = FURNITURE.parse().map_err(|_| "furniture")?;
+        let furniture = match scene.begins {
+            Beginning::Bare => String::new(),
+            Beginning::Furnished => FURNITURE.into(),
+            Beginning::Kept => format!("{FURNITURE}{KEPT}"),
+        };
+        if !furniture.is_empty() {
+            let furniture: Sequence = furniture.parse().map_err(|_| "furniture")?;
             for deed in furniture.0 {
                 actor.act(deed)?;
             }
@@ -414,7 +490,14 @@ impl Stage {
     }
 
     /// Whether a volume that this crash left is one that may be left.
-    pub fn check(&self, story: &Story, seed: u64, state: &State, look: Look) -> Result<(), String> {
+    pub fn check(
+        &self,
+        story: &Story,
+        seed: u64,
+        state: &State,
+        look: Look,
+    ) -> Result<Seen, String> {
+        let mut seen = Seen::default();
         let snapshot = story.recording.at(state).ok_or("no such state")?;
         let bounds = story.recording.bounds(state.cut);
         let fleet = Fleet::start(seed, &snapshot);
@@ -431,8 +514,8 @@ impl Stage {
             }
         }
         for lost in look.without.of(&snapshot, self.scene.bundle.parity()) {
-            self.without(story, seed, &snapshot, &lost, bounds)
-                .map_err(|why| format!("without drives {lost:?}: {why}"))?;
+            let met = self.without(story, seed, &snapshot, &lost, (bounds, look.go_on));
+            seen.merge(&met.map_err(|why| format!("without drives {lost:?}: {why}"))?);
         }
         if look.older_root {
             self.of_older_root(story, seed, &snapshot, (bounds, true))
@@ -441,6 +524,7 @@ impl Stage {
         fleet.record();
         let mounted = machine::mount(seed, &fleet, machine::READ_WRITE)?;
         let left = story.judge(&mounted, bounds, true)?;
+        seen.kept = u64::from(!left.kept.is_empty());
         contents::audit(&mounted)?;
         let recovery = fleet.recorded();
         if look.go_on {
@@ -460,7 +544,7 @@ impl Stage {
             story.judge(&mounted, bounds, false).map_err(within)?;
             contents::audit(&mounted).map_err(within)?;
         }
-        Ok(())
+        Ok(seen)
     }
 
     /// The same crash, and no drive has the newest root any more.
@@ -489,18 +573,25 @@ impl Stage {
         seed: u64,
         snapshot: &Snapshot,
         lost: &[Slot],
-        bounds: (usize, usize),
-    ) -> Result<(), String> {
+        (bounds, goes_on): ((usize, usize), bool),
+    ) -> Result<Seen, String> {
+        let mut seen = Seen::default();
         for options in [READ_ONLY, machine::READ_WRITE] {
             let fleet = Fleet::start(seed, snapshot);
             lost.iter().for_each(|slot| fleet.vanish(*slot));
             let mounted = machine::mount(seed, &fleet, options)?;
-            story.judge(&mounted, bounds, true)?;
+            let left = story.judge(&mounted, bounds, true)?;
             if !options.read_only {
                 contents::audit_but(&mounted, Copies::MayLack)?;
             }
+            seen.rebuilt += contents::rebuilt(&mounted)?;
+            if goes_on && !options.read_only {
+                seen.degraded += 1;
+                go_on(&fleet, &mounted, &left, Copies::MayLack, seed)
+                    .map_err(|why| format!("going on: {why}"))?;
+            }
         }
-        Ok(())
+        Ok(seen)
     }
 }
 
@@ -568,14 +659,16 @@ impl Story {
         (durable, committed): (usize, usize),
         is_first: bool,
     ) -> Result<Estate, String> {
-        let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;
-        let view = View::first();
-        let files = names.of(mounted, &view);
+        let names = names()?;
         match mounted.is_read_only() {
-            true => inspector::check(mounted, Some(files), Depth::Copies, &[])?,
-            false => drop(files.resume().map_err(|why| why.to_string())?),
+            true => {
+                let view = names.open(mounted, b"").map_err(|why| why.to_string())?;
+                let files = names.of(mounted, &view);
+                inspector::check(mounted, Some(files), Depth::Copies, &[])?;
+            }
+            false => drop(each_head(mounted, &names, |files| files.resume())?),
         }
-        let found = Estate::found(files)?;
+        let found = Estate::found(mounted, &names)?;
         let named = found.clone().without_orphans();
         let is_it = |n: &usize| match is_first {
             // A file may lose its last name first, and all the rest later.
@@ -594,22 +687,47 @@ impl Story {
             });
         }
         if !mounted.is_read_only() {
-            forget_orphans(files, &named)?;
+            forget_orphans(mounted, &names, &named)?;
         }
         Ok(named)
     }
 }
 
 /// Nobody uses files without a name any more: they go, and nothing else does.
-pub(crate) fn forget_orphans(files: Files<'_, Simulated>, named: &Estate) -> Result<(), String> {
-    let count = files.forget_orphans().map_err(|why| why.to_string())?;
+pub(crate) fn forget_orphans(
+    mounted: &Mounted<Simulated>,
+    names: &Names,
+    named: &Estate,
+) -> Result<(), String> {
+    let count = each_head(mounted, names, |files| files.forget_orphans())?;
     // Where there were none, nothing was changed.
     if count == 0 {
         return Ok(());
     }
-    let left = Estate::found(files)?;
+    let left = Estate::found(mounted, names)?;
     match named.difference(&left) {
         Some(what) => Err(format!("without {count} orphans: {what}")),
         None => Ok(()),
     }
+}
+
+/// Does something with the files of each head, as a mount of it does. Says how much there was to do.
+pub(crate) fn each_head(
+    mounted: &Mounted<Simulated>,
+    names: &Names,
+    act: impl Fn(Files<'_, Simulated>) -> Result<u64, Error>,
+) -> Result<u64, String> {
+    let failed = |why: Error| why.to_string();
+    let mut count = 0;
+    let listed = names.snapshots(mounted).map_err(failed)?;
+    for head in listed.iter().filter(|one| one.is_head) {
+        let view = names.open(mounted, &head.name).map_err(failed)?;
+        count += act(names.of(mounted, &view)).map_err(failed)?;
+    }
+    Ok(count)
+}
+
+/// Names of a volume that was just mounted.
+pub(crate) fn names() -> Result<Names, String> {
+    Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))
 }

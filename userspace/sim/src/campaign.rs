@@ -219,7 +219,7 @@ impl Runner<'_> {
                 break;
             }
             let chance = Chance::new(seed);
-            let stage = &stages[chance.one(&[0, 0, 1, 4, 5, 6])];
+            let stage = &stages[chance.one(&[0, 0, 1, 4, 6, 7, 8])];
             let shape = crowd::Shape::drawn(&chance);
             if let Err(found) = gathered(seed, stage, shape, CROWDED, &mut self.report) {
                 let least = calmed(seed, stage, shape);
@@ -234,7 +234,7 @@ impl Runner<'_> {
             if self.report.total() >= until || self.is_over() {
                 break;
             }
-            let stage = Chance::new(seed).one(&[0, 1, 4, 4, 5, 6]);
+            let stage = Chance::new(seed).one(&[0, 1, 4, 4, 5, 6, 7, 8]);
             for woe in Woe::ALL {
                 match weathered(seed, &stages[stage], woe) {
                     Ok(came) => self.report.storms.merge(&came),
@@ -354,7 +354,7 @@ pub fn crowd(seed: u64, bundle: Geometry, shape: crowd::Shape) -> Report {
     let mut report = Report::default();
     let scene = Scene {
         bundle,
-        furnished: true,
+        begins: ace::Beginning::Furnished,
     };
     let stage = Stage::new(scene).map_err(|why| Violation {
         seed,
@@ -372,7 +372,7 @@ pub fn storm(seed: u64, bundle: Geometry, woe: Woe) -> Report {
     let mut report = Report::default();
     let scene = Scene {
         bundle,
-        furnished: true,
+        begins: ace::Beginning::Furnished,
     };
     match Stage::new(scene) {
         Ok(stage) => match weathered(seed, &stage, woe) {
@@ -432,8 +432,9 @@ fn cut_short(
         let look = look(&chance);
         report.count(&state, look, story.recording().slots(state.cut).count());
         report.deeds.add(story.kind);
-        guarded(|| stage.check(&story, seed, &state, look))
+        let seen = guarded(|| stage.check(&story, seed, &state, look))
             .map_err(|why| violation(Some(format!("{state} {look:?}")), why))?;
+        report.seen.merge(&seen);
     }
     Ok(())
 }

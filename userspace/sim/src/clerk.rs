@@ -59,6 +59,7 @@ pub(crate) fn refused(why: Error) -> Result<Refused, String> {
         Error::NotPermitted => Refused::NotPermitted,
         Error::NoAttribute => Refused::NoAttribute,
         Error::TooLong => Refused::TooLong,
+        Error::Busy => Refused::Busy,
         why => return Err(why.to_string()),
     })
 }

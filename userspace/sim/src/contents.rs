@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Whether files, engrams, references and free space agree: every block of an engram that lives is named, as often and by whom
-//! references say, or once, by its owner; every place is used by one thing, and nothing is used by none. For volumes with one snapshot.
+//! references say, or once, by its owner; every place is used by one thing, and nothing is used by none. Where there are snapshots, all versions name what they have.
 
 use crate::inspector;
 pub use crate::inspector::Copies;
@@ -37,6 +37,7 @@ use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::REFERENCES;
+use embr_engine::volume::mounted::SNAPSHOTS;
 use embr_engine::volume::Mounted;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -139,6 +140,14 @@ pub fn references(mounted: &Mounted<Simulated>) -> Result<References, String> {
     Ok((all, users))
 }
 
+/// 1 if there is something that is read from other fragments alone, since the drive that has it is not there.
+pub fn rebuilt(mounted: &Mounted<Simulated>) -> Result<u64, String> {
+    if mounted.geometry().data() == 1 {
+        return Ok(0);
+    }
+    stripes::has_lost(mounted, &engrams(mounted)?).map(u64::from)
+}
+
 /// Whether all agrees, on drives that never failed. Says how many blocks of engrams live.
 pub fn audit(mounted: &Mounted<Simulated>) -> Result<u64, String> {
     audit_but(mounted, Copies::All)
@@ -155,7 +164,7 @@ pub fn audit_but(mounted: &Mounted<Simulated>, copies: Copies) -> Result<u64, St
     Ok(lives)
 }
 
-/// Whether all agrees that blocks are used for, where there is no snapshot. Says how many blocks of engrams live.
+/// Whether all agrees that blocks are used for. Says how many blocks of engrams live.
 pub fn audit_blocks(mounted: &Mounted<Simulated>) -> Result<u64, String> {
     let engrams = engrams(mounted)?;
     let mut named: BTreeMap<(u64, usize), Users> = BTreeMap::new();
@@ -163,9 +172,16 @@ pub fn audit_blocks(mounted: &Mounted<Simulated>) -> Result<u64, String> {
     let mut inline = BTreeSet::new();
     let mut covered = BTreeSet::new();
     let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+    // One node and a number are left of snapshots that are gone.
+    let is_kept = scan(mounted, SNAPSHOTS)?.len() > 2;
     for (key, value) in scan(mounted, NAMES)? {
-        let (item, _) = Item::of(key);
+        let (item, id) = Item::of(key);
         let file = item.owner().0;
+        // Of one block, each version may tell.
+        let version = if is_kept { id.0 } else { 0 };
+        if is_kept && value.is_empty() {
+            continue;
+        }
         if item.kind() == Kind::INODE {
             let inode = Inode::parse(&value).map_err(|why| why.to_string())?;
             if inode.kind == FileType::Regular {
@@ -173,7 +189,7 @@ pub fn audit_blocks(mounted: &Mounted<Simulated>) -> Result<u64, String> {
             }
         }
         if item.kind() == Kind::INLINE && file != 0 {
-            inline.insert((file, item.sub()));
+            inline.insert((file, version, item.sub()));
         }
         if item.kind() != Kind::EXTENTS || file == 0 {
             continue;
@@ -182,10 +198,13 @@ pub fn audit_blocks(mounted: &Mounted<Simulated>) -> Result<u64, String> {
         for run in runs.iter() {
             for n in 0..run.blocks {
                 let block = item.sub() * extent::WINDOW as u64 + (run.first + n) as u64;
-                if !covered.insert((file, block)) {
+                if !covered.insert((file, version, block)) {
                     return Err(format!("inode {file}: two versions tell of block {block}"));
                 }
                 let at = (run.engram.0, run.block() + n);
+                if run.encoding == Encoding::Hole && is_kept {
+                    continue;
+                }
                 if run.encoding == Encoding::Hole {
                     return Err(format!("the item {key}: a hole that hides nothing"));
                 }
@@ -202,11 +221,11 @@ pub fn audit_blocks(mounted: &Mounted<Simulated>) -> Result<u64, String> {
             }
         }
     }
-    if let Some((file, block)) = inline.intersection(&covered).next() {
+    if let Some((file, _, block)) = inline.intersection(&covered).next() {
         return Err(format!("inode {file}: block {block} lies in two places"));
     }
-    for (file, count) in counts {
-        let blocks = inline.iter().chain(&covered).filter(|(f, _)| *f == file);
+    for (file, count) in counts.into_iter().filter(|_| !is_kept) {
+        let blocks = inline.iter().chain(&covered).filter(|(f, ..)| *f == file);
         let blocks = blocks.count() as u64;
         if blocks != count {
             return Err(format!(

@@ -20,6 +20,7 @@ use crate::contents::Copies;
 use crate::deed::Path;
 use crate::deed::DIRECTORIES;
 use crate::deed::NAMES;
+use crate::estate::Engine;
 use crate::estate::Estate;
 use crate::files::ROOT;
 use crate::fleet::Fleet;
@@ -35,7 +36,6 @@ use crate::tally::Tally;
 pub use act::ActKind;
 use embr_engine::check::Depth;
 use embr_engine::names::Files;
-use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
 use embr_engine::names::View;
 use embr_engine::units::Bytes;
@@ -102,11 +102,13 @@ impl Habit {
 struct Hall {
     mounted: Mounted<Simulated>,
     names: Names,
-    view: View,
+    view: embr_rt::Arc<View>,
     fleet: Fleet,
     locks: Locks,
     directories: [u64; DIRECTORIES.len()],
     habit: Habit,
+    /// Whether they take snapshots.
+    keeps: bool,
     /// Never held across a point at which others may run.
     log: Mutex<Log>,
 }
@@ -114,6 +116,14 @@ struct Hall {
 impl Hall {
     fn files(&self) -> Files<'_, Simulated> {
         self.names.of(&self.mounted, &self.view)
+    }
+
+    fn engine(&self) -> Engine<'_> {
+        Engine {
+            mounted: &self.mounted,
+            names: &self.names,
+            view: &self.view,
+        }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -138,7 +148,7 @@ impl Hall {
         self.log().events.len()
     }
 
-    /// Makes checkpoints, and moves what lies in stripes, until all others are done.
+    /// Makes checkpoints, moves what lies in stripes, and gives back what nobody sees, until all others are done.
     fn keep(&self, chance: &Chance) {
         let pause = chance.one(&[300, 3000, 20_000]);
         while self.log().at_work != 0 {
@@ -146,6 +156,12 @@ impl Hall {
             if chance.below(3) == 0 {
                 if let Err(why) = self.files().rebundle() {
                     return self.fail(format!("rebundle: {why}"));
+                }
+                continue;
+            }
+            if self.keeps && chance.below(3) == 0 {
+                if let Err(why) = self.names.sweep(&self.mounted) {
+                    return self.fail(format!("sweep: {why}"));
                 }
                 continue;
             }
@@ -216,14 +232,17 @@ fn play(stage: &Stage, fleet: &Fleet, seed: u64, shape: Shape) -> Result<Played,
         let chance = Chance::new(seed);
         let mounted = machine::mount(seed, &fleet, mount_options(&chance))?;
         let failed = |why| format!("{why:?}");
+        let names = ace::names()?;
+        let view = names.open(&mounted, b"").map_err(|why| why.to_string())?;
         let hall = Arc::new(Hall {
             mounted,
-            names: Names::try_new(HashWidth::Full).map_err(failed)?,
-            view: View::first(),
+            names,
+            view,
             fleet,
             locks: Locks::try_new().map_err(failed)?,
             directories,
             habit: chance.one(&Habit::ALL),
+            keeps: chance.below(2) == 0,
             log: Mutex::new(Log {
                 deeds: vec![Vec::new(); shape.tasks],
                 at_work: shape.tasks,
@@ -336,8 +355,10 @@ impl Crowd {
             let mounted = machine::mount(seed, &fleet, READ_ONLY).map_err(within)?;
             let found = found(&mounted).map_err(within)?;
             self.orders.allow(&found, &least, &most).map_err(within)?;
-            let names = names()?;
-            let view = View::first();
+            let names = ace::names()?;
+            let view = names
+                .open(&mounted, b"")
+                .map_err(|why| within(why.to_string()))?;
             let files = names.of(&mounted, &view);
             inspector::check(&mounted, Some(files), Depth::Copies, &[]).map_err(within)?;
         }
@@ -404,23 +425,17 @@ impl Crowd {
         copies: Copies,
         allow: impl FnOnce(&Estate) -> Result<(), String>,
     ) -> Result<Estate, String> {
-        let (names, view) = (names()?, View::first());
-        let files = names.of(mounted, &view);
-        files.resume().map_err(|why| why.to_string())?;
-        let found = Estate::found(files)?;
+        let names = ace::names()?;
+        ace::each_head(mounted, &names, |files| files.resume())?;
+        let found = Estate::found(mounted, &names)?;
         allow(&found)?;
         let named = found.without_orphans();
-        ace::forget_orphans(files, &named)?;
+        ace::forget_orphans(mounted, &names, &named)?;
         contents::audit_but(mounted, copies)?;
         Ok(named)
     }
 }
 
-fn names() -> Result<Names, String> {
-    Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))
-}
-
 fn found(mounted: &Mounted<Simulated>) -> Result<Estate, String> {
-    let (names, view) = (names()?, View::first());
-    Estate::found(names.of(mounted, &view))
+    Estate::found(mounted, &ace::names()?)
 }

@@ -29,6 +29,11 @@ pub const VALUES: [usize; 2] = [30, 5000];
 /// To which sizes files are truncated.
 pub const SIZES: [u64; 4] = [0, BLOCK + 904, 2 * BLOCK, 41 * BLOCK + 7];
 
+/// What snapshots are called, and the head that grows beside the one that the volume shows by itself.
+pub const KEPT: [&str; 3] = ["s", "t", "h"];
+/// The head's place among these.
+pub const HEAD: usize = 2;
+
 /// A name in a directory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Path {
@@ -76,6 +81,15 @@ pub enum Deed {
     Checkpoint,
     /// What lack of room brings about.
     Rebundle,
+    /// Takes a snapshot of the head that is worked on; the number is of [`KEPT`], as are those that follow.
+    Take(usize),
+    /// Lets the other head grow from a snapshot.
+    Grow(usize),
+    Delete(usize),
+    /// Gives back all that nobody sees since something was deleted.
+    Sweep,
+    /// From now on the other head is worked on.
+    Turn,
 }
 
 /// What a deed came to.
@@ -115,11 +129,17 @@ pub enum Kind {
     Sync,
     Checkpoint,
     Rebundle,
+    Take,
+    Grow,
+    DeleteSnapshot,
+    DeleteHead,
+    Sweep,
+    Turn,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 33] = [
+    pub const ALL: [Kind; 39] = [
         Kind::Create,
         Kind::Mkdir,
         Kind::Write,
@@ -153,6 +173,12 @@ impl Kind {
         Kind::Sync,
         Kind::Checkpoint,
         Kind::Rebundle,
+        Kind::Take,
+        Kind::Grow,
+        Kind::DeleteSnapshot,
+        Kind::DeleteHead,
+        Kind::Sweep,
+        Kind::Turn,
     ];
 
     /// What comes right before, for there to be a file that is held open.
@@ -224,7 +250,13 @@ pub fn all() -> Vec<Deed> {
         Deed::Sync,
         Deed::Checkpoint,
         Deed::Rebundle,
+        Deed::Sweep,
+        Deed::Turn,
     ]);
+    all.extend((0..KEPT.len()).map(Deed::Delete));
+    for snapshot in (0..KEPT.len()).filter(|n| *n != HEAD) {
+        all.extend([Deed::Take(snapshot), Deed::Grow(snapshot)]);
+    }
     all
 }
 
@@ -329,6 +361,11 @@ impl fmt::Display for Deed {
             Deed::Sync => f.write_str("sync"),
             Deed::Checkpoint => f.write_str("checkpoint"),
             Deed::Rebundle => f.write_str("rebundle"),
+            Deed::Take(name) => write!(f, "take {}", KEPT[*name]),
+            Deed::Grow(from) => write!(f, "grow {}", KEPT[*from]),
+            Deed::Delete(name) => write!(f, "delete {}", KEPT[*name]),
+            Deed::Sweep => f.write_str("sweep"),
+            Deed::Turn => f.write_str("turn"),
         }
     }
 }

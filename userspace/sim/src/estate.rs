@@ -8,6 +8,8 @@ use crate::deed::Kind;
 use crate::deed::Path;
 use crate::deed::Sequence;
 use crate::deed::DIRECTORIES;
+use crate::deed::HEAD;
+use crate::deed::KEPT;
 use crate::deed::RANGES;
 use crate::deed::SIZES;
 use crate::deed::VALUES;
@@ -28,9 +30,11 @@ use embr_engine::names::Error;
 use embr_engine::names::Extended;
 use embr_engine::names::Files;
 use embr_engine::names::Mode;
+use embr_engine::names::Names;
 use embr_engine::names::New;
 use embr_engine::names::Put;
 use embr_engine::names::Users;
+use embr_engine::names::View;
 use embr_engine::names::What;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
@@ -39,12 +43,24 @@ use embr_engine::units::InodeNo;
 use embr_engine::units::Sequence as Group;
 use embr_engine::units::Timestamp;
 use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::Mounted;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The name of the extended attribute that files get.
 const ATTRIBUTE: &[u8] = b"user.deed";
+
+/// What a snapshot holds, or a head that is not worked on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    /// Whether it goes on.
+    pub is_head: bool,
+    /// All names and inodes.
+    pub files: Model,
+    /// What regular files hold, by their numbers.
+    pub bytes: BTreeMap<u64, Arc<Vec<u8>>>,
+}
 
 /// Files, and what they hold.
 #[derive(Clone, Debug, Default)]
@@ -53,17 +69,46 @@ pub struct Estate {
     pub files: Model,
     /// What regular files hold, by their numbers.
     pub bytes: BTreeMap<u64, Arc<Vec<u8>>>,
-    /// The file that somebody holds open. It is not part of what a volume holds.
+    /// The file that somebody holds open. It is not part of what a volume holds, nor are the two that follow.
     pub held: Option<u64>,
+    /// The head that these are of, and that is worked on: none has no name but the one that a volume shows by itself.
+    pub head: String,
+    /// Whether others have, or may have, a share in what it holds: then blocks are not shifted.
+    pub is_shared: bool,
+    /// All snapshots, and the other heads.
+    pub kept: BTreeMap<String, Arc<Kept>>,
 }
 
 impl PartialEq for Estate {
     fn eq(&self, other: &Self) -> bool {
-        self.files == other.files && self.bytes == other.bytes
+        if self.head != other.head {
+            // Which of them is worked on makes no difference.
+            let turned = other.clone().turned(&self.head);
+            return turned.is_ok_and(|other| *self == other);
+        }
+        self.files == other.files && self.bytes == other.bytes && self.kept == other.kept
     }
 }
 
 impl Eq for Estate {}
+
+/// What the engine's snapshots are looked at through.
+#[derive(Clone, Copy)]
+pub struct Engine<'m> {
+    /// The volume.
+    pub mounted: &'m Mounted<Simulated>,
+    /// Its names.
+    pub names: &'m Names,
+    /// The head that is worked on.
+    pub view: &'m View,
+}
+
+impl<'m> Engine<'m> {
+    /// All files of it.
+    pub fn files(self) -> Files<'m, Simulated> {
+        self.names.of(self.mounted, self.view)
+    }
+}
 
 /// What the engine made of a deed.
 #[derive(Clone, Copy, Debug)]
@@ -120,9 +165,89 @@ impl Estate {
     pub fn new() -> Self {
         Estate {
             files: clerk::empty(),
-            bytes: BTreeMap::new(),
-            held: None,
+            ..Estate::default()
         }
+    }
+
+    /// The same, but that this head is worked on.
+    pub fn turned(mut self, head: &str) -> Result<Self, Refused> {
+        if head == self.head {
+            return Ok(self);
+        }
+        let other = self.kept.get(head).ok_or(Refused::NotFound)?;
+        if !other.is_head {
+            return Err(Refused::Invalid);
+        }
+        let Kept { files, bytes, .. } = Kept::clone(other);
+        let old = Kept {
+            is_head: true,
+            files: std::mem::replace(&mut self.files, files),
+            bytes: std::mem::replace(&mut self.bytes, bytes),
+        };
+        self.kept.remove(head);
+        let name = std::mem::replace(&mut self.head, head.to_owned());
+        self.kept.insert(name, old.into());
+        Ok(self)
+    }
+
+    /// The head that is not worked on.
+    pub(crate) fn other_head(&self) -> &'static str {
+        match self.head.is_empty() {
+            true => KEPT[HEAD],
+            false => "",
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.head == name || self.kept.contains_key(name)
+    }
+
+    /// Keeps what the head holds, from which it goes on.
+    pub(crate) fn take(&mut self, name: &str) -> Result<(), Refused> {
+        if self.has(name) {
+            return Err(Refused::Exists);
+        }
+        let kept = Kept {
+            is_head: false,
+            files: self.files.clone(),
+            bytes: self.bytes.clone(),
+        };
+        self.kept.insert(name.to_owned(), kept.into());
+        self.is_shared = true;
+        Ok(())
+    }
+
+    fn grow(&mut self, from: &str, name: &str) -> Result<(), Refused> {
+        let from = self.kept.get(from).ok_or(Refused::NotFound)?;
+        if self.has(name) {
+            return Err(Refused::Exists);
+        }
+        let grown = Kept {
+            is_head: true,
+            ..Kept::clone(from)
+        };
+        self.kept.insert(name.to_owned(), grown.into());
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self, name: &str) -> Result<(), Refused> {
+        if self.head == name {
+            return Err(Refused::Busy);
+        }
+        match self.kept.remove(name) {
+            Some(_) => Ok(()),
+            None => Err(Refused::NotFound),
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), Refused> {
+        self.may_hold()?;
+        let other = self.other_head();
+        if !self.has(other) {
+            return Err(Refused::NotFound);
+        }
+        *self = std::mem::take(self).turned(other)?;
+        Ok(())
     }
 
     fn directory(&self, path: Path) -> Result<u64, Refused> {
@@ -227,6 +352,12 @@ impl Estate {
             Deed::Sync => Kind::Sync,
             Deed::Checkpoint => Kind::Checkpoint,
             Deed::Rebundle => Kind::Rebundle,
+            Deed::Take(_) => Kind::Take,
+            Deed::Grow(_) => Kind::Grow,
+            Deed::Delete(HEAD) => Kind::DeleteHead,
+            Deed::Delete(_) => Kind::DeleteSnapshot,
+            Deed::Sweep => Kind::Sweep,
+            Deed::Turn => Kind::Turn,
         }
     }
 
@@ -346,6 +477,9 @@ impl Estate {
             }
             Deed::Collapse(path, range) => {
                 let number = self.regular_at(path)?;
+                if self.is_shared {
+                    return Err(Refused::NotPermitted);
+                }
                 let (from, to) = blocks(&RANGES[range]);
                 let mut new = self.held_by(number).to_vec();
                 let (from, to) = (from.start().0 as usize, to.start().0 as usize);
@@ -432,6 +566,12 @@ impl Estate {
                 }
                 self.held = None;
             }
+            Deed::Take(name) => self.take(KEPT[name])?,
+            Deed::Grow(from) => self.grow(KEPT[from], KEPT[HEAD])?,
+            Deed::Delete(name) => self.delete(KEPT[name])?,
+            Deed::Turn => self.turn()?,
+            // What was shared with what is gone is not any more.
+            Deed::Sweep => self.is_shared &= !self.kept.is_empty(),
             Deed::Sync | Deed::Checkpoint | Deed::Rebundle => {}
         }
         let files = &self.files.files;
@@ -457,13 +597,11 @@ impl Estate {
     }
 
     /// Has the engine do it, whose files these are.
-    pub fn perform(
-        &self,
-        files: Files<'_, Simulated>,
-        deed: Deed,
-        step: u64,
-    ) -> Result<Outcome, Error> {
+    pub fn perform(&self, engine: Engine<'_>, deed: Deed, step: u64) -> Result<Outcome, Error> {
         let now = at(step);
+        let files = engine.files();
+        let Engine { mounted, names, .. } = engine;
+        let name = |number: usize| KEPT[number].as_bytes();
         let directory = |path: Path| {
             let name = DIRECTORIES[path.directory].as_bytes();
             files.lookup(InodeNo::ROOT, name).map(|target| target.inode)
@@ -572,6 +710,19 @@ impl Estate {
                 files.rebundle()?;
                 unchanged
             }
+            Deed::Take(number) => changed(files.take_snapshot(name(number), now)?.group),
+            Deed::Grow(from) => changed(names.grow(mounted, name(from), name(HEAD), now)?.group),
+            Deed::Delete(number) => changed(names.delete(mounted, name(number))?.group),
+            Deed::Sweep => {
+                while names.sweep(mounted)? {}
+                unchanged
+            }
+            // Who works turns to it.
+            Deed::Turn if self.held.is_some() => return Err(Error::Invalid),
+            Deed::Turn => {
+                names.open(mounted, self.other_head().as_bytes())?;
+                unchanged
+            }
             Deed::Open(_) if self.held.is_some() => return Err(Error::Invalid),
             Deed::Open(path) => {
                 let target = files.lookup(directory(path)?, path.name())?;
@@ -645,46 +796,79 @@ impl Estate {
         Ok(files.write(number, &dirty, way, &written)?.group)
     }
 
-    /// What a volume holds.
-    pub fn found(files: Files<'_, Simulated>) -> Result<Self, String> {
-        let model = clerk::walk(files, 10)?;
-        let mut bytes = BTreeMap::new();
-        for (number, file) in &model.files {
-            if file.kind != FileType::Regular {
-                continue;
+    /// What a volume holds, with all snapshots and heads.
+    pub fn found(mounted: &Mounted<Simulated>, names: &Names) -> Result<Self, String> {
+        let failed = |why: Error| why.to_string();
+        let mut found = Estate::default();
+        for listed in names.snapshots(mounted).map_err(failed)? {
+            let name = String::from_utf8_lossy(&listed.name).into_owned();
+            let view = names.open(mounted, &listed.name).map_err(failed)?;
+            let (files, bytes) = held_in(names.of(mounted, &view))
+                .map_err(|why| format!("{}{why}", within(&name)))?;
+            let is_head = listed.is_head;
+            match name.is_empty() {
+                true => {
+                    (found.files, found.bytes, found.is_shared) = (files, bytes, !view.is_alone())
+                }
+                false => {
+                    let kept = Kept {
+                        is_head,
+                        files,
+                        bytes,
+                    };
+                    found.kept.insert(name, kept.into());
+                }
             }
-            let failed = |why: Error| format!("reading inode {number}: {why}");
-            let size = file.size as usize;
-            // And a block behind its end, where there is nothing.
-            let mut held = vec![0xee; size.next_multiple_of(BLOCK_SIZE) + BLOCK_SIZE];
-            files
-                .read(InodeNo(*number), FileBlock(0), &mut held)
-                .map_err(failed)?;
-            if held.drain(size..).any(|b| b != 0) {
-                return Err(format!("inode {number}: not zeros behind its end"));
-            }
-            bytes.insert(*number, held.into());
         }
-        Ok(Estate {
-            files: model,
-            bytes,
-            held: None,
-        })
+        Ok(found)
     }
 
-    /// The same without the files that have no name.
+    /// Does something with what each head holds, and each snapshot too if that is wanted.
+    fn each(&mut self, snapshots: bool, act: impl Fn(&str, &mut Model, &mut Bytewise)) {
+        act(&self.head, &mut self.files, &mut self.bytes);
+        for (name, kept) in &mut self.kept {
+            if snapshots || kept.is_head {
+                let kept = Arc::make_mut(kept);
+                act(name, &mut kept.files, &mut kept.bytes);
+            }
+        }
+    }
+
+    /// What a snapshot or head holds.
+    fn named(&self, name: &str) -> Option<(&Model, &Bytewise)> {
+        match self.head == name {
+            true => Some((&self.files, &self.bytes)),
+            false => self.kept.get(name).map(|kept| (&kept.files, &kept.bytes)),
+        }
+    }
+
+    /// The same without the files that have no name, but for what snapshots keep.
     #[must_use]
     pub fn without_orphans(self) -> Self {
-        self.without_orphans_but(&Estate::default())
+        self.without(false, &Estate::default())
+    }
+
+    /// The same without the files that have no name, whoever has them.
+    #[must_use]
+    pub fn without_any_orphans(self) -> Self {
+        self.without(true, &Estate::default())
     }
 
     /// The same without the files that have no name and that these do not have.
     #[must_use]
-    pub fn without_orphans_but(mut self, these: &Self) -> Self {
-        let known = &these.files.files;
-        let files = &mut self.files.files;
-        files.retain(|number, file| file.nlink != 0 || known.contains_key(number));
-        self.bytes.retain(|number, _| files.contains_key(number));
+    pub fn without_orphans_but(self, these: &Self) -> Self {
+        self.without(true, these)
+    }
+
+    fn without(mut self, snapshots: bool, these: &Self) -> Self {
+        self.each(snapshots, |name, files, bytes| {
+            let known = these.named(name).map(|(known, _)| &known.files);
+            let is_known = |number: &u64| known.is_some_and(|known| known.contains_key(number));
+            let files = &mut files.files;
+            files.retain(|number, file| file.nlink != 0 || is_known(number));
+            bytes.retain(|number, _| files.contains_key(number));
+        });
+        let files = &self.files.files;
         self.held = self.held.filter(|number| files.contains_key(number));
         self
     }
@@ -696,18 +880,68 @@ impl Estate {
 
     /// In what these differ first, in words.
     pub fn difference(&self, found: &Self) -> Option<String> {
-        let numbers = self.files.files.keys().chain(found.files.files.keys());
-        for number in numbers {
-            let (ours, theirs) = (self.files.files.get(number), found.files.files.get(number));
-            if ours != theirs {
-                return Some(format!(
-                    "inode {number} is {theirs:?}, by the model {ours:?}"
-                ));
-            }
-            if self.bytes.get(number) != found.bytes.get(number) {
-                return Some(format!("inode {number} holds other bytes"));
-            }
+        let names = |of: &Self| {
+            let kept = of
+                .kept
+                .iter()
+                .map(|(name, kept)| (name.clone(), kept.is_head));
+            kept.chain([(of.head.clone(), true)])
+                .collect::<BTreeMap<_, _>>()
+        };
+        let (ours, theirs) = (names(self), names(found));
+        if ours != theirs {
+            return Some(format!("there are {theirs:?}, by the model {ours:?}"));
         }
-        None
+        ours.keys().find_map(|name| {
+            let what = differ(self.named(name)?, found.named(name)?)?;
+            Some(format!("{}{what}", within(name)))
+        })
     }
+}
+
+/// What regular files hold.
+type Bytewise = BTreeMap<u64, Arc<Vec<u8>>>;
+
+fn within(name: &str) -> String {
+    match name.is_empty() {
+        true => String::new(),
+        false => format!("in {name}: "),
+    }
+}
+
+/// In what these differ first, in words.
+fn differ(ours: (&Model, &Bytewise), theirs: (&Model, &Bytewise)) -> Option<String> {
+    for number in ours.0.files.keys().chain(theirs.0.files.keys()) {
+        let (own, other) = (ours.0.files.get(number), theirs.0.files.get(number));
+        if own != other {
+            return Some(format!("inode {number} is {other:?}, by the model {own:?}"));
+        }
+        if ours.1.get(number) != theirs.1.get(number) {
+            return Some(format!("inode {number} holds other bytes"));
+        }
+    }
+    None
+}
+
+/// All names, and what files hold.
+fn held_in(files: Files<'_, Simulated>) -> Result<(Model, Bytewise), String> {
+    let model = clerk::walk(files, 10)?;
+    let mut bytes = BTreeMap::new();
+    for (number, file) in &model.files {
+        if file.kind != FileType::Regular {
+            continue;
+        }
+        let failed = |why: Error| format!("reading inode {number}: {why}");
+        let size = file.size as usize;
+        // And a block behind its end, where there is nothing.
+        let mut held = vec![0xee; size.next_multiple_of(BLOCK_SIZE) + BLOCK_SIZE];
+        files
+            .read(InodeNo(*number), FileBlock(0), &mut held)
+            .map_err(failed)?;
+        if held.drain(size..).any(|b| b != 0) {
+            return Err(format!("inode {number}: not zeros behind its end"));
+        }
+        bytes.insert(*number, held.into());
+    }
+    Ok((model, bytes))
 }

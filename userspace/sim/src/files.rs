@@ -55,6 +55,7 @@ pub enum Refused {
     NotPermitted,
     NoAttribute,
     TooLong,
+    Busy,
 }
 
 /// How a rename is to go.

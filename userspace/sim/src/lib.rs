@@ -11,6 +11,7 @@
 //! On those, a volume is made and mounted ([`machine`]), and a tale of transactions is told and cut short ([`tale`]),
 //! again and again ([`campaign`]), now and then without the newest root ([`roots`]); simpler ones have numbers ([`numbered`]). Short sequences of operations ([`deed`]) have a model of all they leave ([`estate`]); those of one
 //! and two are gone through completely ([`ace`]), and others are done while drives fail ([`storm`]).
+//! Names, files and bytes are kept in snapshots, too. What was [met](seen) in all of this is counted.
 //! Several tasks work on names and files at once ([`crowd`]), in one order that explains what they were told.
 //!
 //! Names have a model of their own ([`files`]), and somebody who does the same to both ([`clerk`]). What files hold has
@@ -49,6 +50,7 @@ pub mod recording;
 pub mod roots;
 pub mod scribe;
 pub mod sectors;
+pub mod seen;
 pub mod specimen;
 pub mod states;
 pub mod storm;

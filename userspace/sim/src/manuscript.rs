@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! One file that a [scribe](crate::scribe) works on, recorded, and what each operation left of it: many operations after each other, or one
-//! that is too large for a transaction. A volume that a crash cut short holds what one of them left, or a stage of one.
+//! that is too large for a transaction; in some, snapshots come and go meanwhile. A volume that a crash cut short holds what one of them
+//! left, or a stage of one, in all snapshots and heads.
 
+mod versions;
+
+use crate::ace;
 use crate::cache::shuffle;
 use crate::clerk;
 use crate::contents;
@@ -18,6 +22,7 @@ use crate::roots;
 use crate::scribe::Scribe;
 use crate::scribe::Shape;
 use crate::scribe::NOW;
+use crate::seen::Seen;
 use embr_engine::file::Dirty;
 use embr_engine::file::Pair;
 use embr_engine::file::Way;
@@ -26,10 +31,8 @@ use embr_engine::format::geometry::Geometry;
 use embr_engine::format::member::Slot;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
-use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
 use embr_engine::names::New;
-use embr_engine::names::View;
 use embr_engine::names::What;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
@@ -38,6 +41,10 @@ use embr_engine::units::InodeNo;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Mounted;
+use std::sync::Arc;
+use versions::Contents;
+use versions::Shapes;
+use versions::Versions;
 
 /// Operations that take several transactions if they are large.
 pub const LONG: [&str; 8] = [
@@ -60,8 +67,10 @@ const VOLUMES: [(usize, (u8, u8)); 8] = [
 pub struct Manuscript {
     /// What happened to the drives.
     pub recording: Recording,
-    left: Vec<Vec<Shape>>,
+    left: Vec<Vec<Shapes>>,
     file: InodeNo,
+    /// Whether snapshots come and go.
+    keeps: bool,
     /// Drives that the volume can do without.
     parity: u8,
     /// The numbers of the operations that were done, of those that the seed has.
@@ -72,9 +81,8 @@ fn failed(why: Error) -> String {
     why.to_string()
 }
 
-fn names() -> Result<Names, String> {
-    Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))
-}
+/// The name of a snapshot that is taken of what a crash left, before anything is resumed.
+const EARLY: &str = "early";
 
 /// A volume on so many drives, with stripes of this shape.
 fn drives(
@@ -151,9 +159,11 @@ impl Manuscript {
         let chance = &Chance::new(seed);
         let fleet = drives(chance, Bytes(32 << 20), count, bundle)?;
         let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
-        let (names, view) = (names()?, View::first());
-        let files = names.of(&mounted, &view);
-        let file = one_file(files)?;
+        let names = ace::names()?;
+        let file = {
+            let view = names.open(&mounted, b"").map_err(failed)?;
+            one_file(names.of(&mounted, &view))?
+        };
         durable(&mounted)?;
         fleet.record();
         // Many blocks in the tree are more than a transaction, or a group, holds.
@@ -163,7 +173,10 @@ impl Manuscript {
             scribe.ways = &[Way::Inline];
             scribe.lengths = &[BLOCK_SIZE];
         }
-        let mut left = vec![vec![Shape::of(&[])]];
+        let keeps = chance.below(2) == 0;
+        let begin = Contents::from([(String::new(), Vec::new())]);
+        let mut versions = Versions::new(chance, &scribe, begin, keeps);
+        let mut left = vec![vec![versions.shapes()]];
         let (sync_in, checkpoint_in) = (chance.one(&[2, 8, 30]), chance.one(&[4, 15, 40]));
         let all: Vec<usize> = (1..=10 + chance.below(30)).collect();
         let steps = steps.map_or(all, <[_]>::to_vec);
@@ -171,9 +184,8 @@ impl Manuscript {
             chance.restart(Chance::new(seed ^ ((*step as u64) << 32)).next());
             // Noted before: from here on it may be there.
             fleet.note(recording::begun(number));
-            let (between, done) = scribe.step(files);
-            done.map_err(|why| format!("step {step}: {why}"))?;
-            left.push(between);
+            let between = versions.step(&mounted, &names, *step);
+            left.push(between.map_err(|why| format!("step {step}: {why}"))?);
             if chance.below(sync_in) == 0 {
                 durable(&mounted)?;
                 fleet.note(recording::durable(number));
@@ -187,19 +199,22 @@ impl Manuscript {
             recording: fleet.recorded(),
             left,
             file,
+            keeps,
             parity: bundle.1,
             steps,
         })
     }
 
-    /// One operation that takes several transactions, each of which is durable before the next: one of [`LONG`].
-    pub fn long(seed: u64, operation: &str) -> Result<Self, String> {
+    /// One operation that takes several transactions, each of which is durable before the next: one of [`LONG`]. There is
+    /// a snapshot of what was before, if that is wanted and blocks are not shifted.
+    pub fn long(seed: u64, operation: &str, kept: bool) -> Result<Self, String> {
         let chance = &Chance::new(seed);
         // Room enough that going on is not refused for what it may need at worst.
         let (count, bundle) = chance.one(&[(1, (1, 0)), (6, (4, 2))]);
         let fleet = drives(chance, Bytes(64 << 20), count, bundle)?;
         let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
-        let (names, view) = (names()?, View::first());
+        let names = ace::names()?;
+        let view = names.open(&mounted, b"").map_err(failed)?;
         let files = names.of(&mounted, &view);
         let file = one_file(files)?;
         let data = pattern(600, chance.next());
@@ -212,6 +227,12 @@ impl Manuscript {
             model[at * BLOCK_SIZE..][..BLOCK_SIZE].copy_from_slice(block);
         }
         model.truncate(1199 * BLOCK_SIZE);
+        let shifts = ["collapse", "insert"].contains(&operation);
+        let keeps = kept && !shifts;
+        if keeps {
+            files.take_snapshot(b"s", NOW).map_err(failed)?;
+        }
+        drop(view);
         mounted.close().map_err(|why| why.to_string())?;
         // With no memory for changes, there is a root after each transaction.
         let hasty = Options {
@@ -219,19 +240,28 @@ impl Manuscript {
             ..machine::READ_WRITE
         };
         let mounted = machine::mount(chance.next(), &fleet, hasty)?;
+        let names = ace::names()?;
+        let view = names.open(&mounted, b"").map_err(failed)?;
         let files = names.of(&mounted, &view);
         fleet.record();
-        let mut left = vec![vec![Shape::of(&model)]];
+        let before = Arc::new(Shape::of(&model));
+        let with = |now: Arc<Shape>| {
+            let mut all = Shapes::from([(String::new(), now)]);
+            all.extend(keeps.then(|| ("s".to_owned(), before.clone())));
+            all
+        };
         fleet.note(recording::begun(1));
         let mut between = perform(chance, files, file, operation, &mut model)?;
         between.push(Shape::of(&model));
-        left.push(between);
+        let between = between.into_iter().map(|shape| with(shape.into()));
+        let left = vec![vec![with(before.clone())], between.collect()];
         durable(&mounted)?;
         fleet.note(recording::durable(1));
         Ok(Manuscript {
             recording: fleet.recorded(),
             left,
             file,
+            keeps,
             parity: bundle.1,
             steps: Vec::new(),
         })
@@ -243,45 +273,63 @@ impl Manuscript {
     }
 
     /// Whether what this crash left is allowed, without as many drives as may be lost too; and without the newest root, where that is
-    /// asked. Says how many intents there were.
-    pub fn check(&self, seed: u64, state: &State, older_root: bool) -> Result<u64, String> {
+    /// asked. Says what was met.
+    pub fn check(&self, seed: u64, state: &State, older_root: bool) -> Result<Seen, String> {
+        let mut seen = Seen::default();
         if self.parity != 0 {
-            self.check_bereft(seed, state)?;
+            seen.merge(&self.check_bereft(seed, state)?);
         }
         let snapshot = self.recording.at(state).ok_or("no such state")?;
         if older_root {
             let within = |why| format!("without the newest root: {why}");
             let fleet = Fleet::start(seed, &snapshot);
             if roots::lose_newest(&fleet, seed).map_err(within)? {
-                self.stands(&Chance::new(seed), &fleet, (state, Copies::All))
+                let how = (Copies::All, self.takes(seed, state));
+                self.stands(&Chance::new(seed), &fleet, state, how)
                     .map_err(within)?;
             }
         }
+        seen.merge(&self.check_whole(seed, state, self.takes(seed, state))?);
+        Ok(seen)
+    }
+
+    /// Whether it is allowed with all drives. If that is wanted, a snapshot is taken before anything is resumed.
+    pub fn check_whole(&self, seed: u64, state: &State, takes: bool) -> Result<Seen, String> {
+        let snapshot = self.recording.at(state).ok_or("no such state")?;
         let chance = Chance::new(seed);
         let fleet = Fleet::start(chance.next(), &snapshot);
-        self.stands(&chance, &fleet, (state, Copies::All))
+        self.stands(&chance, &fleet, state, (Copies::All, takes))
+    }
+
+    /// Of half of all states a snapshot is taken first: not the same for all of one seed.
+    fn takes(&self, seed: u64, state: &State) -> bool {
+        Chance::new(!seed ^ (state.cut << 20)).below(2) == 0
     }
 
     /// Whether it is allowed without as many drives as may be lost.
-    pub fn check_bereft(&self, seed: u64, state: &State) -> Result<u64, String> {
+    pub fn check_bereft(&self, seed: u64, state: &State) -> Result<Seen, String> {
         let snapshot = self.recording.at(state).ok_or("no such state")?;
         let fleet = Fleet::start(seed, &snapshot);
         let mut slots: Vec<Slot> = snapshot.drives.keys().copied().collect();
         shuffle(&mut slots, &Chance::new(seed));
         slots.truncate(self.parity.into());
         slots.iter().for_each(|slot| fleet.vanish(*slot));
-        self.stands(&Chance::new(seed), &fleet, (state, Copies::MayLack))
-            .map_err(|why| format!("without drives {slots:?}: {why}"))
+        let how = (Copies::MayLack, self.takes(seed, state));
+        let seen = self.stands(&Chance::new(seed), &fleet, state, how);
+        let seen = seen.map_err(|why| format!("without drives {slots:?}: {why}"))?;
+        Ok(Seen {
+            degraded: 1,
+            ..seen
+        })
     }
 
     fn stands(
         &self,
         chance: &Chance,
         fleet: &Fleet,
-        (state, copies): (&State, Copies),
-    ) -> Result<u64, String> {
-        let (names, view) = (names()?, View::first());
-        let mut scribe = Scribe::new(chance, self.file, 70);
+        state: &State,
+        (copies, takes): (Copies, bool),
+    ) -> Result<Seen, String> {
         let seen_read_only = {
             let options = Options {
                 read_only: true,
@@ -289,34 +337,75 @@ impl Manuscript {
                 ..machine::READ_WRITE
             };
             let mounted = machine::mount(chance.next(), fleet, options)?;
-            scribe.found(names.of(&mounted, &view)).map_err(failed)?
+            versions::found(&mounted, &ace::names()?, self.file)?
         };
         let mounted = machine::mount(chance.next(), fleet, machine::READ_WRITE)?;
-        let files = names.of(&mounted, &view);
-        let intents = files.resume().map_err(failed)?;
+        let names = ace::names()?;
+        let mut seen = Seen {
+            kept: u64::from(seen_read_only.len() > 1),
+            rebuilt: contents::rebuilt(&mounted)?,
+            ..Seen::default()
+        };
+        if takes {
+            seen.taken_over = take_early(&mounted, &names)?;
+        }
+        seen.intents = ace::each_head(&mounted, &names, |files| files.resume())? + seen.taken_over;
         contents::audit_but(&mounted, copies)?;
-        let found = scribe.found(files).map_err(failed)?;
+        let all = versions::found(&mounted, &names, self.file)?;
+        let mut found = all.clone();
+        if takes && found.remove(EARLY).as_ref() != seen_read_only.get("") {
+            return Err("a snapshot that was taken first has not what was to be seen".into());
+        }
         if found != seen_read_only {
             return Err("what was resumed is not what was to be seen before".into());
         }
         let (durable, committed) = self.recording.bounds(state.cut);
         let last = self.left[durable].last();
         let later = self.left[durable + 1..=committed].iter().flatten();
-        let shape = Shape::of(&found);
-        if !last.into_iter().chain(later).any(|left| *left == shape) {
+        let shapes = versions::shapes(&found);
+        if !last.into_iter().chain(later).any(|left| *left == shapes) {
+            let names: Vec<_> = found
+                .iter()
+                .map(|(name, held)| (name, held.len()))
+                .collect();
             return Err(format!(
-                "nothing from {durable} to {committed} left {} bytes like this",
-                found.len()
+                "nothing from {durable} to {committed} left files like {names:?}"
             ));
         }
-        scribe.model = found;
-        for _ in 0..5 {
-            let (_, done) = scribe.step(files);
+        let scribe = Scribe::new(chance, self.file, 70);
+        let mut versions = Versions::new(chance, &scribe, all, self.keeps || takes);
+        for number in 0..5 {
+            // Numbers that no step has.
+            let done = versions.step(&mounted, &names, 1000 + number);
             done.map_err(|why| format!("going on: {why}"))?;
         }
-        scribe.compare(files)?;
+        versions.compare(&mounted, &names)?;
         contents::audit_but(&mounted, copies)?;
-        Ok(intents)
+        if (self.keeps || takes) && chance.below(4) == 0 {
+            versions.clear(&mounted, &names)?;
+            versions.compare(&mounted, &names)?;
+            contents::audit_but(&mounted, copies)
+                .map_err(|why| format!("once all snapshots were deleted: {why}"))?;
+        }
+        Ok(seen)
+    }
+}
+
+/// Takes a snapshot of what a crash left. Nothing is half done in it; says how much was before.
+fn take_early(mounted: &Mounted<Simulated>, names: &Names) -> Result<u64, String> {
+    let count = {
+        let view = names.open(mounted, b"").map_err(failed)?;
+        let count = versions::intents(mounted, &view)?;
+        let taken = names
+            .of(mounted, &view)
+            .take_snapshot(EARLY.as_bytes(), NOW);
+        taken.map_err(|why| format!("a snapshot before anything is resumed: {why}"))?;
+        count
+    };
+    let view = names.open(mounted, EARLY.as_bytes()).map_err(failed)?;
+    match versions::intents(mounted, &view)? {
+        0 => Ok(count),
+        left => Err(format!("{left} operations are half done in a snapshot")),
     }
 }
 

@@ -26,9 +26,6 @@ use aftermath::Attempt;
 pub use aftermath::Refusal;
 use embr_engine::format::member::Slot;
 use embr_engine::names::Error;
-use embr_engine::names::HashWidth;
-use embr_engine::names::Names;
-use embr_engine::names::View;
 use embr_engine::units::Bytes;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Fault;
@@ -82,7 +79,9 @@ impl Annals {
         let some = self.lefts.get(least..).unwrap_or_default();
         let newest = self.lefts.last().ok_or("no beginning")?;
         // A mount forgets what has no name; what somebody held is among the rest of what there was.
-        let is_it = |left: &Estate| left.clone().without_orphans() == *found;
+        // What a snapshot has of it was left to a mount that was too late.
+        let found = &found.clone().without_any_orphans();
+        let is_it = |left: &Estate| left.clone().without_any_orphans() == *found;
         if some.iter().rev().any(is_it) || self.is_last(newest, found) {
             return Ok(());
         }
@@ -100,11 +99,15 @@ impl Annals {
         let Some((deed, step)) = self.last else {
             return false;
         };
+        // Where it was to be made.
+        let Ok(found) = found.clone().turned(&newest.head) else {
+            return false;
+        };
         let known = &newest.files.files;
         let made = found.files.files.keys().find(|n| !known.contains_key(n));
         let mut done = newest.clone();
         done.apply(deed, step, made.copied().unwrap_or(0)).is_ok()
-            && done.without_orphans() == *found
+            && done.without_any_orphans() == found
     }
 }
 
@@ -125,20 +128,18 @@ pub struct Storm<'s> {
 
 /// What is there after a mount, once that has done what was left to it. One that writes nothing leaves it.
 fn found(mounted: &Mounted<Simulated>) -> Result<Estate, String> {
-    let names = Names::try_new(HashWidth::Full).map_err(|why| format!("{why:?}"))?;
-    let view = View::first();
-    let files = names.of(mounted, &view);
+    let names = ace::names()?;
     if !mounted.is_read_only() {
-        files.resume().map_err(|why| why.to_string())?;
-        files.forget_orphans().map_err(|why| why.to_string())?;
-        return Estate::found(files);
+        ace::each_head(mounted, &names, |files| files.resume())?;
+        ace::each_head(mounted, &names, |files| files.forget_orphans())?;
+        return Estate::found(mounted, &names);
     }
-    Ok(Estate::found(files)?.without_orphans())
+    Ok(Estate::found(mounted, &names)?.without_orphans())
 }
 
 /// Whether both are the same. A file that lost its last name while something failed may be left to the next mount.
 fn agrees(actor: &Actor<'_>) -> Result<(), String> {
-    let found = Estate::found(actor.files())?.without_orphans_but(&actor.estate);
+    let found = actor.found()?.without_orphans_but(&actor.estate);
     actor.estate.difference(&found).map_or(Ok(()), Err)
 }
 

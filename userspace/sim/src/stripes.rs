@@ -35,6 +35,32 @@ pub fn layouts(mounted: &Mounted<Simulated>) -> Result<BTreeMap<u64, Layout>, St
     Ok(all)
 }
 
+/// Whether something that lives lies in a fragment of a drive that is not there.
+pub fn has_lost(
+    mounted: &Mounted<Simulated>,
+    engrams: &BTreeMap<u64, Known>,
+) -> Result<bool, String> {
+    let items: BTreeMap<Key, Vec<u8>> = scan(mounted, STRIPES)?.into_iter().collect();
+    for (number, layout) in layouts(mounted)? {
+        for fragment in 0..layout.shape.data() {
+            let place = layout.place(fragment);
+            if place.is_some_and(|place| mounted.present().has(place.device)) {
+                continue;
+            }
+            let value = items.get(&stripe::key(StripeId(number), Kind::Contents, fragment));
+            let held = value.and_then(|v| stripe::parse_contents(v, layout.shape.length(fragment)));
+            for held in held.ok_or(format!("stripe {number}: no contents"))? {
+                let live = engrams.get(&held.engram.0).map(|known| known.live);
+                let mut blocks = held.first..held.first + held.blocks;
+                if blocks.any(|block| live.is_some_and(|live| live.has(block))) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Says which blocks of which drives stripes take.
 pub fn audit(
     mounted: &Mounted<Simulated>,

@@ -169,7 +169,7 @@ fn crashes_leave_completed_writes_and_sizes_that_agree() {
         for (state, own) in story.recording.some(plan, 60.0) {
             states += 1;
             match story.check(own.next(), &state, own.below(4) == 0) {
-                Ok(n) => intents += n,
+                Ok(seen) => intents += seen.intents,
                 Err(why) => panic!("{state}: {why}"),
             }
         }
@@ -182,7 +182,7 @@ fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
     let chance = Chance::new(seed());
     for operation in manuscript::LONG {
         let story =
-            Manuscript::long(chance.next(), operation).unwrap_or_else(|why| panic!("{why}"));
+            Manuscript::long(chance.next(), operation, false).unwrap_or_else(|why| panic!("{why}"));
         let plan = Plan {
             seed: chance.next(),
             subsets: 1,
@@ -192,7 +192,7 @@ fn what_a_crash_left_half_done_is_seen_as_done_and_carried_out() {
         let mut intents = 0;
         for (state, own) in story.recording.some(plan, 40.0) {
             match story.check(own.next(), &state, own.below(4) == 0) {
-                Ok(n) => intents += n,
+                Ok(seen) => intents += seen.intents,
                 Err(why) => panic!("{operation}: {state}: {why}"),
             }
         }

@@ -15,9 +15,10 @@
 //! `embrfs-sim bereft SEED K+M STATES`: only of volumes with stripes of k + m, each state without m of their drives; of 0 states one
 //! round, which is all that follows from the seed.
 //!
-//! `embrfs-sim replay SEED K+M bare|furnished 'OPERATION; OPERATION'`: plays one sequence, and looks at all of its crash states.
+//! `embrfs-sim replay SEED K+M bare|furnished|kept 'OPERATION; OPERATION'`: plays one sequence, and looks at all of its crash states.
 
 use embr_engine::format::geometry::Geometry;
+use embrfs_sim::ace::Beginning;
 use embrfs_sim::ace::Scene;
 use embrfs_sim::campaign;
 use embrfs_sim::campaign::Orders;
@@ -191,7 +192,15 @@ fn tell(report: &Report, begun: Instant, is_all: bool) -> ExitCode {
     }
     println!(
         "{} files of many or large operations; {} were left half done and carried out",
-        report.manuscripts, report.intents
+        report.manuscripts, report.seen.intents
+    );
+    println!(
+        "{} of them by who took a snapshot first; {} crashes left snapshots",
+        report.seen.taken_over, report.seen.kept
+    );
+    println!(
+        "{} were worked on without drives; of {} something was read from other fragments",
+        report.seen.degraded, report.seen.rebuilt
     );
     let parts: Vec<String> = report.parts.iter().map(u64::to_string).collect();
     println!(
@@ -248,16 +257,13 @@ fn processor_time() -> Option<Duration> {
 
 /// None where the arguments make no sense.
 fn replay(arguments: &[String]) -> Option<ExitCode> {
-    let [seed, bundle, furnished, sequence] = arguments else {
+    let [seed, bundle, begins, sequence] = arguments else {
         return None;
     };
+    let named = |beginning: &Beginning| beginning.name() == begins;
     let scene = Scene {
         bundle: geometry(bundle)?,
-        furnished: match &furnished[..] {
-            "furnished" => true,
-            "bare" => false,
-            _ => return None,
-        },
+        begins: Beginning::ALL.into_iter().find(named)?,
     };
     let begun = Instant::now();
     let report = match campaign::replay(seed.parse().ok()?, scene, &sequence.parse().ok()?) {
@@ -272,7 +278,7 @@ fn replay(arguments: &[String]) -> Option<ExitCode> {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED K+M TROUBLE | crowd SEED K+M TASKS LENGTH | file SEED OPERATIONS | bereft SEED K+M STATES | replay SEED K+M bare|furnished SEQUENCE"
+        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED K+M TROUBLE | crowd SEED K+M TASKS LENGTH | file SEED OPERATIONS | bereft SEED K+M STATES | replay SEED K+M bare|furnished|kept SEQUENCE"
     );
     ExitCode::from(2)
 }

@@ -6,6 +6,7 @@
 use super::guarded;
 use super::Report;
 use super::Violation;
+use crate::ace::Beginning;
 use crate::ace::Scene;
 use crate::ace::Stage;
 use crate::crowd;
@@ -15,6 +16,7 @@ use crate::host::Chance;
 use crate::manuscript::Manuscript;
 use crate::recording::Recording;
 use crate::recording::State;
+use crate::seen::Seen;
 use crate::states::Plan;
 use crate::tale::Look;
 use crate::tale::Without;
@@ -54,7 +56,7 @@ impl Bereft<'_> {
         &mut self,
         what: &str,
         recording: &Recording,
-        check: impl Fn(&State, &Chance) -> Result<u64, String>,
+        check: impl Fn(&State, &Chance) -> Result<Seen, String>,
     ) -> Result<(), Violation> {
         let plan = Plan {
             seed: self.seed,
@@ -65,8 +67,9 @@ impl Bereft<'_> {
         for (state, chance) in recording.some(plan, MOST) {
             self.report.states.add(state.kind());
             self.report.without += 1;
-            self.report.intents += guarded(|| check(&state, &chance))
+            let seen = guarded(|| check(&state, &chance))
                 .map_err(|why| self.violation(what, Some(state.to_string()), why))?;
+            self.report.seen.merge(&seen);
         }
         Ok(())
     }
@@ -97,7 +100,7 @@ impl Bereft<'_> {
         self.report.sequences.add(sequence.0.len());
         let (seed, stage) = (self.seed, self.stage.clone());
         self.look_at(&what, story.recording(), |state, chance| {
-            stage.check(&story, seed, state, loss(chance)).map(|()| 0)
+            stage.check(&story, seed, state, loss(chance))
         })
     }
 
@@ -114,7 +117,9 @@ impl Bereft<'_> {
         self.report.crowds += 1;
         self.report.acts.merge(&crowd.acts);
         self.look_at(&what, crowd.recording(), |state, chance| {
-            crowd.check(seed, state, loss(chance)).map(|()| 0)
+            crowd
+                .check(seed, state, loss(chance))
+                .map(|()| Seen::default())
         })
     }
 }
@@ -130,7 +135,7 @@ pub fn bereft(
     let mut report = Report::default();
     let scene = Scene {
         bundle,
-        furnished: true,
+        begins: Beginning::Furnished,
     };
     let stage = match guarded(|| Stage::new(scene)) {
         Ok(stage) => stage,

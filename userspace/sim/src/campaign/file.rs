@@ -6,6 +6,7 @@
 use super::guarded;
 use super::Report;
 use super::Violation;
+use crate::host::Chance;
 use crate::manuscript;
 use crate::manuscript::Manuscript;
 use crate::sectors::BadText;
@@ -56,7 +57,10 @@ fn manuscript(seed: u64, writing: &Writing) -> Result<Manuscript, String> {
     guarded(|| match writing {
         Writing::All => Manuscript::drawn(seed, None),
         Writing::Some(steps) => Manuscript::drawn(seed, Some(steps)),
-        Writing::Long(operation) => Manuscript::long(seed, operation),
+        Writing::Long(operation) => {
+            let kept = Chance::new(seed).below(2) == 0;
+            Manuscript::long(seed, operation, kept)
+        }
     })
 }
 
@@ -88,8 +92,9 @@ pub(super) fn written(
         report.gone_on += 1;
         report.older_roots += u64::from(older_root);
         report.without += u64::from(script.bears_loss());
-        report.intents += guarded(|| script.check(seed, &state, older_root))
+        let seen = guarded(|| script.check(seed, &state, older_root))
             .map_err(|why| violation(Some(state.to_string()), why))?;
+        report.seen.merge(&seen);
     }
     Ok(())
 }

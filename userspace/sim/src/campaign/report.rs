@@ -6,6 +6,7 @@ use crate::crowd::ActKind;
 use crate::deed;
 use crate::fault::Injected;
 use crate::recording::State;
+use crate::seen::Seen;
 use crate::states;
 use crate::states::Kind;
 use crate::storm::Weathered;
@@ -50,8 +51,8 @@ pub struct Report {
     pub parts: Vec<u64>,
     /// Manuscripts that were written.
     pub manuscripts: u64,
-    /// Operations on files that a crash left half done, and a mount carried out.
-    pub intents: u64,
+    /// What was met meanwhile.
+    pub seen: Seen,
     /// Crowds of tasks that worked at once.
     pub crowds: u64,
     /// What they did.
@@ -90,7 +91,11 @@ impl Report {
             (self.older_roots, "OlderRoots"),
             (self.storms.older_roots, "OlderRootsInStorms"),
             (self.without, "Without"),
-            (self.intents, "Intents"),
+            (self.seen.intents, "Intents"),
+            (self.seen.taken_over, "IntentsTakenOver"),
+            (self.seen.degraded, "Degraded"),
+            (self.seen.rebuilt, "Rebuilt"),
+            (self.seen.kept, "Kept"),
             (self.crowds, "Crowds"),
             (self.storms.unallocated, "Unallocated"),
         ];
@@ -121,7 +126,7 @@ impl Report {
         self.parts.extend(other.parts);
         self.parts.sort_unstable();
         self.manuscripts += other.manuscripts;
-        self.intents += other.intents;
+        self.seen.merge(&other.seen);
         self.crowds += other.crowds;
         self.acts.merge(&other.acts);
         self.storms.merge(&other.storms);

@@ -4,6 +4,7 @@
 //! model. Nothing here knows of other tasks.
 
 use crate::clerk;
+use crate::estate::Engine;
 use crate::estate::Estate;
 use crate::files::File;
 use crate::files::Files as Model;
@@ -73,6 +74,12 @@ pub(super) enum Act {
     Dedupe(u64, u64, Range<u64>, u64),
     Read(u64, Range<u64>),
     Stat(u64),
+    /// Takes a snapshot.
+    Take(&'static str),
+    /// Deletes it.
+    Delete(&'static str),
+    /// Opens a snapshot, and reads a file in it.
+    ReadKept(&'static str, u64, Range<u64>),
 }
 
 /// What an act is called.
@@ -109,12 +116,15 @@ pub enum ActKind {
     Dedupe,
     Read,
     Stat,
+    Take,
+    Delete,
+    ReadKept,
     Refused,
 }
 
 impl ActKind {
     /// All of them.
-    pub const ALL: [ActKind; 31] = [
+    pub const ALL: [ActKind; 34] = [
         ActKind::Lookup,
         ActKind::Readdir,
         ActKind::Create,
@@ -145,6 +155,9 @@ impl ActKind {
         ActKind::Dedupe,
         ActKind::Read,
         ActKind::Stat,
+        ActKind::Take,
+        ActKind::Delete,
+        ActKind::ReadKept,
         ActKind::Refused,
     ];
 }
@@ -263,12 +276,28 @@ impl Act {
             Act::Dedupe(..) => ActKind::Dedupe,
             Act::Read(..) => ActKind::Read,
             Act::Stat(_) => ActKind::Stat,
+            Act::Take(_) => ActKind::Take,
+            Act::Delete(_) => ActKind::Delete,
+            Act::ReadKept(..) => ActKind::ReadKept,
         }
     }
 
     /// Has the engine do it.
-    pub fn perform(&self, files: Files<'_, Simulated>, step: u64) -> Result<Outcome, Error> {
+    pub fn perform(&self, engine: Engine<'_>, step: u64) -> Result<Outcome, Error> {
+        let files = engine.files();
         match self {
+            Act::Take(name) => Ok(nothing(files.take_snapshot(name.as_bytes(), at(step))?)),
+            Act::Delete(name) => {
+                let done = engine.names.delete(engine.mounted, name.as_bytes())?;
+                Ok(nothing(done))
+            }
+            Act::ReadKept(name, file, blocks) => {
+                let view = engine.names.open(engine.mounted, name.as_bytes())?;
+                let files = engine.names.of(engine.mounted, &view);
+                // Of what is not there, nothing is read by itself.
+                files.inode(InodeNo(*file))?;
+                Ok((Came::Bytes(read(files, *file, blocks)?), None))
+            }
             Act::Write(..)
             | Act::Truncate(..)
             | Act::Punch(..)
@@ -414,10 +443,7 @@ impl Act {
                 let Act::Read(file, blocks) = self else {
                     return Err(Error::Invalid);
                 };
-                let range = bytes_of(blocks);
-                let mut bytes = vec![0xee; (range.end - range.start) as usize];
-                files.read(InodeNo(*file), FileBlock(blocks.start), &mut bytes)?;
-                (Came::Bytes(bytes), None)
+                (Came::Bytes(read(files, *file, blocks)?), None)
             }
         })
     }
@@ -432,7 +458,12 @@ impl Act {
         if made != u64::MAX && known.contains_key(&made) {
             return false;
         }
+        if *came == Err(Refused::Busy) {
+            // Somebody had it open, for just as long as he did.
+            return matches!(self, Act::Delete(_));
+        }
         let expected = match self {
+            Act::Take(_) | Act::Delete(_) | Act::ReadKept(..) => self.apply_to_kept(model),
             Act::Write(..)
             | Act::Truncate(..)
             | Act::Punch(..)
@@ -540,6 +571,27 @@ impl Act {
         })
     }
 
+    fn apply_to_kept(&self, model: &mut Estate) -> Result<Came, Refused> {
+        match self {
+            Act::Take(name) => model.take(name)?,
+            Act::Delete(name) => {
+                model.delete(name)?;
+                // What is deleted passes on what it has to all that grew from it: to one.
+                model.is_shared = !model.kept.is_empty();
+            }
+            _ => {
+                let Act::ReadKept(name, file, blocks) = self else {
+                    return Err(Refused::Invalid);
+                };
+                let kept = model.kept.get(*name).ok_or(Refused::NotFound)?;
+                kept.files.get(*file)?;
+                let bytes = kept.bytes.get(file).ok_or(Refused::IsDirectory)?;
+                return Ok(Came::Bytes(cut(bytes, blocks)));
+            }
+        }
+        Ok(Came::Nothing)
+    }
+
     fn apply_to_two(
         &self,
         model: &mut Estate,
@@ -552,16 +604,9 @@ impl Act {
         if from == to && at.abs_diff(blocks.start) < count {
             return Err(Refused::Invalid);
         }
-        let cut = |bytes: &[u8], blocks: Range<u64>| {
-            let range = bytes_of(&blocks);
-            let inside = bytes.len().min(range.start as usize)..bytes.len().min(range.end as usize);
-            let mut cut = bytes[inside].to_vec();
-            cut.resize((range.end - range.start) as usize, 0);
-            cut
-        };
-        let source = cut(&source, blocks.clone());
+        let source = cut(&source, blocks);
         if let Act::Dedupe(..) = self {
-            let other = cut(&old, at..at + count);
+            let other = cut(&old, &(at..at + count));
             let pairs = source.chunks(BLOCK_SIZE).zip(other.chunks(BLOCK_SIZE));
             return Ok(Came::Found(pairs.take_while(|(a, b)| a == b).count() as u64));
         }
@@ -589,16 +634,14 @@ impl Act {
         };
         let old = model.regular(file)?;
         let size = old.len();
+        if model.is_shared && matches!(self, Act::Collapse(..) | Act::Insert(..)) {
+            return Err(Refused::NotPermitted);
+        }
         let inside =
             |range: &Range<u64>| size.min(range.start as usize)..size.min(range.end as usize);
         let mut new = Vec::clone(&old);
         match self {
-            Act::Read(_, blocks) => {
-                let range = bytes_of(blocks);
-                let mut bytes = new[inside(&range)].to_vec();
-                bytes.resize((range.end - range.start) as usize, 0);
-                return Ok(Came::Bytes(bytes));
-            }
+            Act::Read(_, blocks) => return Ok(Came::Bytes(cut(&new, blocks))),
             Act::Write(_, blocks, _) => {
                 let range = bytes_of(blocks);
                 new.resize(size.max(range.end as usize), 0);
@@ -627,6 +670,22 @@ impl Act {
         model.hold(file, new, at(step))?;
         Ok(Came::Nothing)
     }
+}
+
+fn read(files: Files<'_, Simulated>, file: u64, blocks: &Range<u64>) -> Result<Vec<u8>, Error> {
+    let range = bytes_of(blocks);
+    let mut bytes = vec![0xee; (range.end - range.start) as usize];
+    files.read(InodeNo(file), FileBlock(blocks.start), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// These blocks of what a file holds, and zeros behind its end.
+fn cut(bytes: &[u8], blocks: &Range<u64>) -> Vec<u8> {
+    let range = bytes_of(blocks);
+    let inside = bytes.len().min(range.start as usize)..bytes.len().min(range.end as usize);
+    let mut cut = bytes[inside].to_vec();
+    cut.resize((range.end - range.start) as usize, 0);
+    cut
 }
 
 fn listed(files: Files<'_, Simulated>, directory: u64) -> Result<BTreeMap<Vec<u8>, u64>, Error> {

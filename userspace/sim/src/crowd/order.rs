@@ -93,7 +93,7 @@ impl Orders {
             levels.push(next);
         }
         let ends = levels.last().and_then(|level| level.get(&last));
-        let found = ends.is_some_and(|ends| ends.iter().any(|(state, _)| state == end));
+        let found = ends.is_some_and(|ends| ends.iter().any(|(state, _)| end.may_become(state)));
         if !found {
             let nearest = ends.and_then(|ends| ends.first());
             let what = nearest.and_then(|(state, _)| state.difference(end));
@@ -161,7 +161,7 @@ fn leading(levels: Vec<Level>, end: &Estate) -> BTreeMap<Point, Vec<Estate>> {
             let mut kept = Vec::new();
             for (number, (state, from)) in states.into_iter().enumerate() {
                 let leads = match is_last {
-                    true => state == *end,
+                    true => end.may_become(&state),
                     false => wanted.get(&point).is_some_and(|w| w.contains(&number)),
                 };
                 if !leads {

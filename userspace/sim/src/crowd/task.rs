@@ -26,6 +26,8 @@ use std::ops::Range;
 const BLOCK: u64 = BLOCK_SIZE as u64;
 /// Blocks of a file that is worked on.
 const BLOCKS: usize = 7;
+/// Names of snapshots that are taken.
+const TAKEN: [&str; 2] = ["t", "u"];
 /// Names of attributes.
 const ATTRIBUTES: [&str; 2] = ["user.one", "user.other"];
 
@@ -66,8 +68,10 @@ impl<'h> Task<'h> {
             if self.hall.log().failed.is_some() {
                 return Ok(());
             }
-            match self.chance.below(12) {
+            let most = if self.hall.keeps { 14 } else { 12 };
+            match self.chance.below(most) {
                 0 => self.sync()?,
+                12.. => self.do_with_kept()?,
                 1 | 2 => self.open_or_close()?,
                 _ if self.chance.below(10) < self.names => self.do_with_names()?,
                 _ => self.do_with_file()?,
@@ -82,7 +86,7 @@ impl<'h> Task<'h> {
         // No two acts have the same.
         let step = self.count * 8 + self.number as u64;
         let began = self.hall.say(Event::Began(self.number));
-        let (came, group) = match act.perform(self.hall.files(), step) {
+        let (came, group) = match act.perform(self.hall.engine(), step) {
             Ok((came, group)) => (Ok(came), group),
             Err(why) => {
                 let why = clerk::refused(why).map_err(|why| format!("{act:?}: {why}"))?;
@@ -340,6 +344,27 @@ impl<'h> Task<'h> {
         drop(own);
         drop(names);
         self.leave(number)
+    }
+
+    /// Takes a snapshot, or does something with one.
+    fn do_with_kept(&mut self) -> Result<(), String> {
+        let name = self.chance.one(&TAKEN);
+        match self.chance.below(6) {
+            0 | 1 => self.change(Act::Take(name), &[]).map(drop),
+            2 => self.change(Act::Delete(name), &[]).map(drop),
+            _ => {
+                let Some(number) = self.open(self.there())? else {
+                    return Ok(());
+                };
+                let inode = self.hall.files().inode(InodeNo(number));
+                let inode = inode.map_err(|why| format!("inode {number}: {why}"))?;
+                if inode.kind == FileType::Regular {
+                    self.act(Act::ReadKept(name, number, self.blocks()))
+                        .map(drop)?;
+                }
+                self.leave(number)
+            }
+        }
     }
 
     /// Something with a file that is held, or with another.

@@ -28,7 +28,6 @@ use crate::tale::Tale;
 use crate::tale::Without;
 pub use bereft::bereft;
 pub use bereft::bereft_by;
-use embr_engine::format::geometry::Geometry;
 pub use file::file;
 use file::shortened;
 use file::written;
@@ -349,13 +348,9 @@ fn calmed(seed: u64, stage: &Stage, shape: crowd::Shape) -> Option<Violation> {
     })
 }
 
-/// One crowd again, on furnished drives.
-pub fn crowd(seed: u64, bundle: Geometry, shape: crowd::Shape) -> Report {
+/// One crowd again.
+pub fn crowd(seed: u64, scene: Scene, shape: crowd::Shape) -> Report {
     let mut report = Report::default();
-    let scene = Scene {
-        bundle,
-        begins: ace::Beginning::Furnished,
-    };
     let stage = Stage::new(scene).map_err(|why| Violation {
         seed,
         what: scene.to_string(),
@@ -367,13 +362,9 @@ pub fn crowd(seed: u64, bundle: Geometry, shape: crowd::Shape) -> Report {
     report
 }
 
-/// One storm again, on furnished drives.
-pub fn storm(seed: u64, bundle: Geometry, woe: Woe) -> Report {
+/// One storm again.
+pub fn storm(seed: u64, scene: Scene, woe: Woe) -> Report {
     let mut report = Report::default();
-    let scene = Scene {
-        bundle,
-        begins: ace::Beginning::Furnished,
-    };
     match Stage::new(scene) {
         Ok(stage) => match weathered(seed, &stage, woe) {
             Ok(came) => report.storms.merge(&came),

@@ -2,6 +2,8 @@
 
 //! What was met while crash states were looked at: not what drives kept, but what the engine had to do with it.
 
+use std::fmt;
+
 /// How often.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
@@ -25,5 +27,25 @@ impl Seen {
         self.degraded += other.degraded;
         self.rebuilt += other.rebuilt;
         self.kept += other.kept;
+    }
+}
+
+impl Seen {
+    /// The counts, and what they are called.
+    pub fn counts(&self) -> [(u64, &'static str); 5] {
+        [
+            (self.intents, "Intents"),
+            (self.taken_over, "IntentsTakenOver"),
+            (self.degraded, "WorkedOnDegraded"),
+            (self.rebuilt, "Rebuilt"),
+            (self.kept, "Kept"),
+        ]
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.counts().map(|(count, name)| format!("{name} {count}"));
+        f.write_str(&all.join(", "))
     }
 }

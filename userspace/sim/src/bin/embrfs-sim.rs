@@ -5,9 +5,9 @@
 //!
 //! `embrfs-sim parts FROM TO`: only those sequences, from the first to before the last of these parts.
 //!
-//! `embrfs-sim storm SEED K+M TROUBLE`: one run with trouble of a kind, as a violation names it.
+//! `embrfs-sim storm SEED K+M TROUBLE [kept]`: one run with trouble of a kind, as a violation names it.
 //!
-//! `embrfs-sim crowd SEED K+M TASKS LENGTH`: lets so many tasks do so many things each at once, and looks at all crash states.
+//! `embrfs-sim crowd SEED K+M TASKS LENGTH [kept]`: lets so many tasks do so many things each at once, and looks at all crash states.
 //!
 //! `embrfs-sim file SEED all|NUMBER,NUMBER|OPERATION`: works on one file, and looks at all crash states: with all operations of the seed,
 //! some of them, or one that is large.
@@ -87,6 +87,19 @@ fn geometry(text: &str) -> Option<Geometry> {
     Geometry::new(data.parse().ok()?, parity.parse().ok()?).ok()
 }
 
+/// The drives, and what is on them in the beginning: files, if nothing is said.
+fn scene(bundle: &str, begins: &[String]) -> Option<Scene> {
+    let begins = match begins {
+        [] => Beginning::Furnished,
+        [name] => *Beginning::ALL.iter().find(|known| known.name() == name)?,
+        _ => return None,
+    };
+    Some(Scene {
+        bundle: geometry(bundle)?,
+        begins,
+    })
+}
+
 /// A seed that nobody gave.
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -162,19 +175,19 @@ fn parts(arguments: &[String]) -> Option<ExitCode> {
 
 /// None where the arguments make no sense.
 fn storm(arguments: &[String]) -> Option<ExitCode> {
-    let [seed, bundle, trouble] = arguments else {
+    let [seed, bundle, trouble, begins @ ..] = arguments else {
         return None;
     };
-    let (seed, bundle) = (seed.parse().ok()?, geometry(bundle)?);
+    let (seed, scene) = (seed.parse().ok()?, scene(bundle, begins)?);
     let named = |woe: &Woe| format!("{woe:?}") == *trouble;
     let woe = Woe::ALL.into_iter().find(named)?;
     let begun = Instant::now();
-    Some(tell(&campaign::storm(seed, bundle, woe), begun, false))
+    Some(tell(&campaign::storm(seed, scene, woe), begun, false))
 }
 
 /// None where the arguments make no sense.
 fn crowd(arguments: &[String]) -> Option<ExitCode> {
-    let [seed, bundle, tasks, length] = arguments else {
+    let [seed, bundle, tasks, length, begins @ ..] = arguments else {
         return None;
     };
     let shape = Shape {
@@ -182,7 +195,7 @@ fn crowd(arguments: &[String]) -> Option<ExitCode> {
         length: length.parse().ok()?,
     };
     let begun = Instant::now();
-    let report = campaign::crowd(seed.parse().ok()?, geometry(bundle)?, shape);
+    let report = campaign::crowd(seed.parse().ok()?, scene(bundle, begins)?, shape);
     Some(tell(&report, begun, false))
 }
 
@@ -190,18 +203,8 @@ fn tell(report: &Report, begun: Instant, is_all: bool) -> ExitCode {
     for violation in &report.violations {
         println!("VIOLATION {violation}");
     }
-    println!(
-        "{} files of many or large operations; {} were left half done and carried out",
-        report.manuscripts, report.seen.intents
-    );
-    println!(
-        "{} of them by who took a snapshot first; {} crashes left snapshots",
-        report.seen.taken_over, report.seen.kept
-    );
-    println!(
-        "{} were worked on without drives; of {} something was read from other fragments",
-        report.seen.degraded, report.seen.rebuilt
-    );
+    println!("{} files of many or large operations", report.manuscripts);
+    println!("met: {}", report.seen);
     let parts: Vec<String> = report.parts.iter().map(u64::to_string).collect();
     println!(
         "{} tales; sequences by length: {}",
@@ -260,11 +263,7 @@ fn replay(arguments: &[String]) -> Option<ExitCode> {
     let [seed, bundle, begins, sequence] = arguments else {
         return None;
     };
-    let named = |beginning: &Beginning| beginning.name() == begins;
-    let scene = Scene {
-        bundle: geometry(bundle)?,
-        begins: Beginning::ALL.into_iter().find(named)?,
-    };
+    let scene = scene(bundle, std::slice::from_ref(begins))?;
     let begun = Instant::now();
     let report = match campaign::replay(seed.parse().ok()?, scene, &sequence.parse().ok()?) {
         Ok(report) => report,
@@ -278,7 +277,7 @@ fn replay(arguments: &[String]) -> Option<ExitCode> {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED K+M TROUBLE | crowd SEED K+M TASKS LENGTH | file SEED OPERATIONS | bereft SEED K+M STATES | replay SEED K+M bare|furnished|kept SEQUENCE"
+        "usage: embrfs-sim [SEED] [STATES] [PART] | parts FROM TO | storm SEED K+M TROUBLE [kept] | crowd SEED K+M TASKS LENGTH [kept] | file SEED OPERATIONS | bereft SEED K+M STATES | replay SEED K+M bare|furnished|kept SEQUENCE"
     );
     ExitCode::from(2)
 }

@@ -133,14 +133,12 @@ pub fn bereft(
     mut progress: impl FnMut(&Report),
 ) -> Report {
     let mut report = Report::default();
-    let scene = Scene {
-        bundle,
-        begins: Beginning::Furnished,
-    };
-    let stage = match guarded(|| Stage::new(scene)) {
-        Ok(stage) => stage,
+    let scenes = [Beginning::Furnished, Beginning::Kept].map(|begins| Scene { bundle, begins });
+    let stages = || -> Result<Vec<Stage>, String> { scenes.map(Stage::new).into_iter().collect() };
+    let stages = match guarded(stages) {
+        Ok(stages) => stages,
         Err(why) => {
-            let what = scene.to_string();
+            let what = bundle.to_string();
             report.violations.push(Violation {
                 seed,
                 what,
@@ -153,7 +151,7 @@ pub fn bereft(
     for seed in (0..).map(|n| seed.wrapping_add(n)) {
         let mut bereft = Bereft {
             seed,
-            stage: stage.clone(),
+            stage: stages[(seed % 2) as usize].clone(),
             report: &mut report,
         };
         let done = bereft.file();

@@ -91,11 +91,6 @@ impl Report {
             (self.older_roots, "OlderRoots"),
             (self.storms.older_roots, "OlderRootsInStorms"),
             (self.without, "Without"),
-            (self.seen.intents, "Intents"),
-            (self.seen.taken_over, "IntentsTakenOver"),
-            (self.seen.degraded, "Degraded"),
-            (self.seen.rebuilt, "Rebuilt"),
-            (self.seen.kept, "Kept"),
             (self.crowds, "Crowds"),
             (self.storms.unallocated, "Unallocated"),
         ];
@@ -103,8 +98,9 @@ impl Report {
         never.extend(of(&self.deeds, &deed::Kind::ALL));
         never.extend(of(&self.storms.states, &Woe::ALL));
         never.extend(of(&self.storms.injected, &Injected::ALL));
-        let none = counts.iter().filter(|(count, _)| *count == 0);
-        never.extend(none.map(|(_, name)| (*name).to_owned()));
+        let counts = counts.into_iter().chain(self.seen.counts());
+        let none = counts.filter(|(count, _)| *count == 0);
+        never.extend(none.map(|(_, name)| name.to_owned()));
         never
     }
 

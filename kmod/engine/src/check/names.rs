@@ -466,6 +466,8 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             let counted = match kind {
                 FileType::Directory => Some(self.at.entries),
                 FileType::Regular if self.files.view.is_single() => Some(self.at.blocks),
+                // While it is removed step by step, what it hides of its ancestors' can be seen again.
+                FileType::Regular if nlink == 0 => None,
                 FileType::Regular => match look(self.files.held(self.at.number).map(Some))? {
                     Look::There(held) => Some(held),
                     _ => None,

@@ -78,7 +78,8 @@ struct Raw {
     payload_blocks: U32,
     ring_at: U32,
     ring_slots: U32,
-    reserved1: [u8; 24],
+    set_back: U64,
+    reserved1: [u8; 16],
     label: [u8; LABEL_SIZE],
     writer: [u8; 32],
     reserved2: [u8; 3744],
@@ -164,6 +165,8 @@ pub struct Superblock {
     pub geometry: Geometry,
     /// The number that the next device to join will have.
     pub next_device: DeviceId,
+    /// Roots of epochs up to this number do not count on this device: it is stale, and speaks for nobody, until it has one of a later epoch.
+    pub set_back: u64,
     /// The volume's label.
     pub label: Label,
     /// The device table, in order of slots, each at most once.
@@ -340,6 +343,7 @@ impl Superblock {
             },
             geometry,
             next_device: DeviceId(raw.next_device.get()),
+            set_back: raw.set_back.get(),
             label: Label::parse(&raw.label).ok_or(BadSuperblock::Label)?,
             members,
             epochs,
@@ -386,6 +390,7 @@ impl Superblock {
         raw.payload_blocks = PAYLOAD_BLOCKS.into();
         raw.ring_at = (layout::RING_AT.0 as u32).into();
         raw.ring_slots = layout::RING_SLOTS.into();
+        raw.set_back = self.set_back.into();
         raw.label = self.label.0;
         for (to, from) in raw.writer.iter_mut().zip(crate::SOFTWARE.bytes()) {
             *to = from;
@@ -612,6 +617,7 @@ mod tests {
             block_hash: BlockHash::Full,
             geometry: Geometry::new(1, 1).unwrap(),
             next_device: DeviceId(13),
+            set_back: 5,
             label: Label::new("tag \u{e4}").unwrap(),
             members: Vec::try_from_slice(&members).unwrap(),
             epochs: Vec::try_from_slice(&epochs).unwrap(),

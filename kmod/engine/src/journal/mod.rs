@@ -36,6 +36,9 @@ use embr_rt::MutexGuard;
 use embr_rt::Vec;
 use ring::Ring;
 
+/// Groups of the largest size that a ring has room for, at least.
+const RINGFUL: u64 = 4;
+
 /// The journal's part of one device.
 #[derive(Debug)]
 pub struct Copy {
@@ -361,6 +364,37 @@ impl Journal {
             state.durable = state.durable.max(state.held);
         }
         self.written.notify_all();
+    }
+
+    /// This device takes part again, or for the first time: groups go to it as well, if they have not `most` copies without. What lay in its
+    /// ring before is not needed. Says whether there is room in the ring.
+    pub fn join(&self, copy: Copy, most: usize) -> Result<bool, NoMem> {
+        if copy.ring.blocks().saturating_mul(BLOCK_SIZE as u64) < RINGFUL * self.max_group as u64 {
+            return Ok(false);
+        }
+        let head = Vec::zeroed(BLOCK_SIZE)?;
+        let mut state = self.state.lock();
+        let mut work = loop {
+            match state.idle.take() {
+                Some(work) => break work,
+                None => self.written.wait(&mut state),
+            }
+        };
+        let slot = copy.slot;
+        state.copies.retain(|c| c.slot != slot);
+        state.spares.retain(|c| c.slot != slot);
+        state.most = most.min(COPIES);
+        let takes_it = state.copies.len() < state.most;
+        let joined = work.heads.push(head).and_then(|()| match takes_it {
+            true => state.copies.push(copy),
+            false => state.spares.push(copy),
+        });
+        if joined.is_ok() {
+            state.lost = Members(state.lost.0 & !Members::default().with(slot).0);
+        }
+        state.idle = Some(work);
+        self.written.notify_all();
+        joined.map(|()| true)
     }
 
     /// A root names all that mounting found: from now on groups say what is durable.

@@ -231,7 +231,10 @@ pub(super) fn candidates<M: Machine>(
 
 /// What lives of a stripe, and where. None where it is gone, or something that is said of it is damaged: then it stays as it is.
 #[inline(never)] // Its frame is large enough alone.
-fn inspect<M: Machine>(mounted: &Mounted<M>, stripe: StripeId) -> Result<Option<Victim>, Error> {
+pub(super) fn inspect<M: Machine>(
+    mounted: &Mounted<M>,
+    stripe: StripeId,
+) -> Result<Option<Victim>, Error> {
     match look(mounted, stripe) {
         Ok(victim) => Ok(Some(victim)),
         Err(why) if why.is_damage() => Ok(None),

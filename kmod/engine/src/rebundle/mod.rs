@@ -29,6 +29,7 @@ use crate::units::Blocks;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
+use crate::units::StripeId;
 use crate::units::Timestamp;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
@@ -129,6 +130,15 @@ impl Worth {
             least: MOST / 2,
         }
     }
+}
+
+/// What moving is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gain {
+    /// For room.
+    Some,
+    /// For something else.
+    None,
 }
 
 /// What lives in what is given up, read and verified.
@@ -279,9 +289,31 @@ impl<M: Machine> Files<'_, M> {
             walk.go_on();
             return Err(Error::NoSpace);
         };
-        let moved = self.ship(&cargo, walk, change)?;
+        let moved = self.ship(&cargo, walk, change, Gain::Some)?;
         walk.go_on();
         Ok(moved)
+    }
+
+    /// Writes what lives of a stripe into new ones, though that gains nothing. Says whether there was room for it, and nothing in the way.
+    #[inline(never)] // Its frame is large enough alone.
+    pub(crate) fn seal_again(&self, stripe: StripeId) -> Result<bool, Error> {
+        let mut progress = self.names.rebundling.lock();
+        let Some(victim) = choose::inspect(self.mounted, stripe)? else {
+            return Ok(true);
+        };
+        let mut victims = Vec::new();
+        victims.push(victim)?;
+        let walk = &mut progress.walk;
+        walk.stay();
+        let Some(cargo) = self.load(victims)? else {
+            return Ok(false);
+        };
+        match self.ship(&cargo, walk, None, Gain::None) {
+            Ok(_) => Ok(true),
+            Err(Error::NoSpace | Error::Fault(Fault::NoSpace | Fault::TooLarge)) => Ok(false),
+            Err(why) if why.is_damage() => Ok(false),
+            Err(why) => Err(why),
+        }
     }
 
     /// Reads what lives of them. Those of which something cannot be read stay as they are.
@@ -356,6 +388,7 @@ impl<M: Machine> Files<'_, M> {
         cargo: &Cargo,
         walk: &loose::Walk,
         change: Option<Begun<'_, M>>,
+        least: Gain,
     ) -> Result<Moved, Error> {
         let mounted = self.mounted;
         let mut striped = Striped::none(Vec::new());
@@ -382,7 +415,7 @@ impl<M: Machine> Files<'_, M> {
         let taken = sum(&mut sealed.map(|sealed| sealed.shape.taken()));
         let freed = sum(&mut cargo.victims.iter().map(Victim::taken));
         let gained = freed.saturating_sub(taken);
-        if gained == 0 {
+        if gained == 0 && least == Gain::Some {
             return Err(Error::NoSpace);
         }
         self.swap(cargo, walk, striped, change)?;

@@ -211,6 +211,19 @@ impl Away {
         })
     }
 
+    /// The tree is to be given this item again. Says whether it was not to be.
+    pub(super) fn touch(&mut self, key: Key) -> Result<bool, NoMem> {
+        if let Some(open) = self.find(key).ok().and_then(|at| self.open.get_mut(at)) {
+            return Ok(!core::mem::replace(&mut open.dirty, true));
+        }
+        let is_new = !self.is_dirty(key) && matches!(self.items.get(key), Known::Set(_));
+        if is_new {
+            self.dirty.reserve(1, 0)?;
+            self.dirty.set(key, Vec::new())?;
+        }
+        Ok(is_new)
+    }
+
     /// Whether the tree has to be given anything.
     pub(super) fn any_dirty(&self) -> bool {
         self.changed().next().is_some() || self.open.iter().any(|o| o.dirty)

@@ -820,6 +820,56 @@ impl Space {
         state.claims.data.count as usize
     }
 
+    /// Of this device, which does not take part, it is to be known block by block what is free. Before anything is loaded.
+    pub fn chart(&self, managed: &Managed<'_>) -> Result<(), SpaceError> {
+        let mut device = charted(managed)?;
+        device.present = false;
+        if let Some(place) = self.state.lock().device(managed.slot) {
+            *place = device;
+        }
+        Ok(())
+    }
+
+    /// These devices take part from now on, if it is known of them what is free. Things have as many copies again as there is room for.
+    /// Called while no checkpoint is being made. Says how many copies data have.
+    pub fn join(&self, joining: Members, parity: u8) -> usize {
+        let mut state = self.state.lock();
+        for device in state.devices.iter_mut() {
+            device.present |= joining.has(device.slot) && !device.away;
+        }
+        let present = state.devices.iter().filter(|d| d.present).count();
+        state.claims.wanted = copies(parity, present);
+        state.make_good();
+        state.claims.data.count as usize
+    }
+
+    /// The item with this key is written with the next root, though nothing of it changed.
+    pub fn touch(&self, key: Key) -> Result<(), NoMem> {
+        let mut state = self.state.lock();
+        let State {
+            devices,
+            away,
+            claims,
+            ..
+        } = &mut *state;
+        let [slot, group, _] = key.0;
+        let slot = usize::try_from(slot).ok().and_then(Slot::new);
+        let device = devices.iter_mut().find(|d| Some(d.slot) == slot);
+        let items = &mut claims.items.0;
+        match device {
+            Some(device) if device.away => {
+                *items = items.saturating_add(u64::from(away.touch(key)?));
+            }
+            Some(device) => {
+                let group = usize::try_from(group).ok();
+                let group = group.and_then(|group| device.groups.get_mut(group));
+                *items = items.saturating_add(group.map_or(0, device::Group::touch));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
     /// The generation of the next root.
     pub fn next(&self) -> Generation {
         self.state.lock().next

@@ -216,6 +216,23 @@ impl<H: Host> Nodes<H> {
         self.reach.get(slot.index()).is_some_and(|end| end.0 != 0)
     }
 
+    /// Whether this copy of a node is as the node is, byte by byte; if not, it is written over. Says whether it was.
+    #[inline(never)]
+    pub(crate) fn make_alike(&self, node: &Node, place: Place) -> Result<bool, DeviceError> {
+        let at = self.at(place).ok_or(DeviceError::Io)?;
+        let mut bytes = Vec::zeroed(self.size).map_err(|_| DeviceError::NoMemory)?;
+        let devices = self.host.devices();
+        match devices.read(place.device, at, &mut bytes) {
+            Ok(()) if bytes.as_slice() == node.bytes() => return Ok(false),
+            Err(DeviceError::NoMemory) => return Err(DeviceError::NoMemory),
+            _ => {}
+        }
+        let mut write = [Write::new(place.device, at, node.bytes())];
+        devices.write(&mut write);
+        let [Write { outcome, .. }] = write;
+        outcome.map(|()| true)
+    }
+
     #[inline(never)]
     fn checked(
         &self,

@@ -80,6 +80,8 @@ pub enum AssembleError {
     Split(usize, usize),
     /// A device that was removed from the volume, or whose number is another's by now.
     Removed(usize),
+    /// All devices are stale: their side was discarded, or they are being caught up. Only others know what the volume holds.
+    SetBack(usize),
     /// Too few members to read everything; the list is in the seats.
     TooManyMissing {
         /// Members that are not here or stale.
@@ -143,7 +145,7 @@ impl AssembleError {
     pub fn kind(&self) -> Kind {
         match self {
             AssembleError::NoMemory => Kind::NoMemory,
-            AssembleError::TooManyMissing { .. } => Kind::Missing,
+            AssembleError::TooManyMissing { .. } | AssembleError::SetBack(_) => Kind::Missing,
             _ => Kind::Conflict,
         }
     }
@@ -189,13 +191,18 @@ impl<N: fmt::Display> fmt::Display for Explained<'_, N> {
             ),
             AssembleError::Split(a, b) => write!(
                 f,
-                "{} and {} were each written to while the other was away: mount one side alone, or discard the other",
+                "{} and {} were each written to while the other was away: mount one side alone, or discard the other (embrfs-admin discard-side)",
                 name(a),
                 name(b)
             ),
             AssembleError::Removed(a) => {
                 write!(f, "{} was removed from this volume: leave it out, or wipe it before other use", name(a))
             }
+            AssembleError::SetBack(a) => write!(
+                f,
+                "{} was set back behind the other members of its volume, as its side was discarded or it is not caught up yet: name those with it",
+                name(a)
+            ),
             AssembleError::TooManyMissing { missing, tolerated } => write!(
                 f,
                 "{} members are missing and only {tolerated} may be: {missing}; attach them, or name them with device=",
@@ -245,7 +252,7 @@ pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
     // The device that stands at the latest epoch speaks for the volume; of several, the one with the newest root, and of
     // those the one whose superblock was written last.
     let mut speaker = 0;
-    let mut latest = (0, Generation(0), 0);
+    let mut latest = None;
     for (index, member) in members.iter().enumerate() {
         if member.superblock.volume != first.superblock.volume {
             return Err(AssembleError::Foreign {
@@ -260,9 +267,13 @@ pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
         }
         let number = standing(member).map_or(0, |e| e.number);
         let at = (number, member.root.generation, member.superblock.sequence);
+        let at = Some(at).filter(|_| !member.is_set_back());
         if at > latest {
             (speaker, latest) = (index, at);
         }
+    }
+    if latest.is_none() {
+        return Err(AssembleError::SetBack(speaker));
     }
     let chief = members.get(speaker).unwrap_or(first);
     let superblock = &chief.superblock;
@@ -285,6 +296,10 @@ pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
             .iter_mut()
             .find(|s| s.entry.id == member.superblock.device && Some(s.entry.uuid) == uuid)
             .ok_or(AssembleError::Removed(index))?;
+        if member.is_set_back() {
+            seat.standing = Standing::Stale(index);
+            continue;
+        }
         let theirs = standing(member).ok_or(AssembleError::Split(speaker, index))?;
         if !knows(superblock, &epoch, theirs) {
             return Err(AssembleError::Split(speaker, index));

@@ -227,7 +227,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     #[inline(never)]
-    fn checkpoint_with(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
+    pub(super) fn checkpoint_with(&self, checkpoints: &mut Checkpoints) -> Result<(), Fault> {
         loop {
             self.lose(checkpoints)?;
             match self.checkpoint_once(checkpoints) {

@@ -199,6 +199,7 @@ impl Plan {
             geometry: self.options.geometry,
             // The table holds 64 devices, so this does not wrap.
             next_device: DeviceId((self.members.len() as u32).saturating_add(1)),
+            set_back: 0,
             label: self.options.label,
             members: Vec::try_from_slice(&self.members)?,
             epochs,

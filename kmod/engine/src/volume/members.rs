@@ -8,15 +8,20 @@ use crate::env::Device;
 use crate::env::DeviceError;
 use crate::env::Devices;
 use crate::env::Environment as _;
+use crate::env::Hasher;
 use crate::env::WritableDevice;
 use crate::env::Write;
+use crate::error::Error;
 use crate::error::NoMem;
 use crate::format::epoch;
 use crate::format::epoch::Epoch;
 use crate::format::layout;
 use crate::format::member::Members;
 use crate::format::member::Slot;
+use crate::format::member::SLOTS;
 use crate::format::superblock::Superblock;
+use crate::journal::ring::Ring;
+use crate::journal::Copy;
 use crate::journal::Journal;
 use crate::tree::nodes::Events as _;
 use crate::tree::Base;
@@ -48,6 +53,8 @@ struct Now {
     suspects: Members,
     /// Nothing is written for now.
     resting: bool,
+    /// Devices that are given what is written, but are no members before they have all that was.
+    joining: Members,
 }
 
 impl Roll {
@@ -57,6 +64,7 @@ impl Roll {
             present,
             suspects: Members::default(),
             resting: false,
+            joining: Members::default(),
         };
         Ok(Roll(Mutex::try_new(now, lock_class!("members"))?))
     }
@@ -89,9 +97,20 @@ impl Roll {
         core::mem::take(&mut self.0.lock().suspects)
     }
 
+    /// Devices that are given what is written, and are no members yet.
+    pub(super) fn joining(&self) -> Members {
+        self.0.lock().joining
+    }
+
+    pub(super) fn join(&self, joining: Members) {
+        self.0.lock().joining = joining;
+    }
+
+    /// Who joins does so by this epoch, or has to begin anew.
     fn change(&self, epoch: Epoch) {
         let mut now = self.0.lock();
         (now.epoch, now.present) = (epoch, epoch.present);
+        now.joining = Members::default();
     }
 }
 
@@ -105,6 +124,8 @@ pub(super) struct Records {
     /// Room for a root, and for what it names.
     pub(super) root: Vec<u8>,
     pub(super) bases: Vec<Base>,
+    /// By slot: how far each device is set back.
+    set_back: Vec<u64>,
 }
 
 impl Records {
@@ -120,11 +141,19 @@ impl Records {
         // A later one never began.
         superblock.epochs.retain(|e| e.number <= at.number);
         superblock.epochs.try_reserve(epoch::ENTRIES)?;
+        let mut set_back = Vec::try_from_elem(0, SLOTS)?;
+        for member in all.iter() {
+            let slot = member.superblock.this_device().map(|e| e.slot.index());
+            if let Some(place) = slot.and_then(|slot| set_back.get_mut(slot)) {
+                *place = member.superblock.set_back;
+            }
+        }
         Box::try_new(Records {
             superblock,
             buffer: Vec::zeroed(layout::SUPERBLOCK_SIZE)?,
             root: Vec::zeroed(layout::ROOT_SIZE)?,
             bases: Vec::try_with_capacity(TREES.len())?,
+            set_back,
         })
     }
 
@@ -139,6 +168,26 @@ impl Records {
             epochs.rotate_right(1);
         }
         self.superblock.sequence = self.superblock.sequence.saturating_add(1);
+    }
+
+    /// No root that this device holds counts, up to the newest epoch.
+    fn set_back(&mut self, slot: Slot) {
+        let newest = self.superblock.epochs.first().map_or(0, |e| e.number);
+        if let Some(place) = self.set_back.get_mut(slot.index()) {
+            *place = newest;
+        }
+    }
+
+    /// Writes all that to a device.
+    fn write(
+        &mut self,
+        part: &Part,
+        hasher: &impl Hasher,
+        device: &impl WritableDevice,
+    ) -> Result<(), Error> {
+        self.superblock.device = part.id;
+        self.superblock.set_back = self.set_back.get(part.slot.index()).copied().unwrap_or(0);
+        mend::write_superblock(hasher, device, &self.superblock, &mut self.buffer)
     }
 }
 
@@ -219,17 +268,34 @@ impl<M: Machine> Mounted<M> {
         checkpoints: &mut Checkpoints,
         journal: &Journal,
     ) -> Result<(), Fault> {
-        let done = self.try_to_renew(checkpoints, journal);
+        self.renew_with(checkpoints, journal, Members::default())
+    }
+
+    /// The same with these devices as well, which have all that the others have, and of which that is durable.
+    #[inline(never)]
+    pub(super) fn renew_with(
+        &self,
+        checkpoints: &mut Checkpoints,
+        journal: &Journal,
+        joining: Members,
+    ) -> Result<(), Fault> {
+        let done = self.try_to_renew(checkpoints, journal, joining);
         if done.is_err() {
             journal.stop();
         }
         done
     }
 
-    fn try_to_renew(&self, checkpoints: &mut Checkpoints, journal: &Journal) -> Result<(), Fault> {
+    fn try_to_renew(
+        &self,
+        checkpoints: &mut Checkpoints,
+        journal: &Journal,
+        joining: Members,
+    ) -> Result<(), Fault> {
         let before = self.epoch();
         let epoch = loop {
-            let left = Members(self.present().0 & !journal.failing()?.0);
+            let all = Members(self.present().0 | joining.0);
+            let left = Members(all.0 & !journal.failing()?.0);
             if !self.can_do_with(left) {
                 return Err(Fault::Stopped);
             }
@@ -289,22 +355,95 @@ impl<M: Machine> Mounted<M> {
             return Err(Fault::ReadOnly);
         };
         records.begin(epoch);
-        let Records {
-            superblock, buffer, ..
-        } = records;
         let is_in = |part: &&Part| epoch.present.has(part.slot);
         for part in self.parts.iter().filter(is_in) {
-            superblock.device = part.id;
-            let device = One {
-                devices: self.devices(),
-                journal,
-                slot: part.slot,
-                size: part.size,
-            };
-            if mend::write_superblock(self.hasher(), &device, superblock, buffer).is_err() {
+            let device = self.one(journal, part);
+            if records.write(part, self.hasher(), &device).is_err() {
                 failed = failed.with(part.slot);
             }
         }
         Ok(failed)
+    }
+
+    fn one<'s>(&'s self, journal: &'s Journal, part: &Part) -> One<'s, M::Devices> {
+        One {
+            devices: self.devices(),
+            journal,
+            slot: part.slot,
+            size: part.size,
+        }
+    }
+
+    /// Members that are here and are no part of the volume as it is now: they missed something, or failed.
+    pub fn returning(&self) -> Members {
+        let here: Members = self.parts.iter().map(|p| p.slot).collect();
+        match self.is_read_only() {
+            true => Members::default(),
+            false => Members(here.0 & !self.present().0),
+        }
+    }
+
+    /// Devices that are given what is written, but are no members before they have all that was.
+    pub(super) fn joining(&self) -> Members {
+        self.roll().joining()
+    }
+
+    /// From now on these devices are given all that is written, as if they were members. First they are set back, durably: what they had
+    /// is no state of the volume any more once something of it was written over.
+    #[inline(never)]
+    pub(super) fn join(&self, who: Members) -> Result<(), Fault> {
+        let mut checkpoints = self.checkpoints.lock();
+        let Some(journal) = &self.journal else {
+            return Err(Fault::ReadOnly);
+        };
+        self.lose(&mut checkpoints)?;
+        if self.joining() == who {
+            return Ok(());
+        }
+        let records = checkpoints.records().ok_or(Fault::ReadOnly)?;
+        records.superblock.sequence = records.superblock.sequence.saturating_add(1);
+        let parts = || self.parts.iter().filter(|p| who.has(p.slot));
+        for part in parts() {
+            records.set_back(part.slot);
+            let device = self.one(journal, part);
+            let written = records.write(part, self.hasher(), &device);
+            written.map_err(|_| Fault::Members)?;
+        }
+        for part in parts() {
+            let copy = Copy {
+                slot: part.slot,
+                id: part.id,
+                ring: Ring::try_new(part.journal.start, part.journal.blocks)?,
+            };
+            if !journal.join(copy, self.full_copies())? {
+                return Err(Fault::NoSpace);
+            }
+        }
+        self.space.join(who, self.parity);
+        self.roll().join(who);
+        Ok(())
+    }
+
+    /// What was written to these devices since they [joined](Self::join), and all that was before, is made durable; then an epoch begins that
+    /// has them. Fails with [`Fault::Members`] if one of them, or another, fails meanwhile.
+    #[inline(never)]
+    pub(super) fn let_in(&self, who: Members) -> Result<(), Fault> {
+        let mut checkpoints = self.checkpoints.lock();
+        let Some(journal) = &self.journal else {
+            return Err(Fault::ReadOnly);
+        };
+        // The groups behind this root are those that they were given.
+        self.checkpoint_with(&mut checkpoints)?;
+        journal.flush(self.devices(), who);
+        self.lose(&mut checkpoints)?;
+        if self.joining() != who {
+            return Err(Fault::Members);
+        }
+        self.renew_with(&mut checkpoints, journal, who)?;
+        self.lose(&mut checkpoints)?;
+        match self.present().0 & who.0 == who.0 {
+            true => Ok(()),
+            false => Err(Fault::Members),
+        }
     }
 }

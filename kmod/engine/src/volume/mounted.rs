@@ -248,7 +248,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A member that takes part.
+/// A member that is here.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
     /// Its place in the device table.
@@ -316,7 +316,7 @@ pub struct Mounted<M> {
     pub(super) volume: Uuid,
     /// All members, here or not.
     pub(super) all: Members,
-    /// Members that were here and current when it was mounted, in order of their slots.
+    /// Members that were here when it was mounted, in order of their slots; those that missed something, if it is written to.
     pub(super) parts: Vec<Part>,
     /// How many members may be lost.
     pub(super) parity: u8,
@@ -551,7 +551,7 @@ impl<M: Machine> Mounted<M> {
         self.trees.iter().map(|(_, tree)| *tree.frozen().1)
     }
 
-    /// The members that were here and current when it was mounted.
+    /// The members that were here when it was mounted; those that missed something, if it is written to.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }

@@ -7,14 +7,18 @@ use crate::env::Device;
 use crate::env::DeviceError;
 use crate::env::Hasher;
 use crate::error::Error;
+use crate::format::epoch::Epoch;
 use crate::format::layout;
 use crate::format::member::Entry;
+use crate::format::root;
 use crate::format::root::BadRoot;
 use crate::format::root::Root;
 use crate::format::superblock::BadSuperblock;
 use crate::format::superblock::Superblock;
 use crate::units::Bytes;
+use crate::units::EpochId;
 use crate::units::Generation;
+use crate::units::Sequence;
 use embr_rt::Box;
 use embr_rt::NoMem;
 use embr_rt::Vec;
@@ -27,7 +31,7 @@ const RING_PIECE: usize = 64 << 10;
 pub struct Member {
     /// Its superblock. Boxed: it is large for a kernel stack.
     pub superblock: Box<Superblock>,
-    /// The newest root of the newest epoch that it holds a root of.
+    /// The newest root of the newest epoch that it holds a root of; one of no epoch if it [was set back](Self::is_set_back).
     pub root: Root,
     /// What was found at each superblock place.
     pub copies: Vec<Copy>,
@@ -37,6 +41,15 @@ pub struct Member {
     pub unread_roots: u64,
     /// The device's own size.
     pub size: Bytes,
+}
+
+impl Member {
+    /// Whether it holds no root that counts, since its side was discarded or it began to be caught up: it is stale, and speaks for nobody.
+    pub fn is_set_back(&self) -> bool {
+        let Superblock { set_back, .. } = *self.superblock;
+        let counts = |e: &Epoch| e.number > set_back;
+        set_back != 0 && !self.superblock.epoch(self.root.epoch).is_some_and(counts)
+    }
 }
 
 /// What was found at one superblock place.
@@ -193,7 +206,9 @@ impl Rings<'_> {
             return false;
         };
         let slot = self.superblock.this_device().map(|e| e.slot);
-        root.generation > epoch.after && slot.is_some_and(|slot| epoch.present.has(slot))
+        root.generation > epoch.after
+            && epoch.number > self.superblock.set_back
+            && slot.is_some_and(|slot| epoch.present.has(slot))
     }
 
     /// The epoch's depth, then the generation: what makes one root newer than another.
@@ -212,6 +227,8 @@ impl Rings<'_> {
     ) -> Result<(), Error> {
         let Superblock { volume, device, .. } = *self.superblock;
         match Root::parse(hasher, bytes, at, slot, volume, device) {
+            // Of what it held before it was set back nothing is wanted.
+            Ok(root) if !self.counts(&root) && self.superblock.set_back != 0 => {}
             Ok(root) if !self.counts(&root) => self.bad.push((at, BadRoot::Foreign))?,
             Ok(root) => {
                 if self
@@ -273,6 +290,21 @@ fn read_slots(
     Ok(())
 }
 
+/// What a device that was set back says instead of a root: nothing but where its journal goes.
+fn rootless(superblock: &Superblock, entry: &Entry) -> Root {
+    Root {
+        volume: superblock.volume,
+        epoch: EpochId::NONE,
+        generation: Generation(0),
+        device: superblock.device,
+        written: superblock.created,
+        journal: root::Journal::of_new(entry.bytes()),
+        nodes: 0,
+        made: Generation(0),
+        told: Sequence(0),
+    }
+}
+
 /// Reads the rings: the newest root of an epoch that the superblock knows, and what else was found.
 #[inline(never)]
 fn newest_root(
@@ -312,7 +344,9 @@ fn newest_root(
     if let Some((_, error)) = beyond.filter(|(generation, _)| *generation > best) {
         return Err(error);
     }
-    let Some(root) = newest else {
+    let set_back = superblock.this_device();
+    let set_back = set_back.filter(|_| superblock.set_back != 0);
+    let Some(root) = newest.or_else(|| set_back.map(|entry| rootless(superblock, entry))) else {
         let why = bad.first().map_or(BadRoot::Empty, |(_, why)| *why);
         let unread = unread.first();
         return Err(unread.map_or(Error::NoRoot(why), |(at, why)| Error::reading(*at, *why)));

@@ -118,6 +118,33 @@ fn parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
     Ok(parts)
 }
 
+/// The members that are here and missed something, if they are as large as they should be and have their journal where a new one has it.
+#[inline(never)]
+fn stale_parts(volume: &Volume, members: &[Member]) -> Result<Vec<Part>, NoMem> {
+    let mut parts = Vec::new();
+    for seat in volume.seats() {
+        let Standing::Stale(index) = seat.standing else {
+            continue;
+        };
+        let size = seat.entry.bytes();
+        let journal = root::Journal::of_new(size);
+        let is_as_made = |member: &&Member| {
+            let root::Journal { start, blocks, .. } = member.root.journal;
+            member.size >= size && (start, blocks) == (journal.start, journal.blocks)
+        };
+        if members.get(index).filter(is_as_made).is_some() {
+            parts.push(Part {
+                slot: seat.entry.slot,
+                id: seat.entry.id,
+                domain: seat.entry.failure_domain,
+                size,
+                journal,
+            })?;
+        }
+    }
+    Ok(parts)
+}
+
 /// Blocks of a device's journal that lie on it: it may be said to have more, more even than there is time and memory to look for.
 fn journal_inside(part: &Part) -> Blocks {
     let room = (part.size.whole_blocks().0).saturating_sub(part.journal.start.0);
@@ -335,7 +362,7 @@ impl<M: Machine> Mounted<M> {
             replayed => {
                 let next = replayed?.end.next;
                 let is_cut_off = |part: &Part| journal_inside(part) < part.journal.blocks;
-                if self.parts.iter().any(is_cut_off) && self.cut.is_none() {
+                if self.present_parts().any(is_cut_off) && self.cut.is_none() {
                     self.cut = Some(Fault::JournalUnread(next));
                 }
                 Ok(())
@@ -466,7 +493,12 @@ impl<M: Machine> Mounted<M> {
             }
             _ => None,
         };
+        let stale = match options.read_only {
+            true => Vec::new(),
+            false => stale_parts(volume, members)?,
+        };
         let found = (&root, &bases[..], records);
+        let parts = (parts, stale);
         let mounted = Self::around(machine, volume, parts, found, (options, charted))?;
         Ok(AtRoot(mounted, root, random))
     }
@@ -475,12 +507,22 @@ impl<M: Machine> Mounted<M> {
     fn around(
         machine: M,
         volume: &Volume,
-        parts: Vec<Part>,
+        (mut parts, stale): (Vec<Part>, Vec<Part>),
         (root, bases, records): (&Root, &[Base], Option<Box<Records>>),
         (options, charted): (Options, bool),
     ) -> Result<Box<Self>, Fault> {
         let present: Members = parts.iter().map(|p| p.slot).collect();
         let roll = Roll::try_new(*volume.epoch(), present)?;
+        let space = managed(
+            (volume, &parts, charted),
+            Generation(root.generation.0.saturating_add(1)),
+            root.nodes,
+        )?;
+        for part in stale {
+            chart(&space, &part)?;
+            parts.push(part)?;
+        }
+        parts.sort_unstable_by_key(|part| part.slot);
         Ok(Box::try_new(Mounted {
             volume: volume.uuid(),
             all: volume.seats().iter().map(|s| s.entry.slot).collect(),
@@ -488,11 +530,7 @@ impl<M: Machine> Mounted<M> {
             geometry: volume.geometry(),
             block_hash: volume.block_hash(),
             trees: layers(bases)?,
-            space: managed(
-                (volume, &parts, charted),
-                Generation(root.generation.0.saturating_add(1)),
-                root.nodes,
-            )?,
+            space,
             journal: None,
             order: Mutex::try_new((), lock_class!("order of commits"))?,
             checkpoints: Mutex::try_new(
@@ -538,7 +576,7 @@ impl<M: Machine> Mounted<M> {
         note: &mut dyn FnMut(Fault) -> Result<(), Fault>,
     ) -> Result<Replayed, Fault> {
         let mut sources = Vec::new();
-        for part in self.parts.iter() {
+        for part in self.present_parts() {
             sources.push(Source {
                 slot: part.slot,
                 id: part.id,
@@ -639,13 +677,19 @@ impl<M: Machine> Mounted<M> {
         Ok(self.space.take_again(extent)?)
     }
 
+    /// Those of the members that are here which are up to date.
+    fn present_parts(&self) -> impl Iterator<Item = &Part> + '_ {
+        let present = self.present();
+        self.parts.iter().filter(move |p| present.has(p.slot))
+    }
+
     /// The devices that the journal goes to from now on, and what of it they hold.
     #[inline(never)]
     fn journal_copies(&self, found: &[Found]) -> Result<Vec<Copy>, NoMem> {
         let mut copies = Vec::new();
         let spare = usize::from(self.parity);
         let all = self.copies().saturating_add(spare);
-        for part in self.parts.iter().take(all) {
+        for part in self.present_parts().take(all) {
             let mut ring = Ring::try_new(part.journal.start, part.journal.blocks)?;
             for group in found.iter().filter(|f| f.slot == part.slot) {
                 ring.found(group.sequence, group.at, group.blocks)?;
@@ -776,4 +820,16 @@ fn managed(
     };
     space.settle(nodes);
     Ok(Arc::try_new(space)?)
+}
+
+/// It is to be known of this device what is free, although it does not take part.
+#[inline(never)]
+fn chart(space: &Space, part: &Part) -> Result<(), Fault> {
+    Ok(space.chart(&Managed {
+        slot: part.slot,
+        blocks: part.size.whole_blocks(),
+        fixed: &fixed(part)?,
+        present: false,
+        domain: part.domain,
+    })?)
 }

@@ -65,7 +65,9 @@ impl From<&Refused> for Refusal {
             Refused::Volume(why) => match **why {
                 AssembleError::NoMemory => Refusal::NoMemory,
                 AssembleError::Split(..) => Refusal::Split,
-                AssembleError::Nothing | AssembleError::TooManyMissing { .. } => Refusal::Missing,
+                AssembleError::Nothing
+                | AssembleError::SetBack(_)
+                | AssembleError::TooManyMissing { .. } => Refusal::Missing,
                 _ => Refusal::Other,
             },
             Refused::Mount(why) => match why {

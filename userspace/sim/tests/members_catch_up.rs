@@ -24,9 +24,14 @@ use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::sides::Discard;
 use embr_engine::volume::sides::Refused;
+use embr_engine::volume::Member;
 use embr_engine::volume::Mounted;
 use embrfs_sim::cache::Survival;
 use embrfs_sim::desk;
+use embrfs_sim::fault::Fault;
+use embrfs_sim::fault::FlushFault;
+use embrfs_sim::fault::When;
+use embrfs_sim::fault::WriteFault;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
@@ -469,4 +474,248 @@ fn who_missed_something_is_caught_up() {
         "{sum:?}"
     );
     assert!(looked > 20, "{looked}");
+}
+
+/// The members on these drives.
+fn members(fleet: &Fleet, of: &[usize]) -> Vec<Member> {
+    let drive = |n: &usize| fleet.drive(slot(*n)).expect("a drive");
+    let probed = of.iter().map(|n| probe(&drive(n), &Scalar));
+    probed.map(|member| member.expect("a member")).collect()
+}
+
+/// Discards the side of some drives, if that is left to do.
+fn discard(fleet: &Fleet, kept: &[usize], given_up: &[usize]) -> Result<(), String> {
+    let given = members(fleet, given_up);
+    let plan = Discard::plan(&members(fleet, kept), &given);
+    let mut plan = plan.map_err(|why| format!("{why:?}"))?;
+    for (member, n) in given.iter().zip(given_up) {
+        let drive = fleet.drive(slot(*n)).expect("a drive");
+        let done = plan.set_back(member, &Scalar, &drive);
+        done.map_err(|why| why.to_string())?;
+    }
+    Ok(())
+}
+
+/// What a crash left while a side was discarded: all together are refused, or are the side that was kept; the other one alone is as it was,
+/// or refused. Then it is discarded once more, and caught up.
+fn is_one_side(
+    chance: &Chance,
+    snapshot: &Snapshot,
+    (kept, given_up): (&[usize], &[usize]),
+    (ours, theirs): (&Model, &Model),
+    parity: usize,
+) -> Result<bool, String> {
+    let is = |snapshot: &Snapshot, model: &Model| {
+        let fleet = Fleet::start(chance.next(), snapshot);
+        match Desk::open(chance.next(), &fleet, READ_ONLY) {
+            Ok(desk) => desk.is(model).map(Some),
+            Err(why)
+                if ["Split", "SetBack", "TooManyMissing"]
+                    .iter()
+                    .any(|w| why.contains(w)) =>
+            {
+                Ok(None)
+            }
+            Err(why) => Err(why),
+        }
+    };
+    let all = is(snapshot, ours)?;
+    let given: Members = given_up.iter().map(|n| slot(*n)).collect();
+    let alone = is(&snapshot.split(given).0, theirs)?;
+    if all == Some(false) || alone == Some(false) || all.is_some() && alone.is_some() {
+        return Err(format!("all together: {all:?}; one side alone: {alone:?}"));
+    }
+    let fleet = Fleet::start(chance.next(), snapshot);
+    discard(&fleet, kept, given_up)?;
+    let left = fleet.snapshot().after(&Survival::None).ok_or("no state")?;
+    if is(&left.split(given).0, theirs)?.is_some() {
+        return Err("the side that was discarded can be mounted".into());
+    }
+    let fleet = Fleet::start(chance.next(), &left);
+    let desk = Desk::open(chance.next(), &fleet, READ_WRITE)?;
+    if !desk.is(ours)? {
+        return Err("not what was kept".into());
+    }
+    catch_up(&desk, &mut || ())?;
+    sound(&desk)?;
+    drop(desk);
+    let left = fleet.snapshot().after(&Survival::None).ok_or("no state")?;
+    bears(chance, &left, parity, ours)?;
+    Ok(all.is_some())
+}
+
+fn play_apart(seed: u64, states: f64) -> [usize; 2] {
+    let chance = &Chance::new(seed);
+    let shapes = [(2, (1, 1)), (4, (1, 2)), (4, (2, 2)), (6, (3, 3))];
+    let (count, shape) = chance.one(&shapes);
+    let parity = usize::from(shape.1);
+    let mut world = World::new(chance, count, shape);
+    world.session(30);
+    let all: Vec<usize> = (0..count).collect();
+    let kept = losses(&all, count / 2).swap_remove(chance.below(count));
+    let given_up: Vec<usize> = all.iter().copied().filter(|n| !kept.contains(n)).collect();
+    let (last, rest) = all.split_last().expect("drives");
+    let (last, rest) = (members(&world.fleet, &[*last]), members(&world.fleet, rest));
+    assert_eq!(Discard::plan(&rest, &last).err(), Some(Refused::Agrees(0)));
+    let snapshot = world
+        .fleet
+        .snapshot()
+        .after(&Survival::All)
+        .expect("a state");
+    let (ours, theirs) = snapshot.split(kept.iter().map(|n| slot(*n)).collect());
+    let mut left = Vec::new();
+    for side in [ours, theirs] {
+        let mut world = World {
+            chance,
+            fleet: Fleet::start(chance.next(), &side),
+            models: world.models.clone(),
+        };
+        for _ in 0..1 + chance.below(3) {
+            world.session(10);
+        }
+        let model = world.models.pop().expect("one");
+        left.push((
+            world
+                .fleet
+                .snapshot()
+                .after(&Survival::All)
+                .expect("a state"),
+            model,
+        ));
+    }
+    let [(ours, our_model), (theirs, their_model)] = left.try_into().expect("two");
+    let both = ours.join(theirs).expect("a drive on both sides");
+    let fleet = Fleet::start(chance.next(), &both);
+    let why = machine::mount(chance.next(), &fleet, READ_ONLY).map(|_| ());
+    assert!(why.expect_err("refused").contains("Split"));
+    // What is kept has to be enough, and one side.
+    if kept.len() > 1 {
+        let few = Discard::plan(&members(&fleet, &kept[1..]), &members(&fleet, &given_up));
+        assert!(matches!(few, Err(Refused::Kept(_))), "{few:?}");
+    }
+    let mixed = [&kept[..], &given_up[..1]].concat();
+    let mixed = Discard::plan(&members(&fleet, &mixed), &members(&fleet, &given_up[1..]));
+    assert!(matches!(mixed, Err(Refused::Kept(_))), "{mixed:?}");
+    fleet.record();
+    discard(&fleet, &kept, &given_up).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    let recording = fleet.recorded();
+    let plan = Plan {
+        seed,
+        subsets: 2,
+        tears: 2,
+        mixed: 10,
+    };
+    let mut seen = [0, 0];
+    for (state, own) in recording.some(plan, states) {
+        let snapshot = recording.at(&state).expect("a state");
+        let sides = (&kept[..], &given_up[..]);
+        let done = is_one_side(&own, &snapshot, sides, (&our_model, &their_model), parity);
+        let done = done.unwrap_or_else(|why| {
+            panic!("seed {seed}, {shape:?}, {kept:?} kept, after {state}: {why}")
+        });
+        seen[usize::from(done)] += 1;
+    }
+    let end = fleet.snapshot().after(&Survival::None).expect("a state");
+    let sides = (&kept[..], &given_up[..]);
+    let done = is_one_side(chance, &end, sides, (&our_model, &their_model), parity);
+    assert_eq!(done, Ok(true), "seed {seed}, {shape:?}, {kept:?} kept");
+    seen
+}
+
+#[test]
+fn one_side_is_discarded() {
+    let base = seed();
+    let mut seen = [0, 0];
+    for n in 0..8 {
+        let more = play_apart(base.wrapping_add(n), 6.0);
+        seen = [seen[0] + more[0], seen[1] + more[1]];
+    }
+    println!("{seen:?}");
+    assert!(seen[0] != 0, "{seen:?}");
+}
+
+/// Somebody who was let in alone is no volume before he has everything: what he held was written over meanwhile.
+#[test]
+fn who_is_being_caught_up_speaks_for_nobody() {
+    let chance = &Chance::new(seed());
+    let mut world = World::new(chance, 2, (1, 1));
+    world.session(20);
+    world.fleet.vanish(slot(1));
+    world.session(20);
+    world.fleet.come_back(slot(1), &Survival::All);
+    let of_one: Members = [slot(1)].into_iter().collect();
+    let alone = |fleet: &Fleet| {
+        let state = fleet.snapshot().after(&Survival::None).expect("a state");
+        let fleet = Fleet::start(chance.next(), &state.split(of_one).0);
+        machine::mount(chance.next(), &fleet, READ_ONLY).map(|_| ())
+    };
+    let desk = world.open();
+    alone(&world.fleet).expect("the volume as it was");
+    let mut at = desk.files().begin_catch_up(of_one).expect("begun");
+    let why = alone(&world.fleet).expect_err("refused");
+    assert!(why.contains("SetBack"), "{why}");
+    while desk.files().catch_up_some(&mut at).expect("caught up") {
+        if desk.mounted.present().has(slot(1)) {
+            break;
+        }
+        alone(&world.fleet).expect_err("refused still");
+    }
+    alone(&world.fleet).expect("all of the volume");
+}
+
+/// A drive that fails while it is caught up is out again, and everything else goes on; later it is caught up.
+#[test]
+fn who_fails_while_he_is_caught_up_stays_out() {
+    for n in 0..12u64 {
+        let chance = &Chance::new(seed() ^ n);
+        let mut world = World::new(chance, 6, (4, 2));
+        world.session(20);
+        world.fleet.vanish(slot(3));
+        world.session(20);
+        world.fleet.come_back(slot(3), &Survival::All);
+        let mut desk = world.open();
+        rot(chance, &world.fleet, &desk, slot(3));
+        let fault = match n % 3 {
+            0 => Fault::Write(When::After(chance.below(30) as u64), WriteFault::Fail),
+            1 => Fault::Flush(When::After(chance.below(6) as u64), FlushFault::Fail(None)),
+            _ => Fault::Write(When::After(chance.below(30) as u64), WriteFault::Vanish),
+        };
+        world.fleet.expect(slot(3), fault);
+        let done = catch_up(&desk, &mut || {
+            if chance.below(4) == 0 {
+                world.act(&desk);
+            }
+        });
+        if done.is_err() {
+            assert!(!desk.mounted.present().has(slot(3)));
+        }
+        world.acts(&desk, 6);
+        let left = world
+            .fleet
+            .snapshot()
+            .after(&Survival::None)
+            .expect("a state");
+        let fleet = Fleet::start(chance.next(), &left);
+        fleet.vanish(slot(3));
+        let alone = Desk::open(chance.next(), &fleet, READ_ONLY).expect("without it");
+        assert_eq!(alone.is(world.models.last().expect("one")), Ok(true));
+        world.fleet.heal();
+        if n % 3 == 2 {
+            world.fleet.come_back(slot(3), &Survival::None);
+            drop(desk);
+            desk = world.open();
+        }
+        // In the same mount, where it answered all the time.
+        let again = catch_up(&desk, &mut || ());
+        again.unwrap_or_else(|why| panic!("{n}, after {done:?}: {why}"));
+        sound(&desk).expect("sound");
+        drop(desk);
+        let left = world
+            .fleet
+            .snapshot()
+            .after(&Survival::None)
+            .expect("a state");
+        let model = world.models.last().expect("one");
+        bears(chance, &left, 2, model).unwrap_or_else(|why| panic!("{n}: {why}"));
+    }
 }

@@ -223,3 +223,66 @@ fn dump_of_the_journal() {
     let text = admin(&["dump", "journal"], &devices).expect(0).out;
     assert!(text.contains("checksum mismatch"), "{text}");
 }
+
+#[test]
+fn a_side_is_discarded_and_caught_up() {
+    let dir = Dir::new();
+    let devices = dir.images(2, 32);
+    mkfs(&["-q", "--bundle", "1+1"], &devices).expect(0);
+    let file = |devices: &[String], name: &[u8]| {
+        inside::work(devices, |files| embrfs_make(files, name));
+    };
+    file(&devices, b"both");
+    // There is nothing to discard.
+    let keep = ["discard-side", "--keep", &devices[0]];
+    let none = admin(&keep, &devices[1..]).expect(3);
+    assert!(none.err.contains("nothing to discard"), "{}", none.err);
+    file(&devices[..1], b"ours");
+    file(&devices[1..], b"theirs");
+    let split = admin(&["devices"], &devices).expect(1).out;
+    assert!(split.contains("discard-side"), "{split}");
+    let before = std::fs::read(&devices[1]).unwrap();
+    let told = admin(&keep, &devices[1..]).expect(0).out;
+    assert!(told.contains("is lost") && told.contains("--yes"), "{told}");
+    assert!(
+        std::fs::read(&devices[1]).unwrap() == before,
+        "nothing was written"
+    );
+    let done = ["discard-side", "--yes", "--keep", &devices[0]];
+    for _ in 0..2 {
+        admin(&done, &devices[1..]).expect(0);
+    }
+    // The other way round there is nothing left that could be kept.
+    let other = ["discard-side", "--keep", &devices[1]];
+    admin(&other, &devices[..1]).expect(3);
+    let stale = admin(&["devices"], &devices).expect(1).out;
+    assert!(
+        stale.contains("degraded") && stale.contains("stale"),
+        "{stale}"
+    );
+    admin(&["catch-up"], &devices).expect(3);
+    let done = admin(&["catch-up", "--degraded", "--json"], &devices).expect(0);
+    assert_eq!(done.json()["caught_up"], 1);
+    fsck(&["-f"], &devices).expect(0);
+    for device in &devices {
+        let names = admin(&["extract", "--only", device, "--list"], &[])
+            .expect(0)
+            .out;
+        assert!(names.contains("both") && names.contains("ours"), "{names}");
+        assert!(!names.contains("theirs"), "{names}");
+    }
+}
+
+fn embrfs_make(files: embr_engine::names::Files<'_, inside::Writer<'_>>, name: &[u8]) {
+    let new = embr_engine::names::New {
+        what: embr_engine::names::What::Regular,
+        permissions: 0o644,
+        uid: 0,
+        gid: 0,
+        flags: 0,
+        project: 0,
+        now: Default::default(),
+    };
+    let root = embr_engine::units::InodeNo::ROOT;
+    files.create(root, name, &new).expect("made");
+}

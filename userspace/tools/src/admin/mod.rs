@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! embrfs-admin: shows volumes, devices and structures, and gets files out of volumes. Changes nothing on devices.
+//! embrfs-admin: shows volumes, devices and structures, and gets files out of volumes. Of what is on devices, only discarding a side
+//! and catching up members change anything.
 
 mod devices;
 mod dump;
 mod extract;
 mod journal;
+mod sides;
 mod status;
 mod trees;
 
@@ -46,6 +48,8 @@ fn run(args: Args) -> Result<u8, Failure> {
         Action::Devices { devices } => devices::run(devices, args.json, &host),
         Action::Dump { what } => dump(what, args.json, &host),
         Action::Extract(what) => extract::run(what, args.json, &host),
+        Action::DiscardSide(what) => sides::discard(what, args.json, &host),
+        Action::CatchUp(what) => sides::catch_up(what, args.json, &host),
     }
 }
 

@@ -27,7 +27,9 @@ pub const SECTIONS: &[Section] = &[
          embrfs-admin dump super /dev/vdb       what the superblock of a device says\n\
          embrfs-admin dump items names --inode 1 /dev/vdb   what the root directory has\n\
          embrfs-admin dump block 2309 /dev/vdb  what a block is used for\n\
-         embrfs-admin extract /dev/vdb --to saved   what can be read of a volume that is not mounted",
+         embrfs-admin extract /dev/vdb --to saved   what can be read of a volume that is not mounted\n\
+         embrfs-admin discard-side /dev/vdc     what would be lost with what was written to it alone\n\
+         embrfs-admin catch-up /dev/vdb         members that missed something get it",
     ),
     (
         "Exit status",
@@ -57,7 +59,8 @@ pub const EXTRACT: &[Section] = &[
 
 /// Look after embrfs volumes.
 ///
-/// Shows volumes, their devices, and what is on them, and gets files out of those that cannot be mounted. Changes nothing on any device.
+/// Shows volumes, their devices, and what is on them, and gets files out of those that cannot be mounted. Changes nothing on any device,
+/// but for discard-side and catch-up.
 #[derive(Parser, Debug)]
 #[command(
     name = "embrfs-admin", version, styles = super::PLAIN, after_long_help = sections(SECTIONS),
@@ -113,6 +116,49 @@ pub enum Action {
     /// Under its own name there is never less than what a file held: one of which something is lost is called
     /// NAME.damaged, with a hole in place of what is lost, unless --damaged says otherwise.
     Extract(Extract),
+    /// Give up one side of a volume whose members were written to apart
+    ///
+    /// Where some members were mounted without the others, and those without them, each side has something that the other has not,
+    /// and together they are not mounted. This sets the devices named back: they are members still, but what they hold counts only as
+    /// far as the other side knows of it. What was written to them alone is lost. Without --yes, it is only said what that
+    /// would be, and nothing is written. It is refused where those that are kept do not make a volume that can be mounted.
+    ///
+    /// Cut short, it can be given again. Then the members can be caught up.
+    DiscardSide(DiscardSide),
+    /// Give members of a volume that is not mounted what they missed
+    ///
+    /// Everything that should lie on members which were away is verified, and written again where it is wrong; what was written in fewer
+    /// copies while they were away gets more. Then they are members again. Cut short anywhere, they are as stale as before, and
+    /// nothing else is changed.
+    CatchUp(CatchUp),
+}
+
+/// What to give up.
+#[derive(clap::Args, Debug)]
+pub struct DiscardSide {
+    /// Do it
+    #[arg(long)]
+    pub yes: bool,
+
+    /// A device or image file that is kept, instead of all others of the volume that are found; may be given several times
+    #[arg(long, value_name = "DEVICE")]
+    pub keep: Vec<PathBuf>,
+
+    /// The devices or image files that are set back
+    #[arg(required = true, value_name = "DEVICE")]
+    pub devices: Vec<PathBuf>,
+}
+
+/// What to catch up.
+#[derive(clap::Args, Debug)]
+pub struct CatchUp {
+    /// Although most of the members are not here or missed something
+    #[arg(long)]
+    pub degraded: bool,
+
+    /// Devices or image files of one volume; of one device, the others are found
+    #[arg(required = true, value_name = "DEVICE")]
+    pub devices: Vec<PathBuf>,
 }
 
 /// What to get out of a volume, and where to put it.

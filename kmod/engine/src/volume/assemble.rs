@@ -252,7 +252,7 @@ pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
     // The device that stands at the latest epoch speaks for the volume; of several, the one with the newest root, and of
     // those the one whose superblock was written last.
     let mut speaker = 0;
-    let mut latest = None;
+    let mut latest = (0, Generation(0), 0);
     for (index, member) in members.iter().enumerate() {
         if member.superblock.volume != first.superblock.volume {
             return Err(AssembleError::Foreign {
@@ -267,15 +267,14 @@ pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
         }
         let number = standing(member).map_or(0, |e| e.number);
         let at = (number, member.root.generation, member.superblock.sequence);
-        let at = Some(at).filter(|_| !member.is_set_back());
         if at > latest {
             (speaker, latest) = (index, at);
         }
     }
-    if latest.is_none() {
+    let chief = members.get(speaker).unwrap_or(first);
+    if chief.is_set_back() {
         return Err(AssembleError::SetBack(speaker));
     }
-    let chief = members.get(speaker).unwrap_or(first);
     let superblock = &chief.superblock;
     let epoch = *standing(chief).ok_or(AssembleError::Split(speaker, speaker))?;
 

@@ -206,15 +206,20 @@ impl Rings<'_> {
             return false;
         };
         let slot = self.superblock.this_device().map(|e| e.slot);
-        root.generation > epoch.after
-            && epoch.number > self.superblock.set_back
-            && slot.is_some_and(|slot| epoch.present.has(slot))
+        root.generation > epoch.after && slot.is_some_and(|slot| epoch.present.has(slot))
     }
 
     /// The epoch's depth, then the generation: what makes one root newer than another.
     fn age(&self, root: &Root) -> (u64, Generation) {
         let number = self.superblock.epoch(root.epoch).map_or(0, |e| e.number);
         (number, root.generation)
+    }
+
+    /// Whether the device was set back since it had this root.
+    fn is_of_before(&self, root: &Root) -> bool {
+        let set_back = self.superblock.set_back;
+        let epoch = self.superblock.epoch(root.epoch);
+        set_back != 0 && epoch.is_none_or(|e| e.number <= set_back)
     }
 
     #[inline(never)]
@@ -228,7 +233,7 @@ impl Rings<'_> {
         let Superblock { volume, device, .. } = *self.superblock;
         match Root::parse(hasher, bytes, at, slot, volume, device) {
             // Of what it held before it was set back nothing is wanted.
-            Ok(root) if !self.counts(&root) && self.superblock.set_back != 0 => {}
+            Ok(root) if self.is_of_before(&root) => {}
             Ok(root) if !self.counts(&root) => self.bad.push((at, BadRoot::Foreign))?,
             Ok(root) => {
                 if self

@@ -718,3 +718,36 @@ fn who_fails_while_he_is_caught_up_stays_out() {
         bears(chance, &left, 2, model).unwrap_or_else(|why| panic!("{n}: {why}"));
     }
 }
+
+/// A drive refuses what is written, and nothing else is wrong with it: what found no place has one again once it is caught up.
+#[test]
+fn what_a_drive_refused_is_made_good() {
+    for (count, shape) in [(6, (4, 2)), (3, (2, 1)), (2, (1, 1))] {
+        let chance = &Chance::new(seed());
+        let mut world = World::new(chance, count, shape);
+        world.session(10);
+        let desk = world.open();
+        let bad = slot(chance.below(count));
+        let fault = Fault::Write(When::From(0), WriteFault::Fail);
+        world.fleet.expect(bad, fault);
+        let file = desk::create(desk.files(), b"refused");
+        let bytes = desk::pattern(200, chance.next());
+        desk::write(desk.files(), file, 0, &bytes, Way::Sealed);
+        desk.mounted.sync().expect("durable");
+        assert!(desk.mounted.returning().has(bad));
+        sound(&desk).expect_err("too little of it");
+        world.fleet.heal();
+        let tally = catch_up(&desk, &mut || ()).expect("caught up");
+        assert!(tally.widened != 0, "{tally:?}");
+        sound(&desk).expect("sound");
+        assert!(desk::read(desk.files(), file, 0, 200) == bytes);
+        drop(desk);
+        let left = world
+            .fleet
+            .snapshot()
+            .after(&Survival::None)
+            .expect("a state");
+        let model = world.models.last().expect("one");
+        bears(chance, &left, usize::from(shape.1), model).expect("any may be lost");
+    }
+}

@@ -215,13 +215,6 @@ impl Rings<'_> {
         (number, root.generation)
     }
 
-    /// Whether the device was set back since it had this root.
-    fn is_of_before(&self, root: &Root) -> bool {
-        let set_back = self.superblock.set_back;
-        let epoch = self.superblock.epoch(root.epoch);
-        set_back != 0 && epoch.is_none_or(|e| e.number <= set_back)
-    }
-
     #[inline(never)]
     fn look(
         &mut self,
@@ -256,6 +249,13 @@ impl Rings<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the device was set back since it had this root.
+    fn is_of_before(&self, root: &Root) -> bool {
+        let set_back = self.superblock.set_back;
+        let epoch = self.superblock.epoch(root.epoch);
+        set_back != 0 && epoch.is_none_or(|e| e.number <= set_back)
     }
 }
 

@@ -369,7 +369,8 @@ impl Journal {
     /// This device takes part again, or for the first time: groups go to it as well, if they have not `most` copies without. What lay in its
     /// ring before is not needed. Says whether there is room in the ring.
     pub fn join(&self, copy: Copy, most: usize) -> Result<bool, NoMem> {
-        if copy.ring.blocks().saturating_mul(BLOCK_SIZE as u64) < RINGFUL * self.max_group as u64 {
+        let least = RINGFUL.saturating_mul(self.max_group as u64);
+        if copy.ring.blocks().saturating_mul(BLOCK_SIZE as u64) < least {
             return Ok(false);
         }
         let head = Vec::zeroed(BLOCK_SIZE)?;

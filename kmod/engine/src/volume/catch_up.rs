@@ -493,7 +493,7 @@ impl<M: Machine> Mounted<M> {
         };
         for n in self.wrong_blocks(extent, &hashes)? {
             let mut bytes = Vec::zeroed(BLOCK_SIZE)?;
-            match self.from_copies(engram, places, first.saturating_add(n), &mut bytes) {
+            match self.read_copies(engram, places, first.saturating_add(n), &mut bytes) {
                 Ok(()) => {
                     self.write_over(place.device, block(extent, n), &bytes)?;
                     tally.blocks = tally.blocks.saturating_add(1);
@@ -522,7 +522,7 @@ impl<M: Machine> Mounted<M> {
 
     /// A block of an engram, from whichever copy is sound.
     #[inline(never)]
-    fn from_copies(
+    fn read_copies(
         &self,
         engram: EngramId,
         places: &Places,
@@ -610,7 +610,7 @@ impl<M: Machine> Mounted<M> {
             for (n, kept) in kept.enumerate() {
                 if kept.iter().any(|byte| *byte != 0) {
                     let from = first.saturating_add(n);
-                    self.from_copies(engram, places, from, &mut bytes)?;
+                    self.read_copies(engram, places, from, &mut bytes)?;
                     self.write_over(to.device, block(to, from), &bytes)?;
                 }
             }

@@ -58,6 +58,8 @@ pub struct Discard {
 }
 
 impl Discard {
+    // The error carries the members that its message names, without memory of its own.
+    #[allow(clippy::result_large_err)]
     /// Decides it: these members stay, if they make a volume that can be mounted, and those are given up.
     pub fn plan(kept: &[Member], given_up: &[Member]) -> Result<Self, Refused> {
         let volume = assemble(kept).map_err(Refused::Kept)?;

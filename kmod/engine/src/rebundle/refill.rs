@@ -110,8 +110,29 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// What is written, and where that comes from.
-    #[inline(never)] // Its frame is large enough alone.
+    #[inline(never)]
     fn plan_refill(&self, walk: &mut Walk, worth: &Worth) -> Result<Option<Box<Plan>>, Error> {
+        let Some((hollow, fitting)) = self.pick(walk, worth)? else {
+            return Ok(None);
+        };
+        let Some(cargo) = self.load(fitting)? else {
+            return Ok(None);
+        };
+        let revised = self.revised(&hollow, &cargo)?;
+        Ok(Some(Box::try_new(Plan {
+            hollow,
+            cargo,
+            revised,
+        })?))
+    }
+
+    /// A stripe that something died of, and what fits there.
+    #[inline(never)] // Its frame is large enough alone.
+    fn pick(
+        &self,
+        walk: &mut Walk,
+        worth: &Worth,
+    ) -> Result<Option<(Box<Hollow>, Vec<Victim>)>, Error> {
         let geometry = self.mounted.geometry();
         if geometry.data() < 2 || geometry.parity() == 0 {
             return Ok(None);
@@ -135,18 +156,8 @@ impl<M: Machine> Files<'_, M> {
             blocks = all;
             fitting.push(victim)?;
         }
-        if blocks.saturating_mul(2) < hollow.rows.len() {
-            return Ok(None);
-        }
-        let Some(cargo) = self.load(fitting)? else {
-            return Ok(None);
-        };
-        let revised = self.revised(&hollow, &cargo)?;
-        Ok(Some(Box::try_new(Plan {
-            hollow,
-            cargo,
-            revised,
-        })?))
+        let is_worth_it = blocks.saturating_mul(2) >= hollow.rows.len();
+        Ok(is_worth_it.then_some((hollow, fitting)))
     }
 
     /// The first of the stripes that waste room of which one fragment, and only that, has dead blocks, in half of its rows at least.

@@ -330,7 +330,7 @@ pub struct Mounted<M> {
     pub(crate) journal: Option<Journal>,
     /// Whoever holds it gives transactions their place in the order.
     pub(crate) order: Mutex<()>,
-    pub(super) checkpoints: Mutex<Checkpoints>,
+    pub(super) checkpoints: Box<Mutex<Checkpoints>>,
     pub(super) errands: Errands,
     /// Whoever holds it discards.
     pub(super) discards: Mutex<()>,

@@ -533,10 +533,7 @@ impl<M: Machine> Mounted<M> {
             space,
             journal: None,
             order: Mutex::try_new((), lock_class!("order of commits"))?,
-            checkpoints: Mutex::try_new(
-                Checkpoints::new(root, records),
-                lock_class!("checkpoint"),
-            )?,
+            checkpoints: checkpoints(root, records)?,
             errands: Errands::try_new()?,
             discards: Mutex::try_new((), lock_class!("discards"))?,
             refused: refusals()?,
@@ -754,6 +751,15 @@ impl Visitor for Loading<'_> {
     fn under_full(&mut self, _: &Pointer, _: &Node) -> Result<(), TreeError> {
         Ok(())
     }
+}
+
+#[inline(never)] // They are large.
+fn checkpoints(
+    root: &Root,
+    records: Option<Box<Records>>,
+) -> Result<Box<Mutex<Checkpoints>>, NoMem> {
+    let checkpoints = Checkpoints::new(root, records);
+    Box::try_new(Mutex::try_new(checkpoints, lock_class!("checkpoint"))?)
 }
 
 #[inline(never)]

@@ -280,6 +280,10 @@ impl<'c, T: Kept> Album<'c, T> {
             }
         }
         self.differ();
+        let view = self.view(b"");
+        let files = self.names.of(self.mounted(), &view);
+        (inspector::check(self.mounted(), Some(files), Depth::Tree, &[]))
+            .unwrap_or_else(|why| panic!("{why}"));
     }
 
     /// Deletes all but what the volume shows by itself.

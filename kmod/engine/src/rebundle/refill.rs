@@ -88,6 +88,9 @@ struct Revised {
     parity: Vec<u8>,
 }
 
+/// What is filled, and with what.
+type Picked = (Box<Hollow>, Vec<Victim>);
+
 /// What is done.
 struct Plan {
     hollow: Box<Hollow>,
@@ -128,11 +131,7 @@ impl<M: Machine> Files<'_, M> {
 
     /// A stripe that something died of, and what fits there.
     #[inline(never)] // Its frame is large enough alone.
-    fn pick(
-        &self,
-        walk: &mut Walk,
-        worth: &Worth,
-    ) -> Result<Option<(Box<Hollow>, Vec<Victim>)>, Error> {
+    fn pick(&self, walk: &mut Walk, worth: &Worth) -> Result<Option<Picked>, Error> {
         let geometry = self.mounted.geometry();
         if geometry.data() < 2 || geometry.parity() == 0 {
             return Ok(None);

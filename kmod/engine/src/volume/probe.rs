@@ -296,8 +296,12 @@ fn read_slots(
 }
 
 /// What a device that was set back says instead of a root: nothing but where its journal goes.
-fn rootless(superblock: &Superblock, entry: &Entry) -> Root {
-    Root {
+#[inline(never)] // Its frame is large enough alone.
+fn rootless(superblock: &Superblock) -> Option<Root> {
+    let entry = superblock
+        .this_device()
+        .filter(|_| superblock.set_back != 0)?;
+    Some(Root {
         volume: superblock.volume,
         epoch: EpochId::NONE,
         generation: Generation(0),
@@ -307,7 +311,7 @@ fn rootless(superblock: &Superblock, entry: &Entry) -> Root {
         nodes: 0,
         made: Generation(0),
         told: Sequence(0),
-    }
+    })
 }
 
 /// Reads the rings: the newest root of an epoch that the superblock knows, and what else was found.
@@ -340,7 +344,7 @@ fn newest_root(
         }
     }
     let Rings {
-        newest,
+        mut newest,
         beyond,
         bad,
         ..
@@ -349,9 +353,10 @@ fn newest_root(
     if let Some((_, error)) = beyond.filter(|(generation, _)| *generation > best) {
         return Err(error);
     }
-    let set_back = superblock.this_device();
-    let set_back = set_back.filter(|_| superblock.set_back != 0);
-    let Some(root) = newest.or_else(|| set_back.map(|entry| rootless(superblock, entry))) else {
+    if newest.is_none() {
+        newest = rootless(superblock);
+    }
+    let Some(root) = newest else {
         let why = bad.first().map_or(BadRoot::Empty, |(_, why)| *why);
         let unread = unread.first();
         return Err(unread.map_or(Error::NoRoot(why), |(at, why)| Error::reading(*at, *why)));

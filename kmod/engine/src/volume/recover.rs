@@ -507,22 +507,13 @@ impl<M: Machine> Mounted<M> {
     fn around(
         machine: M,
         volume: &Volume,
-        (mut parts, stale): (Vec<Part>, Vec<Part>),
+        parts: (Vec<Part>, Vec<Part>),
         (root, bases, records): (&Root, &[Base], Option<Box<Records>>),
         (options, charted): (Options, bool),
     ) -> Result<Box<Self>, Fault> {
-        let present: Members = parts.iter().map(|p| p.slot).collect();
+        let present: Members = parts.0.iter().map(|p| p.slot).collect();
         let roll = Roll::try_new(*volume.epoch(), present)?;
-        let space = managed(
-            (volume, &parts, charted),
-            Generation(root.generation.0.saturating_add(1)),
-            root.nodes,
-        )?;
-        for part in stale {
-            chart(&space, &part)?;
-            parts.push(part)?;
-        }
-        parts.sort_unstable_by_key(|part| part.slot);
+        let (space, parts) = all_managed(volume, root, parts, charted)?;
         Ok(Box::try_new(Mounted {
             volume: volume.uuid(),
             all: volume.seats().iter().map(|s| s.entry.slot).collect(),
@@ -785,6 +776,27 @@ fn layers(bases: &[Base]) -> Result<Vec<(TreeId, Layered)>, Fault> {
         trees.push((id, layered))?;
     }
     Ok(trees)
+}
+
+/// The space of all parts, those that missed something among them, and the parts.
+#[inline(never)] // Its frame is large enough alone.
+fn all_managed(
+    volume: &Volume,
+    root: &Root,
+    (mut parts, stale): (Vec<Part>, Vec<Part>),
+    charted: bool,
+) -> Result<(Arc<Space>, Vec<Part>), Fault> {
+    let space = managed(
+        (volume, &parts, charted),
+        Generation(root.generation.0.saturating_add(1)),
+        root.nodes,
+    )?;
+    for part in stale {
+        chart(&space, &part)?;
+        parts.push(part)?;
+    }
+    parts.sort_unstable_by_key(|part| part.slot);
+    Ok((space, parts))
 }
 
 #[inline(never)]

@@ -14,9 +14,12 @@ use crate::units::Generation;
 use crate::units::Uuid;
 use crate::volume::assemble::assemble;
 use crate::volume::assemble::AssembleError;
+use crate::volume::assemble::Seat;
+use crate::volume::assemble::Volume;
 use crate::volume::mend;
 use crate::volume::probe::Member;
 use embr_rt::Box;
+use embr_rt::NoMem;
 use embr_rt::Vec;
 
 /// Why a side is not discarded. Numbers are places among the devices that were to be given up, but for those of the error about the others.
@@ -30,8 +33,8 @@ pub enum Refused {
     Agrees(usize),
 }
 
-impl From<embr_rt::NoMem> for Refused {
-    fn from(_: embr_rt::NoMem) -> Self {
+impl From<NoMem> for Refused {
+    fn from(_: NoMem) -> Self {
         Refused::Kept(AssembleError::NoMemory)
     }
 }
@@ -62,46 +65,15 @@ impl Discard {
     #[allow(clippy::result_large_err)]
     /// Decides it: these members stay, if they make a volume that can be mounted, and those are given up.
     pub fn plan(kept: &[Member], given_up: &[Member]) -> Result<Self, Refused> {
-        let volume = assemble(kept).map_err(Refused::Kept)?;
-        let no = Refused::Kept(AssembleError::Nothing);
-        let said = &kept.get(volume.speaker()).ok_or(no)?.superblock;
-        let mut devices = Vec::new();
-        for (index, member) in given_up.iter().enumerate() {
-            let uuid: Option<Uuid> = member.superblock.this_device().map(|e| e.uuid);
-            let mut seats = volume.seats().iter();
-            let is_member = member.superblock.volume == said.volume
-                && seats
-                    .any(|s| s.entry.id == member.superblock.device && Some(s.entry.uuid) == uuid);
-            if !is_member {
-                return Err(Refused::Foreign(index));
-            }
-            let stands_at = member.superblock.epoch(member.root.epoch);
-            let is_done = member.is_set_back();
-            let newest = volume.epoch().number;
-            let agrees = |e: &Epoch| said.epoch(e.id).is_some_and(|e| e.number <= newest);
-            if !is_done && stands_at.is_some_and(agrees) {
-                return Err(Refused::Agrees(index));
-            }
-            let known = |e: &&Epoch| said.epoch(e.id).is_some();
-            devices.push(Given {
-                index,
-                common: member.superblock.epochs.iter().find(known).copied(),
-                newest: member.root.generation,
-                is_done,
-            })?;
-        }
-        let mut superblock = Box::try_new(said.try_clone()?)?;
-        // A later one never began.
-        superblock
-            .epochs
-            .retain(|e| e.number <= volume.epoch().number);
-        superblock.set_back = volume.epoch().number;
+        let volume = volume_of(kept)?;
+        let Some(speaker) = kept.get(volume.speaker()) else {
+            return Err(Refused::Kept(AssembleError::Nothing));
+        };
+        let devices = all_given(&volume, &speaker.superblock, given_up)?;
         let all = kept.iter().chain(given_up);
-        let written = all.map(|m| m.superblock.sequence);
-        let written = written.fold(superblock.sequence, u64::max);
-        superblock.sequence = written.saturating_add(1);
+        let written = all.map(|m| m.superblock.sequence).fold(0, u64::max);
         Ok(Discard {
-            superblock,
+            superblock: words(&volume, &speaker.superblock, written)?,
             devices,
         })
     }
@@ -122,4 +94,57 @@ impl Discard {
         self.superblock.device = member.superblock.device;
         mend::write_superblock(hasher, device, &self.superblock, &mut buffer)
     }
+}
+
+// The error carries the members that its message names, without memory of its own.
+#[allow(clippy::result_large_err)]
+#[inline(never)] // Its frame is large enough alone.
+fn volume_of(kept: &[Member]) -> Result<Box<Volume>, Refused> {
+    Ok(Box::try_new(assemble(kept).map_err(Refused::Kept)?)?)
+}
+
+/// What is lost with each device of the side that is given up, if it is one.
+#[allow(clippy::result_large_err)] // As above.
+#[inline(never)] // Its frame is large enough alone.
+fn all_given(
+    volume: &Volume,
+    said: &Superblock,
+    given_up: &[Member],
+) -> Result<Vec<Given>, Refused> {
+    let mut devices = Vec::try_with_capacity(given_up.len())?;
+    for (index, member) in given_up.iter().enumerate() {
+        let uuid: Option<Uuid> = member.superblock.this_device().map(|e| e.uuid);
+        let is_it = |s: &Seat| s.entry.id == member.superblock.device && Some(s.entry.uuid) == uuid;
+        if member.superblock.volume != said.volume || !volume.seats().iter().any(is_it) {
+            return Err(Refused::Foreign(index));
+        }
+        let stands_at = member.superblock.epoch(member.root.epoch);
+        let is_done = member.is_set_back();
+        let newest = volume.epoch().number;
+        let agrees = |e: &Epoch| said.epoch(e.id).is_some_and(|e| e.number <= newest);
+        if !is_done && stands_at.is_some_and(agrees) {
+            return Err(Refused::Agrees(index));
+        }
+        let known = |e: &&Epoch| said.epoch(e.id).is_some();
+        let given = Given {
+            index,
+            common: member.superblock.epochs.iter().find(known).copied(),
+            newest: member.root.generation,
+            is_done,
+        };
+        devices.push(given)?;
+    }
+    Ok(devices)
+}
+
+/// What devices that are set back say, of all of which the next is newer than what was written.
+#[inline(never)] // Superblocks are large.
+fn words(volume: &Volume, said: &Superblock, written: u64) -> Result<Box<Superblock>, NoMem> {
+    let mut superblock = Box::try_new(said.try_clone()?)?;
+    let newest = volume.epoch().number;
+    // A later one never began.
+    superblock.epochs.retain(|e| e.number <= newest);
+    superblock.set_back = newest;
+    superblock.sequence = superblock.sequence.max(written).saturating_add(1);
+    Ok(superblock)
 }

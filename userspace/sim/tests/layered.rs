@@ -9,6 +9,7 @@ use embr_engine::hash::Scalar;
 use embr_engine::tree::delta::Delta;
 use embr_engine::tree::merge;
 use embr_engine::tree::Base;
+use embr_engine::tree::First;
 use embr_engine::tree::Key;
 use embr_engine::tree::Layered;
 use embr_engine::tree::Nodes;
@@ -83,6 +84,16 @@ fn check(chance: &Chance, tree: &Layered, nodes: &Nodes<Shelf>, model: &Model, k
     for n in 0..keys {
         let found = tree.get(nodes, key(n), |v| v.to_vec()).expect("sound");
         assert_eq!(found.as_ref(), model.get(&key(n)), "key {}", key(n));
+        let range = Range {
+            first: key(n),
+            last: key(n + chance.next() % 5),
+        };
+        let wanted = model.range(range.first..=range.last).next();
+        match tree.first(nodes, range).expect("sound") {
+            First::Found((key, value)) => assert_eq!(wanted, Some((&key, &value.to_vec()))),
+            First::Nothing => assert_eq!(wanted, None, "from {}", range.first),
+            First::Unclear => {}
+        }
     }
     for _ in 0..4 {
         let (a, b) = (key(chance.next() % keys), key(chance.next() % keys));

@@ -8,6 +8,7 @@
 
 use crate::names::item::Item;
 use crate::tree::layered::Scan;
+use crate::tree::First;
 use crate::tree::Range;
 use crate::txn::Transaction;
 use crate::units::SnapshotId;
@@ -248,7 +249,37 @@ impl Lineage {
         mut wanted: impl FnMut(SnapshotId) -> bool,
     ) -> Result<Option<Vec<u8>>, Fault> {
         let below = SnapshotId(self.current.0.saturating_sub(1));
-        self.from(below, mounted, item, |id, _| wanted(id))
+        self.newest(below, mounted, item, |id, _| wanted(id))
+    }
+
+    /// As [`Self::from`], where the newest that is there most likely is the one.
+    #[inline(never)]
+    fn newest<M: Machine>(
+        &self,
+        first: SnapshotId,
+        mounted: &Mounted<M>,
+        item: Item,
+        mut wanted: impl FnMut(SnapshotId, &[u8]) -> bool,
+    ) -> Result<Option<Vec<u8>>, Fault> {
+        let (Some(newest), Some(oldest)) = (self.seen.at_most(first), self.seen.lowest()) else {
+            return Ok(None);
+        };
+        let range = Range {
+            first: item.at(newest),
+            last: item.at(oldest),
+        };
+        match mounted.first(NAMES, range)? {
+            First::Nothing => Ok(None),
+            First::Unclear => self.from(first, mounted, item, wanted),
+            First::Found((key, value)) => {
+                let id = Item::of(key).1;
+                if self.sees(id) && wanted(id, &value) {
+                    return Ok(Some(value));
+                }
+                let below = SnapshotId(id.0.saturating_sub(1));
+                self.from(below, mounted, item, wanted)
+            }
+        }
     }
 
     /// The newest version of an item, from this one downwards, that `wanted` takes, and its value.
@@ -480,9 +511,9 @@ impl View {
         let own = || mounted.get(NAMES, item.at(now.current), Vec::try_from_slice);
         let found = match (now.is_alone, now.has_older()) {
             (true, false) => own()?.transpose()?,
-            (_, false) => now.from(now.current, mounted, item, |_, _| true)?,
+            (_, false) => now.newest(now.current, mounted, item, |_, _| true)?,
             (_, true) => {
-                let found = now.from(now.current, mounted, item, |_, _| true)?;
+                let found = now.newest(now.current, mounted, item, |_, _| true)?;
                 // It may have been written meanwhile, and what is older and its own is gone then.
                 own()?.transpose()?.or(found)
             }
@@ -517,6 +548,7 @@ impl View {
             scan: mounted.scan(NAMES, first.to(last)),
             last,
             found: None,
+            passed: 0,
         }
     }
 }
@@ -529,6 +561,8 @@ pub struct Items<'a, M> {
     last: Item,
     /// The item whose newest version was seen: older ones do not count.
     found: Option<Item>,
+    /// How many of these were passed.
+    passed: usize,
 }
 
 impl<M: Machine> Items<'_, M> {
@@ -543,13 +577,16 @@ impl<M: Machine> Items<'_, M> {
             };
             let (item, version) = Item::of(key);
             if self.found == Some(item) {
-                self.skip(item);
+                self.passed = self.passed.saturating_add(1);
+                if self.passed >= PASSED {
+                    self.skip(item);
+                }
                 continue;
             }
             if !self.now.sees(version) {
                 continue;
             }
-            self.found = Some(item);
+            (self.found, self.passed) = (Some(item), 0);
             if !value.is_empty() {
                 return Ok(Some((item, value)));
             }

@@ -9,6 +9,7 @@ use crate::tree::nodes::Expect;
 use crate::tree::nodes::Host;
 use crate::tree::nodes::Nodes;
 use crate::tree::Key;
+use crate::tree::Range;
 use crate::units::Level;
 use crate::units::TreeId;
 
@@ -19,6 +20,17 @@ pub struct Top {
     pub pointer: Pointer,
     /// Its level: the height of the tree less one.
     pub level: Level,
+}
+
+/// What the first key of a range has.
+#[derive(Debug)]
+pub enum First<R> {
+    /// This.
+    Found(R),
+    /// There is none.
+    Nothing,
+    /// It takes a scan to say that.
+    Unclear,
 }
 
 /// A tree on disk.
@@ -67,5 +79,34 @@ impl Base {
             node = nodes.get(&child.pointer, &Expect::child(&node, &child))?;
         }
         Ok(node.value(key).map(read))
+    }
+
+    /// What `read` says of the first key of a range, and its value.
+    pub(super) fn first<H: Host, R>(
+        &self,
+        nodes: &Nodes<H>,
+        range: Range,
+        read: impl FnOnce(Key, &[u8]) -> R,
+    ) -> Result<First<R>, TreeError> {
+        let Some(top) = &self.top else {
+            return Ok(First::Nothing);
+        };
+        let mut node = nodes.get(&top.pointer, &Expect::root(self.tree, top.level))?;
+        // Whether what comes behind the leaf may be in the range.
+        let mut goes_on = false;
+        while !node.level().is_leaf() {
+            let index = node.at_or_before(range.first).unwrap_or(0);
+            let next = node.key(index.saturating_add(1));
+            goes_on = next.map_or(goes_on, |next| next <= range.last);
+            let Some(child) = node.child(index) else {
+                return Ok(First::Unclear);
+            };
+            node = nodes.get(&child.pointer, &Expect::child(&node, &child))?;
+        }
+        Ok(match node.entry(node.below(range.first)) {
+            Some((key, value)) if range.has(key) => First::Found(read(key, value)),
+            None if goes_on => First::Unclear,
+            _ => First::Nothing,
+        })
     }
 }

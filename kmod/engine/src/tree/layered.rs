@@ -16,6 +16,7 @@ use crate::tree::key::Key;
 use crate::tree::nodes::Host;
 use crate::tree::nodes::Nodes;
 use crate::tree::Base;
+use crate::tree::First;
 use embr_rt::Arc;
 use embr_rt::Box;
 use embr_rt::LockClass;
@@ -106,6 +107,53 @@ impl Layered {
             }
         };
         base.get(nodes, key, read)
+    }
+
+    /// The first key of a range and its value, where it takes no scan to find that.
+    pub fn first<H: Host>(
+        &self,
+        nodes: &Nodes<H>,
+        range: Range,
+    ) -> Result<First<(Key, Vec<u8>)>, TreeError> {
+        let owned = |key, value: &[u8]| Ok::<_, NoMem>((key, Vec::try_from_slice(value)?));
+        let (above, base) = {
+            let layers = self.layers.read();
+            let mut above: Option<(Key, &[u8])> = None;
+            for delta in core::iter::once(&layers.active).chain(layers.frozen.as_deref()) {
+                let gone = delta.gone_at_or_after(range.first);
+                if gone.is_some_and(|gone| gone.overlaps(&range)) {
+                    return Ok(First::Unclear);
+                }
+                match delta.at_or_after(range.first) {
+                    Some((key, Change::Gone)) if range.has(key) => return Ok(First::Unclear),
+                    // Of the same key the newer comes first.
+                    Some((key, Change::Set(value))) if range.has(key) => {
+                        above = above.filter(|(at, _)| *at <= key).or(Some((key, value)));
+                    }
+                    _ => {}
+                }
+            }
+            let above = above.map(|(key, value)| owned(key, value)).transpose()?;
+            match above {
+                Some((key, value)) if key == range.first => return Ok(First::Found((key, value))),
+                above => (above, layers.base.clone()),
+            }
+        };
+        let before = match &above {
+            // What it has from there on is of no interest.
+            Some((key, _)) => key.previous().map(|last| Range { last, ..range }),
+            None => Some(range),
+        };
+        let below = match before {
+            Some(before) => base.first(nodes, before, owned)?,
+            None => First::Nothing,
+        };
+        Ok(match (below, above) {
+            (First::Found(found), _) => First::Found(found?),
+            (First::Nothing, Some(above)) => First::Found(above),
+            (First::Nothing, None) => First::Nothing,
+            (First::Unclear, _) => First::Unclear,
+        })
     }
 
     /// Goes through the keys of a range, upwards.

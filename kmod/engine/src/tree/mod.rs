@@ -21,6 +21,7 @@ pub mod merge;
 pub mod nodes;
 
 pub use base::Base;
+pub use base::First;
 pub use change::Change;
 pub use change::Changes;
 pub use change::Range;

@@ -33,6 +33,7 @@ use crate::tree::layered::Scan;
 use crate::tree::nodes;
 use crate::tree::nodes::Events;
 use crate::tree::Base;
+use crate::tree::First;
 use crate::tree::Key;
 use crate::tree::Layered;
 use crate::tree::Nodes;
@@ -430,6 +431,14 @@ impl<M: Machine> Mounted<M> {
         match self.tree(tree) {
             Some(layered) => Ok(layered.get(&self.nodes, key, read)?),
             None => Ok(None),
+        }
+    }
+
+    /// The first key of a range and its value, where it takes no scan to find that.
+    pub fn first(&self, tree: TreeId, range: Range) -> Result<First<(Key, Vec<u8>)>, Fault> {
+        match self.tree(tree) {
+            Some(layered) => Ok(layered.first(&self.nodes, range)?),
+            None => Ok(First::Nothing),
         }
     }
 

@@ -37,7 +37,7 @@ const BLOCKS: u64 = 32;
 /// Changes between two snapshots.
 const CHURN: u64 = 200;
 /// How often each thing is measured.
-const OFTEN: u64 = 400_000;
+const OFTEN: u64 = 1_000_000;
 
 struct Volume {
     mounted: Mounted<Ram>,
@@ -145,7 +145,7 @@ impl Volume {
         };
         look_up();
         let (lookups, ()) = timed(look_up);
-        let (listing, ()) = timed(|| (0..5).for_each(|_| read_all()));
+        let (listing, ()) = timed(|| (0..50).for_each(|_| read_all()));
         let (overwrites, ()) = timed(|| {
             (0..often / 4).for_each(|_| self.overwrite());
             self.mounted.checkpoint().expect("a root");
@@ -192,7 +192,7 @@ pub fn snapshots(report: &mut Report, seed: u64) {
         let (ours, plain) = (with.measure(often), without.measure(often));
         let what = [
             ("names and inodes looked up", often),
-            ("readdir of all", 5 * with.files.len() as u64),
+            ("readdir of all", 50 * with.files.len() as u64),
             ("blocks written over", often / 4),
         ];
         for ((what, count), (ours, plain)) in what.into_iter().zip(ours.into_iter().zip(plain)) {

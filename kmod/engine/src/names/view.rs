@@ -253,7 +253,7 @@ impl Lineage {
     }
 
     /// As [`Self::from`], where the newest that is there most likely is the one.
-    #[inline(never)]
+    #[inline] // It goes deep enough without.
     fn newest<M: Machine>(
         &self,
         first: SnapshotId,
@@ -261,25 +261,39 @@ impl Lineage {
         item: Item,
         mut wanted: impl FnMut(SnapshotId, &[u8]) -> bool,
     ) -> Result<Option<Vec<u8>>, Fault> {
+        let below = match self.there(first, mounted, item)? {
+            First::Nothing => return Ok(None),
+            First::Unclear => first,
+            First::Found((id, value)) => {
+                if self.sees(id) && wanted(id, &value) {
+                    return Ok(Some(value));
+                }
+                SnapshotId(id.0.saturating_sub(1))
+            }
+        };
+        self.from(below, mounted, item, wanted)
+    }
+
+    /// The newest version that is there, whosever it is, from this one downwards.
+    #[inline(never)]
+    fn there<M: Machine>(
+        &self,
+        first: SnapshotId,
+        mounted: &Mounted<M>,
+        item: Item,
+    ) -> Result<First<(SnapshotId, Vec<u8>)>, Fault> {
         let (Some(newest), Some(oldest)) = (self.seen.at_most(first), self.seen.lowest()) else {
-            return Ok(None);
+            return Ok(First::Nothing);
         };
         let range = Range {
             first: item.at(newest),
             last: item.at(oldest),
         };
-        match mounted.first(NAMES, range)? {
-            First::Nothing => Ok(None),
-            First::Unclear => self.from(first, mounted, item, wanted),
-            First::Found((key, value)) => {
-                let id = Item::of(key).1;
-                if self.sees(id) && wanted(id, &value) {
-                    return Ok(Some(value));
-                }
-                let below = SnapshotId(id.0.saturating_sub(1));
-                self.from(below, mounted, item, wanted)
-            }
-        }
+        Ok(match mounted.first(NAMES, range)? {
+            First::Found((key, value)) => First::Found((Item::of(key).1, value)),
+            First::Nothing => First::Nothing,
+            First::Unclear => First::Unclear,
+        })
     }
 
     /// The newest version of an item, from this one downwards, that `wanted` takes, and its value.

@@ -424,6 +424,12 @@ impl Stage {
         all
     }
 
+    /// Whether something of this kind can be done before anything else.
+    pub fn begins_with(&self, kind: Kind) -> bool {
+        let mut all = deed::by_kind().iter().flatten();
+        all.any(|deed| self.estate.allows(*deed) && self.estate.kind(*deed) == kind)
+    }
+
     /// A sequence of so many deeds, of which nothing is refused, the last of this kind if that can be.
     pub fn drawn(&self, chance: &Chance, length: usize, last: Kind) -> Sequence {
         let mut estate = self.estate.clone();

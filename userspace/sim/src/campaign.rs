@@ -273,7 +273,7 @@ impl Runner<'_> {
     /// Sequences of three deeds, drawn.
     fn longer(&mut self, stages: &[Stage]) {
         let Orders { seed, states, .. } = self.orders;
-        // Every kind is the last of some, on every stage.
+        // Every kind is the last of some.
         let kinds = deed::Kind::ALL.len() as u64;
         for n in 0.. {
             let enough = n >= 2 * kinds && self.report.total() >= states;
@@ -281,8 +281,13 @@ impl Runner<'_> {
                 break;
             }
             let seed = seed.wrapping_add(n);
-            let stage = &stages[(n / kinds) as usize % stages.len()];
             let kind = deed::Kind::ALL[(n % kinds) as usize];
+            // Rather where it can be done at once.
+            let mut fit: Vec<&Stage> = stages.iter().filter(|s| s.begins_with(kind)).collect();
+            if fit.is_empty() {
+                fit = stages.iter().collect();
+            }
+            let stage = fit[(n / kinds) as usize % fit.len()];
             let sequence = stage.drawn(&Chance::new(seed), 3, kind);
             self.sequence(seed, stage, &sequence);
             (self.progress)(&self.report);

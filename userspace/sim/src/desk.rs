@@ -70,6 +70,7 @@ pub fn put_nodes(mounted: &Mounted<Simulated>, grew: &[(u64, u64)]) {
             parent: SnapshotId(*parent),
             made: Timestamp::default(),
             cursor: Key::MIN,
+            room: 0,
             own: embr_rt::Vec::try_from_slice(&[(SnapshotId(*id), SnapshotId(*id))])
                 .expect("memory"),
             name: embr_rt::Vec::try_from_slice(name.as_bytes()).expect("memory"),

@@ -322,3 +322,29 @@ fn full_volumes_with_snapshots_come_back() {
         assert_eq!(contents::audit(brim.mounted()), Ok(0), "{shape:?}");
     }
 }
+
+/// Room is kept for what a snapshot saw when it was taken. What came later needs none, nor does a snapshot that was refused.
+#[test]
+fn what_came_after_a_snapshot_needs_no_room() {
+    let chance = &Chance::new(seed());
+    let mut brim = Brim::new(chance, 2, (1, 1));
+    assert!(brim.take());
+    brim.fill(1);
+    brim.unlink(2);
+    let is_writable = |brim: &mut Brim<'_>| {
+        let before = brim.now.len();
+        brim.fill(1);
+        assert!(
+            brim.now.len() > before + 100,
+            "{:?}",
+            brim.mounted().statfs()
+        );
+        brim.unlink(2);
+    };
+    is_writable(&mut brim);
+    brim.again();
+    is_writable(&mut brim);
+    while brim.take() {}
+    is_writable(&mut brim);
+    brim.look();
+}

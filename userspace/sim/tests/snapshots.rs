@@ -723,6 +723,7 @@ fn fsck_sees_what_is_wrong_with_snapshots() {
         parent: SnapshotId::NONE,
         made: NOW,
         cursor: Key::MIN,
+        room: 0,
         own: embr_rt::Vec::try_from_slice(&[(one, two)]).expect("memory"),
         name: embr_rt::Vec::new(),
     };

@@ -24,7 +24,6 @@ use crate::names::Files;
 use crate::names::Wrong;
 use crate::space::promise::Promise;
 use crate::stripe::known;
-use crate::tree::Base;
 use crate::units::Blocks;
 use crate::units::EngramId;
 use crate::units::FileBlock;
@@ -33,7 +32,7 @@ use crate::units::StripeId;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
-use embr_rt::Arc;
+use crate::volume::mounted::Pin;
 use embr_rt::Box;
 use embr_rt::Vec;
 
@@ -158,7 +157,7 @@ impl Fetch {
 pub struct Reading {
     /// What is to be read; the rest of the buffer is filled already.
     pub fetches: Vec<Fetch>,
-    _pin: Option<Arc<Base>>,
+    _pin: Pin,
 }
 
 impl<M: Machine> Files<'_, M> {

@@ -447,7 +447,7 @@ fn set_aside<'a, M: Machine>(
     given: &mut Given<'_, 'a, '_, M>,
 ) -> Result<Vec<Source<'a>>, Error> {
     let mounted = edit.change.files.mounted;
-    let present = mounted.present();
+    let present = mounted.written_to();
     let mut fresh: Vec<Source<'a>> = Vec::new();
     for source in sources.iter() {
         let mut rest = *source;

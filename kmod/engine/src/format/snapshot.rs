@@ -117,7 +117,7 @@ struct Raw {
     nanos: U32,
     zero2: U32,
     cursor: [U64; 3],
-    zero3: U64,
+    room: U64,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
@@ -138,6 +138,8 @@ pub struct Node {
     pub made: Timestamp,
     /// How far going through what was touched has come, of one that was deleted.
     pub cursor: Key,
+    /// Nodes that are kept back for removing what others see of it, of a head.
+    pub room: u64,
     /// The numbers of the versions that are its own, rising: first and last of each span. The last of all is its number.
     pub own: Vec<(SnapshotId, SnapshotId)>,
     /// Its name; none of the state that a volume shows by itself, and of what was deleted.
@@ -188,6 +190,7 @@ impl Node {
                 nanos: raw.nanos.get(),
             },
             cursor: Key(raw.cursor.map(U64::get)),
+            room: raw.room.get(),
             own,
             name: Vec::try_from_slice(name)?,
         }))
@@ -206,7 +209,7 @@ impl Node {
             nanos: self.made.nanos.into(),
             zero2: 0.into(),
             cursor: self.cursor.0.map(U64::new),
-            zero3: 0.into(),
+            room: self.room.into(),
         };
         let mut bytes = Vec::try_from_slice(raw.as_bytes())?;
         for (first, last) in self.own.iter() {
@@ -269,6 +272,7 @@ mod tests {
                 nanos: 6,
             },
             cursor: Key([7, 8, 9]),
+            room: 99,
             own: Vec::try_from_slice(&[
                 (SnapshotId(3), SnapshotId(4)),
                 (SnapshotId(6), SnapshotId(6)),

@@ -76,8 +76,8 @@ impl Refusals {
         self.0.len() < REMEMBERED && self.0.push(what).is_ok()
     }
 
-    fn take(&mut self) -> Option<Lodged> {
-        self.0.pop()
+    fn take_all(&mut self) -> Vec<Lodged> {
+        core::mem::take(&mut self.0)
     }
 }
 
@@ -268,16 +268,15 @@ impl<M: Machine> Files<'_, M> {
     /// What a device did not let itself be repaired of is moved. What cannot be moved now is found again by whoever reads it.
     #[inline(never)]
     pub(super) fn relocate_refused(&self) -> Result<(), Error> {
-        loop {
-            let next = self.mounted.refused.lock().take();
-            let Some(what) = next else {
-                return Ok(());
-            };
-            match self.relocate_alone(what, Members::default()) {
+        // Reading one may be refused again: each is tried once.
+        let all = self.mounted.refused.lock().take_all();
+        for what in all.iter() {
+            match self.relocate_alone(*what, Members::default()) {
                 Err(why) if !why.is_damage() && !matches!(why, Error::NoSpace) => return Err(why),
                 _ => {}
             }
         }
+        Ok(())
     }
 
     /// The next things that lie on a device, each with a cursor that begins with it, and a cursor behind them.
@@ -465,8 +464,9 @@ impl<M: Machine> Files<'_, M> {
         let txn = change.txn();
         txn.set_divisible(true);
         for (first, blocks) in live.runs(0, now.blocks) {
-            let own = extents(places, first, blocks).find(|e| e.device == device);
-            own.map_or(Ok(()), |own| txn.free(own))?;
+            if let Some(own) = part_on(places, (first, blocks), device) {
+                txn.free(own)?;
+            }
         }
         let mut all = Vec::new();
         all.try_extend(places.iter().map(|p| match p.device == device {
@@ -517,6 +517,12 @@ impl<M: Machine> Files<'_, M> {
         }
         Ok(Some(copied))
     }
+}
+
+/// What lies on a device of some blocks of an engram.
+fn part_on(places: &Places, (first, blocks): (usize, usize), device: Slot) -> Option<Extent> {
+    let mut all = extents(places, first, blocks);
+    all.find(|e| e.device == device)
 }
 
 /// Runs of blocks that live and were written.

@@ -2,6 +2,7 @@
 
 //! Taking snapshots, letting something grow from them, deleting them.
 
+use super::shelf::room_for_all;
 use super::Listed;
 use super::Shelf;
 use crate::format::snapshot;
@@ -101,6 +102,7 @@ impl Names {
             parent,
             made: now,
             cursor: Key::MIN,
+            room: room_for_all(mounted),
             own: Vec::try_from_slice(&[(id, id)])?,
             name: Vec::try_from_slice(name)?,
         };
@@ -151,9 +153,13 @@ pub(super) fn commit<M: Machine>(
     shelf: &Shelf,
 ) -> Result<Done<()>, Error> {
     let turns = shelf.turns()?;
+    let needs_room = shelf.needs_room()?;
     let mounted = txn.mounted();
     let group = txn.commit()?;
-    shelf.lend_room(mounted)?;
+    // From here on nothing fails.
+    if !needs_room {
+        mounted.space.keep_for_removal(0, false);
+    }
     for (view, lineage) in turns {
         view.turn_to(lineage);
     }
@@ -262,6 +268,7 @@ impl<M: Machine> Files<'_, M> {
             parent: old,
             made: before.made,
             cursor: Key::MIN,
+            room: room_for_all(mounted),
             own: Vec::try_from_slice(&[(new, new)])?,
             name: before.name.try_clone()?,
         };

@@ -100,6 +100,17 @@ impl Names {
     }
 }
 
+/// Nodes that removing all names as they are now may take, while others see them.
+pub(super) fn room_for_all<M: Machine>(mounted: &Mounted<M>) -> u64 {
+    mounted.tree(NAMES).map_or(0, |names| {
+        let (frozen, base) = names.frozen();
+        let frozen = frozen.map_or(0, |delta| delta.bytes());
+        let in_memory = names.active_bytes().saturating_add(frozen);
+        let to_come = reserve::of_moved(in_memory as u64);
+        reserve::of_removed(base.nodes.saturating_add(to_come))
+    })
+}
+
 /// A node and its number.
 pub(super) struct Known {
     pub(super) id: SnapshotId,
@@ -157,40 +168,29 @@ impl Shelf {
         Ok(())
     }
 
-    /// Keeps room for removing, in each head, all that others see as well. Says whether there is any, if it `must` be.
+    /// Keeps the room for removing that each head was promised. Says whether there is that much, if it `must` be.
     pub(super) fn keep_room<M: Machine>(
         &self,
         mounted: &Mounted<M>,
         must: bool,
     ) -> Result<bool, Error> {
-        let each = mounted.tree(NAMES).map_or(0, |names| {
-            let (frozen, base) = names.frozen();
-            let frozen = frozen.map_or(0, |delta| delta.bytes());
-            let in_memory = names.active_bytes().saturating_add(frozen);
-            let to_come = reserve::of_moved(in_memory as u64);
-            reserve::of_removed(base.nodes.saturating_add(to_come))
-        });
         let mut all = 0u64;
         for known in self.nodes.iter() {
             if known.node.state == State::Head && self.lineage(known.id)?.has_below() {
-                all = all.saturating_add(each);
+                all = all.saturating_add(known.node.room);
             }
         }
         Ok(mounted.space.keep_for_removal(all, must))
     }
 
-    /// As little of that room is kept as is needed by now.
-    pub(super) fn lend_room<M: Machine>(&self, mounted: &Mounted<M>) -> Result<(), Error> {
-        let heads = self.nodes.iter().filter(|k| k.node.state == State::Head);
-        let mut over_others = 0u64;
-        for known in heads {
-            over_others =
-                over_others.saturating_add(u64::from(self.lineage(known.id)?.has_below()));
+    /// Whether there is a head that others see something of.
+    pub(super) fn needs_room(&self) -> Result<bool, Error> {
+        for known in self.nodes.iter() {
+            if known.node.state == State::Head && self.lineage(known.id)?.has_below() {
+                return Ok(true);
+            }
         }
-        if over_others == 0 {
-            mounted.space.keep_for_removal(0, false);
-        }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether the nodes make one tree, of which each version is one's own.
@@ -292,7 +292,8 @@ impl Shelf {
         let mut below = Ids::default();
         let mut is_own = true;
         let mut at = node.parent;
-        while let Some(parent) = self.node(at) {
+        while at != SnapshotId::NONE {
+            let parent = self.node(at).ok_or(Error::Snapshot(at, Wrong::Missing))?;
             is_own = is_own && self.is_passed_on(at);
             let spans = Ids::of(&parent.own)?;
             match is_own {
@@ -369,6 +370,7 @@ pub(super) fn lone() -> Result<Node, NoMem> {
         parent: SnapshotId::NONE,
         made: Timestamp::default(),
         cursor: Key::MIN,
+        room: 0,
         own: Vec::try_from_slice(&[(SnapshotId::FIRST, SnapshotId::FIRST)])?,
         name: Vec::new(),
     })

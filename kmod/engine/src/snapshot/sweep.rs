@@ -16,6 +16,7 @@ use crate::file::edit::Clear;
 use crate::file::edit::Edit;
 use crate::file::WINDOW_BLOCKS;
 use crate::format::snapshot;
+use crate::format::snapshot::Node;
 use crate::format::snapshot::State;
 use crate::format::snapshot::MAX_SPANS;
 use crate::names::change::Begun;
@@ -176,28 +177,17 @@ impl Names {
             }
             Work::Join(_, id) => {
                 txn.remove(SNAPSHOTS, snapshot::node(deleted))?;
-                let old = shelf.node(id).ok_or(missing)?.try_clone()?;
-                let mut own = Ids::of(&old.own)?;
-                own.add(&Ids::of(&gone.own)?)?;
                 shelf.remove(deleted);
-                own.join(|above, below| shelf.is_used(above, below));
-                let mut node = old.try_clone()?;
-                node.parent = gone.parent;
-                // More is its own now than when it was gone through.
-                node.cursor = Key::MIN;
-                node.own.clear();
-                for span in own.spans() {
-                    node.own.push(span)?;
+                match joined(&mut txn, shelf, id, &gone) {
+                    Ok(node) => {
+                        let known = shelf.node_mut(id).map(|n| core::mem::replace(n, node));
+                        child = known.map(|old| (id, old));
+                    }
+                    Err(why) => {
+                        shelf.put_back(deleted, gone)?;
+                        return Err(why);
+                    }
                 }
-                put(&mut txn, id, &node)?;
-                if node.parent == SnapshotId::NONE {
-                    // Who is deleted with nothing before him passes all that he has on.
-                    forget(&mut txn, &own)?;
-                }
-                if let Some(known) = shelf.node_mut(id) {
-                    *known = node;
-                }
-                child = Some((id, old));
             }
         }
         let done = commit(txn, shelf);
@@ -211,6 +201,34 @@ impl Names {
         }
         done
     }
+}
+
+/// What grew from one that is gone, with what that had.
+#[inline(never)]
+fn joined<M: Machine>(
+    txn: &mut Transaction<'_, M>,
+    shelf: &Shelf,
+    id: SnapshotId,
+    gone: &Node,
+) -> Result<Node, Error> {
+    let missing = Error::Snapshot(id, Wrong::Missing);
+    let mut node = shelf.node(id).ok_or(missing)?.try_clone()?;
+    let mut own = Ids::of(&node.own)?;
+    own.add(&Ids::of(&gone.own)?)?;
+    own.join(|above, below| shelf.is_used(above, below));
+    node.parent = gone.parent;
+    // More is its own now than when it was gone through.
+    node.cursor = Key::MIN;
+    node.own.clear();
+    for span in own.spans() {
+        node.own.push(span)?;
+    }
+    put(txn, id, &node)?;
+    if node.parent == SnapshotId::NONE {
+        // Who is deleted with nothing before him passes all that he has on.
+        forget(txn, &own)?;
+    }
+    Ok(node)
 }
 
 /// What was touched in these versions is of no interest any more.

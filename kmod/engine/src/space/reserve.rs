@@ -195,6 +195,8 @@ impl Reserve {
     /// The same with so many nodes for removing what others see as well.
     pub fn with_removal(self, nodes: u64) -> Self {
         let others = self.full.saturating_sub(self.removal);
+        // Whatever an image says.
+        let nodes = nodes.min(self.volume.0 / 2);
         Reserve {
             full: others.saturating_add(nodes),
             removal: nodes,

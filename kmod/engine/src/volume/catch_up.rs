@@ -128,6 +128,8 @@ impl<M: Machine> Files<'_, M> {
         let who = Members(who.0 & self.mounted.returning().0);
         if who.count() != 0 {
             self.mounted.join(who)?;
+            // What began before, and does not write to them, has committed.
+            drop(self.names.changing.lock());
         }
         Ok(CatchUp {
             who,
@@ -228,6 +230,8 @@ impl<M: Machine> Files<'_, M> {
             return Ok(self.mounted.space.touch(key)?);
         }
         let mut change = Change::begin_freeing(*self, Timestamp::default())?;
+        // A node may have more copies than it had.
+        change.takes();
         let txn = change.txn();
         let value: Option<Vec<u8>> = txn.get(tree, key, Vec::try_from_slice)?.transpose()?;
         // What is gone meanwhile changed its leaf already.
@@ -341,7 +345,7 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Those who are given what is written.
-    fn written_to(&self) -> Members {
+    pub(crate) fn written_to(&self) -> Members {
         Members(self.present().0 | self.joining().0)
     }
 

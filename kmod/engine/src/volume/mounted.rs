@@ -311,6 +311,9 @@ impl<M: Machine> nodes::Host for Inside<M> {
     }
 }
 
+/// While it is held, what is freed after it was made is not used again.
+pub(crate) struct Pin(#[allow(dead_code)] [Option<Arc<Base>>; 2]);
+
 /// A mounted volume.
 pub struct Mounted<M> {
     pub(super) nodes: Nodes<Inside<M>>,
@@ -582,8 +585,9 @@ impl<M: Machine> Mounted<M> {
 
     /// Keeps what is freed from now on from being used again while the result is held. Who holds it commits nothing meanwhile:
     /// that may wait until it is let go.
-    pub(crate) fn pin(&self) -> Option<Arc<Base>> {
-        self.tree(ENGRAMS).map(|tree| tree.frozen().1)
+    pub(crate) fn pin(&self) -> Pin {
+        // What is freed changes one of these.
+        Pin([ENGRAMS, STRIPES].map(|tree| self.tree(tree).map(|tree| tree.frozen().1)))
     }
 
     /// Returns once everything that committed before is durable.

@@ -353,7 +353,7 @@ fn newest_root(
     if let Some((_, error)) = beyond.filter(|(generation, _)| *generation > best) {
         return Err(error);
     }
-    if newest.is_none() {
+    if newest.is_none() && unread.is_empty() {
         newest = rootless(superblock);
     }
     let Some(root) = newest else {

@@ -110,15 +110,15 @@ impl Orders {
         self.allow_as(|state| found.may_become(state), found, least, most)
     }
 
-    /// As [`Self::allow`], of files that have names.
+    /// As [`Self::allow`], of files that have names. A snapshot that was taken while one was being removed has it without one.
     pub fn allow_named(
         &self,
         found: &Estate,
         least: &[usize],
         most: &[usize],
     ) -> Result<(), String> {
-        let found = found.clone().without_orphans();
-        let same = |state: &Estate| state.clone().without_orphans() == found;
+        let found = found.clone().without_any_orphans();
+        let same = |state: &Estate| state.clone().without_any_orphans() == found;
         self.allow_as(same, &found, least, most)
     }
 

@@ -291,7 +291,7 @@ mod tests {
         expected.extend((-5i64).to_le_bytes());
         expected.extend(6u32.to_le_bytes());
         expected.extend(0u32.to_le_bytes());
-        for n in [7u64, 8, 9, 0, 3, 4, 6, 6] {
+        for n in [7u64, 8, 9, 99, 3, 4, 6, 6] {
             expected.extend(n.to_le_bytes());
         }
         expected.extend(b"day");

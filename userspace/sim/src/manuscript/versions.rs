@@ -130,8 +130,12 @@ impl<'c> Versions<'c> {
     ) -> Result<(), String> {
         let view = names.open(mounted, from.as_bytes()).map_err(failed)?;
         let files = names.of(mounted, &view);
-        files.take_snapshot(name.as_bytes(), NOW).map_err(failed)?;
-        self.copy(from, name);
+        match files.take_snapshot(name.as_bytes(), NOW) {
+            Ok(_) => self.copy(from, name),
+            // There is no room for removing under it.
+            Err(Error::NoSpace) => {}
+            Err(why) => return Err(format!("taking: {}", failed(why))),
+        }
         Ok(())
     }
 
@@ -158,8 +162,11 @@ impl<'c> Versions<'c> {
             (2, Some(from), _) if !is_full => {
                 let name = format!("h{number}");
                 let grown = names.grow(mounted, from.as_bytes(), name.as_bytes(), NOW);
-                grown.map_err(failed)?;
-                self.copy(&from, name);
+                match grown {
+                    Ok(_) => self.copy(&from, name),
+                    Err(Error::NoSpace) => {}
+                    Err(why) => return Err(format!("growing: {}", failed(why))),
+                }
             }
             (0..4, _, Some(name)) => {
                 let done = names.delete(mounted, name.as_bytes());

@@ -185,6 +185,7 @@ impl Kind {
     pub fn needs(self) -> Option<Kind> {
         match self {
             Kind::LinkOrphan | Kind::CloseOrphan => Some(Kind::Tmpfile),
+            Kind::Grow => Some(Kind::Take),
             Kind::WriteHeld
             | Kind::TruncateHeld
             | Kind::LinkHeld

@@ -62,7 +62,7 @@ man: ## Write the manual pages to the cache's man directory
 
 .PHONY: bench
 bench: export EMBRFS_SEED := $(SEED)
-bench: ## Measure: hashing, and the engine with millions of keys and names (T=keys, names, recovery: some; SEED=...)
+bench: ## Measure: hashing, and the engine with millions of keys and names, and a thousand snapshots (T=keys, names, recovery, snapshots: some; SEED=...)
 	@scripts/setup um-bench -- scripts/bench
 
 .PHONY: sim

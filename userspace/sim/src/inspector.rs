@@ -10,6 +10,8 @@ use embr_engine::check::Observer;
 use embr_engine::check::Options;
 use embr_engine::format::journal::Extent;
 use embr_engine::names::Files;
+use embr_engine::names::Names;
+use embr_engine::names::View;
 use embr_engine::units::Bytes;
 use embr_engine::volume::Mounted;
 
@@ -30,6 +32,20 @@ pub enum Copies {
     All,
     /// What a drive did not take has fewer.
     MayLack,
+}
+
+/// All that is wrong with a volume, with all data read.
+pub fn with_data(mounted: &Mounted<Simulated>, names: &Names, view: &View) -> Vec<Finding> {
+    let mut found = Found::default();
+    let options = Options {
+        memory: Bytes(1 << 20),
+        depth: Depth::Tree,
+        data: true,
+        held: &[],
+    };
+    let files = names.of(mounted, view);
+    check::check(mounted, Some(files), &options, &mut found).expect("checked");
+    found.0
 }
 
 /// All that is wrong with a volume, of which a test holds these blocks.

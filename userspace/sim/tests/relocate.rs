@@ -3,10 +3,7 @@
 //! Fragments and copies move to other devices: nothing of what files hold changes, whoever reads or writes meanwhile, whatever crashes,
 //! and whatever is lost afterwards.
 
-use embr_engine::check;
-use embr_engine::check::Depth;
 use embr_engine::check::Finding;
-use embr_engine::check::Options;
 use embr_engine::file::Way;
 use embr_engine::format::engram;
 use embr_engine::format::engram::Kind;
@@ -50,8 +47,8 @@ use embrfs_sim::fault::WriteFault;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
+use embrfs_sim::inspector::with_data as findings;
 use embrfs_sim::inspector::Copies;
-use embrfs_sim::inspector::Found;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::recording::State;
@@ -146,20 +143,6 @@ impl Shelf {
         }
         Ok(())
     }
-}
-
-/// All that is wrong with a volume, with all data read.
-fn findings(mounted: &Mounted<Simulated>, names: &Names, view: &View) -> Vec<Finding> {
-    let mut found = Found::default();
-    let options = Options {
-        memory: Bytes(1 << 20),
-        depth: Depth::Tree,
-        data: true,
-        held: &[],
-    };
-    let files = names.of(mounted, view);
-    check::check(mounted, Some(files), &options, &mut found).expect("checked");
-    found.0
 }
 
 /// All fragments and copies.

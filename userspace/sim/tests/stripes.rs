@@ -2,12 +2,9 @@
 
 //! Stripes of several shapes: what is written comes back, whichever drives are lost or rot, and space comes back when all is dead.
 
-use embr_engine::check;
 use embr_engine::check::Defect;
-use embr_engine::check::Depth;
 use embr_engine::check::Finding;
 use embr_engine::check::Flaw;
-use embr_engine::check::Options;
 use embr_engine::env::Devices as _;
 use embr_engine::env::WritableDevice as _;
 use embr_engine::file::Way;
@@ -45,7 +42,7 @@ use embrfs_sim::desk::write;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
-use embrfs_sim::inspector::Found;
+use embrfs_sim::inspector::with_data as findings;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::scribe::Scribe;
 use embrfs_sim::scribe::NOW;
@@ -235,20 +232,6 @@ fn a_file_in_stripes_beside_plain_bytes() {
         let slot = Slot::new(0).expect("a slot");
         assert!(mounted.room(slot).free.0 > 0);
     }
-}
-
-/// All that a check finds, with all data read.
-fn findings(mounted: &Mounted<Simulated>, names: &Names, view: &View) -> Vec<Finding> {
-    let mut found = Found::default();
-    let options = Options {
-        memory: Bytes(1 << 20),
-        depth: Depth::Tree,
-        data: true,
-        held: &[],
-    };
-    let files = names.of(mounted, view);
-    check::check(mounted, Some(files), &options, &mut found).expect("checked");
-    found.0
 }
 
 /// A stripe of five blocks in three fragments, and one of parity.

@@ -33,6 +33,7 @@ use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::Pin;
+use crate::volume::mounted::NAMES;
 use embr_rt::Box;
 use embr_rt::Vec;
 
@@ -160,6 +161,9 @@ pub struct Reading {
     _pin: Pin,
 }
 
+/// How often a plan is made again because what it found was gone, and something was removed.
+const AGAIN: usize = 8;
+
 impl<M: Machine> Files<'_, M> {
     /// Fills of `into`, which is whole blocks, what needs no device, zeros included, and says what is to be read for the rest.
     pub fn plan_read(
@@ -172,10 +176,31 @@ impl<M: Machine> Files<'_, M> {
     }
 
     /// As [`Self::plan_read`], while this is being done with the file.
-    #[inline(never)]
     pub(super) fn plan_with(
         &self,
         intent: Option<Intent>,
+        file: InodeNo,
+        at: FileBlock,
+        into: &mut [u8],
+    ) -> Result<Reading, Error> {
+        let mut before = self.mounted.removals(NAMES);
+        for _ in 0..AGAIN {
+            let planned = self.plan_once(intent.as_ref(), file, at, into);
+            let now = self.mounted.removals(NAMES);
+            // What lay there may have been written elsewhere, and be gone.
+            let is_final = !planned.as_ref().is_err_and(Error::is_damage) || now == before;
+            if is_final {
+                return planned;
+            }
+            before = now;
+        }
+        self.plan_once(intent.as_ref(), file, at, into)
+    }
+
+    #[inline(never)]
+    fn plan_once(
+        &self,
+        intent: Option<&Intent>,
         file: InodeNo,
         at: FileBlock,
         into: &mut [u8],
@@ -192,7 +217,7 @@ impl<M: Machine> Files<'_, M> {
         let end = at.plus((into.len() / BLOCK_SIZE) as u64).min(END);
         let mut from = at;
         while from < end {
-            let (stored, blocks) = match &intent {
+            let (stored, blocks) = match intent {
                 Some(intent) => intent.stored(from),
                 None => (Some(from), u64::MAX),
             };

@@ -14,7 +14,7 @@ use crate::format::node::LEAF_ENTRY;
 use crate::names::item::Item;
 use crate::names::view::walk;
 use crate::names::view::Lineage;
-use crate::names::view::Now;
+use crate::names::view::Moment;
 use crate::names::view::Walk;
 use crate::names::view::Whose;
 use crate::names::Error;
@@ -28,7 +28,6 @@ use crate::units::SnapshotId;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
-use crate::volume::mounted::Mounted;
 use embr_rt::Box;
 use embr_rt::NoMem;
 use embr_rt::Vec;
@@ -336,9 +335,11 @@ type Head = Option<(Item, SnapshotId, Vec<u8>)>;
 
 /// Goes through the windows of a range of a file of which anything is said, upwards. Blocks outside of the range may be there or not.
 pub(super) struct Windows<'n, M> {
-    mounted: &'n Mounted<M>,
-    /// What was seen when this began.
-    now: Now<'n>,
+    files: Files<'n, M>,
+    moment: Moment<'n>,
+    file: InodeNo,
+    /// What is still to be gone through.
+    rest: (FileBlock, FileBlock),
     extents: Option<Walk<'n, M>>,
     inline: Option<Walk<'n, M>>,
     of_extents: Head,
@@ -354,16 +355,22 @@ impl<'n, M: Machine> Windows<'n, M> {
         from: FileBlock,
         to: FileBlock,
     ) -> Result<Box<Self>, Error> {
-        let mut windows = Windows::none(files)?;
-        windows.start(file, from, to)?;
+        let mut windows = Windows::none(files, file, (from, to))?;
+        windows.start()?;
         Ok(windows)
     }
 
     #[inline(never)] // It is on the stack here, and only here.
-    fn none(files: Files<'n, M>) -> Result<Box<Self>, NoMem> {
+    fn none(
+        files: Files<'n, M>,
+        file: InodeNo,
+        rest: (FileBlock, FileBlock),
+    ) -> Result<Box<Self>, NoMem> {
         Box::try_new(Windows {
-            mounted: files.mounted,
-            now: files.view.now(),
+            files,
+            moment: files.view.moment(files.mounted),
+            file,
+            rest,
             extents: None,
             inline: None,
             of_extents: None,
@@ -371,21 +378,39 @@ impl<'n, M: Machine> Windows<'n, M> {
         })
     }
 
-    fn start(&mut self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<(), Error> {
+    fn start(&mut self) -> Result<(), Error> {
+        let (file, (from, to)) = (self.file, self.rest);
+        (self.of_inline, self.of_extents) = (None, None);
         let Some(last) = to.0.checked_sub(1).filter(|last| *last >= from.0) else {
             return Ok(());
         };
-        let (last, mounted) = (FileBlock(last), self.mounted);
+        let (last, mounted) = (FileBlock(last), self.files.mounted);
         // Inline first: what becomes raw meanwhile is seen as one or the other.
         self.inline = walk(mounted, inline(file, from).to(inline(file, last)))?;
         self.extents = walk(mounted, extents(file, from).to(extents(file, last)))?;
-        advance(&self.now, &mut self.inline, &mut self.of_inline)?;
-        advance(&self.now, &mut self.extents, &mut self.of_extents)
+        advance(&self.moment.now, &mut self.inline, &mut self.of_inline)?;
+        advance(&self.moment.now, &mut self.extents, &mut self.of_extents)
     }
 
     /// The next window.
     #[allow(clippy::should_implement_trait)] // It may fail.
     pub(super) fn next(&mut self) -> Result<Option<Window>, Error> {
+        loop {
+            let window = self.gather()?;
+            if self.moment.lasts(self.files.view, self.files.mounted) {
+                if let Some(window) = &window {
+                    let behind = window.start().plus(WINDOW_BLOCKS);
+                    self.rest.0 = behind.max(self.rest.0);
+                }
+                return Ok(window);
+            }
+            self.moment = self.files.view.moment(self.files.mounted);
+            self.start()?;
+        }
+    }
+
+    #[inline(never)]
+    fn gather(&mut self) -> Result<Option<Window>, Error> {
         let of_extents = self.of_extents.as_ref().map(|(item, ..)| item.sub());
         let of_inline = self.of_inline.as_ref().map(|(item, ..)| item.sub());
         let of_inline = of_inline.map(|block| block / WINDOW_BLOCKS);
@@ -399,7 +424,7 @@ impl<'n, M: Machine> Windows<'n, M> {
         while is_here(&self.of_extents, |window| window) {
             if let Some((item, version, value)) = self.of_extents.take() {
                 let runs = extent::parse(&value).ok_or(Error::damaged(item, Wrong::Senseless))?;
-                let whose = self.now.whose(version);
+                let whose = self.moment.now.whose(version);
                 window.own |= whose == Whose::Current;
                 if whose == Whose::Own {
                     let layer = window.layer(version)?;
@@ -411,15 +436,15 @@ impl<'n, M: Machine> Windows<'n, M> {
                     }
                 }
             }
-            advance(&self.now, &mut self.extents, &mut self.of_extents)?;
+            advance(&self.moment.now, &mut self.extents, &mut self.of_extents)?;
         }
         while is_here(&self.of_inline, |block| block / WINDOW_BLOCKS) {
             if let Some((item, version, value)) = self.of_inline.take() {
                 let index = (item.sub() % WINDOW_BLOCKS) as usize;
-                window.hear(index, State::Inline, (version, self.now.whose(version)))?;
+                window.hear(index, State::Inline, (version, self.moment.now.whose(version)))?;
                 window.inline.push((index, version, value))?;
             }
-            advance(&self.now, &mut self.inline, &mut self.of_inline)?;
+            advance(&self.moment.now, &mut self.inline, &mut self.of_inline)?;
         }
         Ok(Some(window))
     }

@@ -5,6 +5,9 @@
 //!
 //! The number of the state that goes on changes with every snapshot that is taken of it; and what was the version of a snapshot that
 //! is deleted may become its own. So a view of it is asked for its [`Lineage`] by everything that begins.
+//!
+//! Of what is its own, writing an item removes the older versions. Who looks for the newest of several versions, one after the other, and
+//! has passed where it is written then, would find none. So he looks again if anything was removed [meanwhile](Moment).
 
 use crate::names::item::Item;
 use crate::tree::layered::Scan;
@@ -226,6 +229,11 @@ impl Lineage {
         self.seen.spans().any(|(first, _)| !self.own.has(first))
     }
 
+    /// Whether there is one version of everything.
+    fn is_single(&self) -> bool {
+        self.is_alone && !self.has_older()
+    }
+
     /// Whether it stays as it is.
     pub(crate) fn is_kept(&self) -> bool {
         self.is_kept
@@ -435,6 +443,21 @@ impl Deref for Now<'_> {
     }
 }
 
+/// What a view showed when somebody began to look at several versions.
+pub(crate) struct Moment<'v> {
+    pub(crate) now: Now<'v>,
+    /// Where there may be older versions that are its own.
+    removals: Option<u64>,
+}
+
+impl Moment<'_> {
+    /// Whether what was seen since then lacks nothing.
+    pub(crate) fn lasts<M: Machine>(&self, view: &View, mounted: &Mounted<M>) -> bool {
+        let is_same = |removals| mounted.removals(NAMES) == removals;
+        view.shows(&self.now) && self.removals.is_none_or(is_same)
+    }
+}
+
 impl View {
     /// The first snapshot of a volume that has no other.
     pub fn first() -> Self {
@@ -511,8 +534,24 @@ impl View {
 
     /// Whether there is one version of everything.
     pub(crate) fn is_single(&self) -> bool {
+        self.now().is_single()
+    }
+
+    /// Begins to look at several versions.
+    pub(crate) fn moment<'v, M: Machine>(&'v self, mounted: &Mounted<M>) -> Moment<'v> {
         let now = self.now();
-        now.is_alone() && !now.has_older()
+        Moment {
+            removals: now.has_older().then(|| mounted.removals(NAMES)),
+            now,
+        }
+    }
+
+    /// Whether it is still this that it shows.
+    fn shows(&self, now: &Now<'_>) -> bool {
+        match (&self.0, now) {
+            (Kept::Head(shown), Now::Head(now)) => Arc::ptr_eq(&shown.read(), now),
+            _ => true,
+        }
     }
 
     /// The item's value, if there is one.
@@ -521,18 +560,23 @@ impl View {
         mounted: &Mounted<M>,
         item: Item,
     ) -> Result<Option<Vec<u8>>, Fault> {
-        let now = self.now();
-        let own = || mounted.get(NAMES, item.at(now.current), Vec::try_from_slice);
-        let found = match (now.is_alone, now.has_older()) {
-            (true, false) => own()?.transpose()?,
-            (_, false) => now.newest(now.current, mounted, item, |_, _| true)?,
-            (_, true) => {
-                let found = now.newest(now.current, mounted, item, |_, _| true)?;
-                // It may have been written meanwhile, and what is older and its own is gone then.
-                own()?.transpose()?.or(found)
+        loop {
+            let moment = self.moment(mounted);
+            let now = &moment.now;
+            let mut of = now.current;
+            let found = match now.is_single() {
+                true => mounted.get(NAMES, item.at(of), Vec::try_from_slice)?.transpose()?,
+                false => now.newest(now.current, mounted, item, |id, _| {
+                    of = id;
+                    true
+                })?,
+            };
+            // Of its own versions there is one.
+            let is_it = found.is_some() && now.owns(of);
+            if is_it || moment.lasts(self, mounted) {
+                return Ok(found.filter(|v| !v.is_empty()));
             }
-        };
-        Ok(found.filter(|v| !v.is_empty()))
+        }
     }
 
     /// The item's value as it is after a transaction.
@@ -557,10 +601,11 @@ impl View {
         last: Item,
     ) -> Items<'a, M> {
         Items {
-            now: self.now(),
+            view: self,
+            moment: self.moment(mounted),
             mounted,
             scan: mounted.scan(NAMES, first.to(last)),
-            last,
+            rest: first.to(last),
             found: None,
             passed: 0,
         }
@@ -569,10 +614,12 @@ impl View {
 
 /// Goes through items as a snapshot sees them.
 pub struct Items<'a, M> {
-    now: Now<'a>,
+    view: &'a View,
+    moment: Moment<'a>,
     mounted: &'a Mounted<M>,
     scan: Option<Scan<'a, Inside<M>>>,
-    last: Item,
+    /// What lies behind the item that was returned last.
+    rest: Range,
     /// The item whose newest version was seen: older ones do not count.
     found: Option<Item>,
     /// How many of these were passed.
@@ -584,6 +631,21 @@ impl<M: Machine> Items<'_, M> {
     #[inline(never)]
     #[allow(clippy::should_implement_trait)] // It may fail.
     pub fn next(&mut self) -> Result<Option<(Item, Vec<u8>)>, Fault> {
+        loop {
+            let found = self.look()?;
+            if self.moment.lasts(self.view, self.mounted) {
+                if let Some((item, _)) = &found {
+                    self.rest.first = item.at(SnapshotId::NONE);
+                }
+                return Ok(found);
+            }
+            self.moment = self.view.moment(self.mounted);
+            (self.scan, self.found) = (self.mounted.scan(NAMES, self.rest), None);
+        }
+    }
+
+    /// The next item that the scan finds.
+    fn look(&mut self) -> Result<Option<(Item, Vec<u8>)>, Fault> {
         while let Some(scan) = &mut self.scan {
             let Some((key, value)) = scan.next()? else {
                 self.scan = None;
@@ -597,7 +659,7 @@ impl<M: Machine> Items<'_, M> {
                 }
                 continue;
             }
-            if !self.now.sees(version) {
+            if !self.moment.now.sees(version) {
                 continue;
             }
             (self.found, self.passed) = (Some(item), 0);
@@ -610,7 +672,7 @@ impl<M: Machine> Items<'_, M> {
 
     /// Goes on behind the oldest version of an item, however many there are.
     fn skip(&mut self, item: Item) {
-        let last = self.last.at(SnapshotId::NONE);
+        let last = self.rest.last;
         let first = item.at(SnapshotId::NONE).next();
         self.scan = first
             .filter(|first| *first <= last)

@@ -26,6 +26,8 @@ use embr_rt::WriteGuard;
 
 struct Layers {
     active: Delta,
+    /// How often something was removed.
+    removals: u64,
     frozen: Option<Arc<Delta>>,
     base: Arc<Base>,
 }
@@ -46,11 +48,13 @@ impl Changing<'_> {
 
     /// Removes the key.
     pub fn remove(&mut self, key: Key) -> Result<(), NoMem> {
+        self.0.removals = self.0.removals.wrapping_add(1);
         self.0.active.remove(key)
     }
 
     /// Removes every key of the range.
     pub fn remove_range(&mut self, range: Range) -> Result<(), NoMem> {
+        self.0.removals = self.0.removals.wrapping_add(1);
         self.0.active.remove_range(range)
     }
 }
@@ -79,6 +83,7 @@ impl Layered {
             layers: RwLock::try_new(
                 Layers {
                     active: Delta::new(),
+                    removals: 0,
                     frozen: None,
                     base: Arc::try_new(base)?,
                 },
@@ -189,6 +194,11 @@ impl Layered {
     /// Begins changes that are seen together, once this is dropped. Room for them must be reserved.
     pub fn change(&self) -> Changing<'_> {
         Changing(self.layers.write())
+    }
+
+    /// How often something was removed since this was mounted: what is set in the same change as that is seen by who sees this number.
+    pub fn removals(&self) -> u64 {
+        self.layers.read().removals
     }
 
     /// Bytes of memory that the active delta holds.

@@ -445,6 +445,11 @@ impl<M: Machine> Mounted<M> {
         }
     }
 
+    /// How often something was removed from a tree.
+    pub(crate) fn removals(&self, tree: TreeId) -> u64 {
+        self.tree(tree).map_or(0, Layered::removals)
+    }
+
     /// Goes through the keys of a range, upwards; none where there is no such tree. Who holds it commits nothing meanwhile: that may
     /// wait until it is let go.
     pub fn scan(&self, tree: TreeId, range: Range) -> Option<Scan<'_, Inside<M>>> {

@@ -106,6 +106,10 @@ pub(super) struct State {
     chance: u64,
     /// At a point where it could go on, a task does so unless these bits of a draw are all zero.
     stay_mask: u64,
+    /// Now and then a task is held back for up to so many steps; for none in some worlds.
+    hold: u64,
+    /// Who is held back, and until which step.
+    held: Option<(usize, u64)>,
     spurious_one_in: u64,
     step_limit: u64,
     pub(super) now: u64,
@@ -122,11 +126,14 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(world: &World) -> Self {
         // Drawn apart from all other chance, so that it says nothing about the first choices.
-        let eagerness = mix(world.seed) % 4;
+        let drawn = mix(world.seed);
+        let eagerness = drawn % 4;
         State {
             seed: world.seed,
             chance: 0,
             stay_mask: (1 << eagerness) - 1,
+            hold: if drawn & 4 == 0 { 0 } else { 16 << ((drawn >> 3) % 10) },
+            held: None,
             spurious_one_in: world.spurious_one_in,
             step_limit: world.step_limit,
             now: 0,
@@ -215,16 +222,30 @@ impl State {
         }
     }
 
+    /// One of those that could go on, and that are not `but`.
+    fn draw(&mut self, but: Option<usize>) -> Option<usize> {
+        let can = |(id, t): &(usize, &Task)| t.status == Status::Ready && Some(*id) != but;
+        let count = self.tasks.iter().enumerate().filter(can).count();
+        let nth = (count != 0).then(|| self.below(count))?;
+        self.tasks.iter().enumerate().filter(can).nth(nth).map(|(id, _)| id)
+    }
+
+    /// Sometimes begins to hold a task back: between two steps of it others do a few things in some worlds, in others a lot.
+    fn maybe_hold(&mut self) -> Option<usize> {
+        self.held = self.held.filter(|(_, until)| self.steps < *until);
+        if self.hold != 0 && self.held.is_none() && self.random() % 32 == 0 {
+            let until = self.steps + self.random() % self.hold;
+            self.held = self.draw(None).map(|id| (id, until));
+        }
+        self.held.map(|(id, _)| id)
+    }
+
     /// Who goes on; none if nobody ever can.
     pub(super) fn choose(&mut self) -> Option<usize> {
         self.maybe_wake_for_no_reason();
         loop {
-            let is_ready = |t: &Task| t.status == Status::Ready;
-            let ready = self.tasks.iter().filter(|t| is_ready(t)).count();
-            if ready != 0 {
-                let nth = self.below(ready);
-                let mut of_ready = self.tasks.iter().enumerate().filter(|(_, t)| is_ready(t));
-                let (chosen, _) = of_ready.nth(nth)?;
+            let held = self.maybe_hold();
+            if let Some(chosen) = self.draw(held).or_else(|| self.draw(None)) {
                 self.fold(chosen as u64);
                 return Some(chosen);
             }

@@ -38,7 +38,7 @@ pub(crate) fn file_errno(why: &names::Error) -> Error {
         names::Error::Busy => EBUSY,
         names::Error::NotPermitted => EPERM,
         names::Error::TooManyLinks => EMLINK,
-        names::Error::NoSpace => ENOSPC,
+        names::Error::NoSpace | names::Error::Weak(_) => ENOSPC,
         names::Error::TooBig => EFBIG,
         names::Error::NoAttribute => ENODATA,
         names::Error::TooLong => E2BIG,

@@ -110,8 +110,8 @@ pub fn audit(
         let taken = shape.blocks() + shape.parity() * shape.rows();
         sums.taken.0 += taken as u64;
         sums.live.0 += alive as u64;
-        let (data, width) = (mounted.geometry().data(), mounted.geometry().width());
-        let needed = (alive * usize::from(width)).div_ceil(data.into());
+        let data = usize::from(mounted.geometry().data());
+        let needed = (alive * (data + shape.parity())).div_ceil(data);
         if needed * 16 / taken < 16 {
             let key = stripe::wasteful(needed * 16 / taken, stripe);
             expected.insert(key, vec![1]);

@@ -109,10 +109,11 @@ fn forge_engram(again: bool) -> Fleet {
                 let map = Map::parse(value).expect("memory").filter(|_| !is_done);
                 if let Some(Map {
                     blocks,
+                    policy,
                     lies: Lies::Copies(places),
                 }) = map
                 {
-                    let map = Map::copied(blocks, less(&places, again));
+                    let map = Map::copied(blocks, policy, less(&places, again));
                     *value = map.encode().expect("memory").to_vec();
                     is_done = true;
                 }

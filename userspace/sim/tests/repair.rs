@@ -15,6 +15,7 @@ use embr_engine::format::engram::Owner;
 use embr_engine::format::extent;
 use embr_engine::format::extent::Encoding;
 use embr_engine::format::extent::Run;
+use embr_engine::format::geometry::Policy;
 use embr_engine::format::inode::FileType;
 use embr_engine::format::inode::Inode;
 use embr_engine::format::member::Slot;
@@ -907,7 +908,7 @@ fn what_two_have_is_nobodys_to_free() {
     let (number, _) = sample.engram(f);
     let (_, map) = sample.engram(g);
     // The engram of `f` lies where that of `g` lies, as far as it goes; and nothing names it any more.
-    let shared = Map::copied(3, *map.copies().expect("copies"));
+    let shared = Map::copied(3, Policy::VOLUME, *map.copies().expect("copies"));
     let key = engram::key(number, engram::Kind::Map, 0);
     sample.change(ENGRAMS, key, Some(&shared.encode().expect("memory")));
     let fleet = sample.close();
@@ -1379,7 +1380,7 @@ fn nothing_is_written_where_a_node_may_be_written_over() {
     let first = top.pointer.places.iter().next().expect("a place");
     let volume = mounted.volume();
     drop(mounted);
-    let over = Map::copied(4, Places::new(&[first]).expect("places"));
+    let over = Map::copied(4, Policy::VOLUME, Places::new(&[first]).expect("places"));
     let over = over.encode().expect("memory").to_vec();
     let mut change = |spot: forge::Spot, bytes: &mut Vec<u8>| {
         if spot.tree == ENGRAMS && spot.level.is_leaf() {

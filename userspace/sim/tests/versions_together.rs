@@ -96,7 +96,7 @@ impl Stage {
                     let found = self.files().lookup(InodeNo::ROOT, name.as_bytes());
                     found.expect("it has that name");
                 }
-                2 => {
+                2 | 3 => {
                     let listed = self.files().readdir(InodeNo::ROOT, Cookie::FIRST, 10);
                     assert_eq!(listed.expect("listed").entries.len(), FILES);
                 }

@@ -14,9 +14,9 @@ use crate::volume::mounted::Machine;
 const FIRST_EPOCH: u64 = 1;
 
 impl<M: Machine, O: Observer> Check<'_, M, O> {
-    /// Looks at where the copies of a thing are.
-    pub(super) fn copies(&mut self, what: Use, places: &Places) {
-        let wanted = self.mounted.full_copies();
+    /// Looks at where the copies are of a thing that is to survive so many losses.
+    pub(super) fn copies(&mut self, what: Use, places: &Places, losses: u8) {
+        let wanted = usize::from(losses).saturating_add(1);
         let never_changed = self.mounted.epoch().number == FIRST_EPOCH;
         let mut on = Members::default();
         let mut together = None;
@@ -36,12 +36,12 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
         if let Some(device) = together.filter(|_| !is_right) {
             self.found(Finding::Together(what, device));
         }
-        self.enough(what, has);
+        self.enough(what, has, losses);
     }
 
     /// So many devices would all have to be lost for this to be lost: whether that is as many as it should be.
-    pub(super) fn enough(&mut self, what: Use, has: usize) {
-        let wanted = self.mounted.full_copies();
+    pub(super) fn enough(&mut self, what: Use, has: usize, losses: u8) {
+        let wanted = usize::from(losses).saturating_add(1);
         let never_changed = self.mounted.epoch().number == FIRST_EPOCH;
         if has < wanted {
             // What a device does not take of a file has fewer copies, and that may be known before the device is given up.

@@ -30,6 +30,7 @@ use crate::format::engram::Owner;
 use crate::format::extent;
 use crate::format::extent::Encoding;
 use crate::format::extent::Run;
+use crate::format::geometry::Policy;
 use crate::format::inline;
 use crate::format::inode::FileType;
 use crate::format::intent::END;
@@ -274,14 +275,14 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
         files: Files<'_, M>,
         item: Item,
         value: &[u8],
-        kind: Option<FileType>,
+        kind: Option<(FileType, Policy)>,
     ) -> Result<Option<u64>, Ended> {
         let known = [Kind::INLINE, Kind::EXTENTS].contains(&item.kind());
         if !known {
             self.found(Finding::Names(item, Trouble::Unknown));
             return Ok(Some(0));
         }
-        if kind.is_some_and(|k| k != FileType::Regular) {
+        if kind.is_some_and(|(kind, _)| kind != FileType::Regular) {
             self.found(Finding::Names(item, Trouble::NotRegular));
         }
         if item.kind() == Kind::INLINE {
@@ -315,14 +316,15 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 self.found(Finding::Names(item, Trouble::TwoPlaces));
             }
             if run.encoding != Encoding::Hole {
-                self.run(item, &run)?;
+                let policy = kind.map(|(_, policy)| policy);
+                self.run(item, &run, policy)?;
                 blocks = blocks.saturating_add(run.blocks as u64);
             }
         }
         Ok(Some(blocks))
     }
 
-    fn run(&mut self, item: Item, run: &Run) -> Result<(), Ended> {
+    fn run(&mut self, item: Item, run: &Run, policy: Option<Policy>) -> Result<(), Ended> {
         let mounted = self.mounted;
         let engram = run.engram;
         let map = match look(mounted.map(engram).map(Some))? {
@@ -335,6 +337,11 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 return Ok(());
             }
         };
+        let losses = |policy: Policy| policy.losses(mounted.geometry());
+        let (has, wanted) = (losses(map.policy), policy.map_or(0, losses));
+        if has < wanted {
+            self.found(Finding::Names(item, Trouble::Weak(engram, has, wanted)));
+        }
         let end = run.block().saturating_add(run.blocks);
         if end > map.blocks {
             self.found(Finding::Names(item, Trouble::NoEngram(engram)));
@@ -567,10 +574,12 @@ impl Engram {
         }
         if let Some(Map {
             lies: Lies::Copies(places),
+            policy,
             ..
         }) = &self.map
         {
-            check.copies(Use::Engram(number), places);
+            let losses = policy.losses(check.mounted.geometry());
+            check.copies(Use::Engram(number), places, losses);
         }
         Ok(())
     }

@@ -165,6 +165,8 @@ pub enum Trouble {
     NotCounted(EngramId),
     /// Places that were set aside, of which a block is said to be shared.
     SharedUnwritten(EngramId),
+    /// An extent that survives so many losses, where the file is to survive that many.
+    Weak(EngramId, u8, u8),
     /// An extent of which a block has no hash.
     NoHash(EngramId),
     /// An extent with a block that another one has as well.
@@ -547,6 +549,12 @@ impl fmt::Display for Trouble {
                 write!(
                     f,
                     "places of engram {engram} that were set aside for it are said to be shared: do not write to it before that is repaired"
+                )
+            }
+            Trouble::Weak(engram, has, wanted) => {
+                write!(
+                    f,
+                    "engram {engram} of it survives {has} losses, the file is to survive {wanted}"
                 )
             }
             Trouble::NoHash(engram) => {

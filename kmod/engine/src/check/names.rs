@@ -10,6 +10,7 @@ use super::Finding;
 use super::Observer;
 use super::Stage;
 use super::Trouble;
+use crate::format::geometry::Policy;
 use crate::format::inode::BadInode;
 use crate::format::inode::FileType;
 use crate::format::inode::Inode;
@@ -38,6 +39,7 @@ use embr_rt::Vec;
 /// What is known of an inode from its own item.
 struct Head {
     kind: FileType,
+    policy: Policy,
     nlink: u32,
     entries: u64,
 }
@@ -233,7 +235,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             (_, Kind::ATTRIBUTE) => self.attribute(item, value),
             (_, Kind::PIECE) => self.piece(item, value),
             _ => {
-                let kind = self.at.head.as_ref().map(|h| h.kind);
+                let kind = self.at.head.as_ref().map(|h| (h.kind, h.policy));
                 // What is not its own is told of where it is.
                 if !self.files.view.owns(version) {
                     return Ok(());
@@ -301,6 +303,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             Ok(inode) => {
                 self.at.head = Some(Head {
                     kind: inode.kind,
+                    policy: inode.policy,
                     nlink: inode.nlink,
                     entries: inode.entries,
                 });
@@ -447,6 +450,7 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             kind,
             nlink,
             entries,
+            ..
         }) = self.at.head
         else {
             return Ok(());

@@ -229,7 +229,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 }
             }
         }
-        self.survives(stripe, &layout);
+        self.survives(stripe, &layout)?;
         self.fragments(stripe, &layout)?;
         Ok(said.map(|live| (layout.shape.taken(), live)))
     }
@@ -262,7 +262,7 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
     }
 
     /// Whether it survives as many losses as the volume promises.
-    fn survives(&mut self, stripe: StripeId, layout: &Layout) {
+    fn survives(&mut self, stripe: StripeId, layout: &Layout) -> Result<(), Ended> {
         let all = 0..layout.shape.width();
         let on: Members = all
             .filter_map(|f| layout.place(f))
@@ -270,7 +270,10 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             .filter(|device| self.mounted.nodes().has_member(*device))
             .collect();
         let has = (on.count() as usize).saturating_sub(layout.shape.data().saturating_sub(1));
-        self.enough(Use::Stripe(stripe), has);
+        let policy = looked(self.mounted.policy_of(stripe, layout))?.unwrap_or_default();
+        let losses = policy.losses(self.mounted.geometry());
+        self.enough(Use::Stripe(stripe), has, losses);
+        Ok(())
     }
 
     /// Whether all hashes of parity are there; and, where data are to be read, whether all fragments read as they were written.

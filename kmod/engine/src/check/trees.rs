@@ -147,8 +147,9 @@ impl<M: Machine, O: Observer> Pass<'_, '_, M, O> {
     fn claim_node(&mut self, tree: TreeId, level: Level, key: Key, pointer: &Pointer) {
         let blocks = Blocks((self.check.mounted.nodes().size() / BLOCK_SIZE) as u64);
         if self.first {
+            let losses = self.check.mounted.geometry().parity();
             self.check
-                .copies(Use::Node(tree, level, key), &pointer.places);
+                .copies(Use::Node(tree, level, key), &pointer.places, losses);
         }
         for place in pointer.places.iter() {
             let extent = Extent {

@@ -259,7 +259,7 @@ impl<M: Machine> Given<'_, '_, '_, M> {
         let mut writes: Vec<Write<'_>> = Vec::new();
         let mut whose: Vec<(usize, Extent)> = Vec::new();
         for (index, store) in self.stores.iter().enumerate() {
-            for place in store.places.iter().filter(|place| which(index, **place)) {
+            for place in store.used().filter(|place| which(index, **place)) {
                 let mut to = at(*place);
                 for source in store.sources.iter() {
                     writes.push(Write::new(place.device, to, source.bytes))?;
@@ -301,6 +301,12 @@ fn elsewhere<M: Machine>(
     let Some(here) = store.places.iter().position(|p| *p == refused.place) else {
         return Ok(None);
     };
+    if store.places.len() > store.copies {
+        // One of those that it was promised, and did not need so far, takes its place.
+        store.places.swap_remove(here);
+        mounted.space.give_back(refused.place);
+        return Ok(store.places.get(here).copied());
+    }
     let taken = |device| store.places.iter().any(|p| p.device == device);
     let blocks = Blocks(store.blocks as u64);
     let new = (mounted.parts().iter().map(|p| p.slot))

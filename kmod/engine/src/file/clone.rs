@@ -111,7 +111,12 @@ impl<M: Machine> Files<'_, M> {
         let mut pieces = PIECES.as_slice();
         loop {
             let (most, less) = pieces.split_first().unwrap_or((&1, &[]));
-            let piece = || self.clone_piece(&rest, *most, (size, now));
+            let first = rest.first(*most);
+            let range = (first.from.1, first.from.1.plus(first.blocks.0));
+            let piece = || {
+                let act = || self.clone_piece(&rest, *most, (size, now));
+                self.with_strength((rest.from.0, range), rest.to.0, act)
+            };
             let done = match less.is_empty() {
                 true => self.with_room(piece)?,
                 false => match piece() {

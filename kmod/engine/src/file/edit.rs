@@ -410,6 +410,10 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             return Ok(());
         }
         let mounted = self.change.files.mounted;
+        let policy = self.change.inode(self.file)?.policy;
+        if self.change.files.is_weak(at.engram, policy)? {
+            return Err(Error::Weak(at.engram));
+        }
         let place = (at.engram, at.block);
         self.engrams.share(mounted, place, (from, self.file))?;
         self.put(block, State::Raw(at))

@@ -18,6 +18,7 @@ mod intent;
 pub(crate) mod own;
 mod pieces;
 pub mod plan;
+mod policy;
 mod ranges;
 mod read;
 mod same;

@@ -12,10 +12,12 @@ use crate::env::Hasher as _;
 use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::engram::MAX_BLOCKS;
+use crate::format::geometry::Policy;
 use crate::format::inline;
 use crate::format::intent::Intent;
 use crate::format::journal::Extent;
 use crate::format::pointer::Places;
+use crate::format::pointer::COPIES;
 use crate::format::stripe::Layout;
 use crate::names::item::Item;
 use crate::names::item::Kind;
@@ -383,8 +385,10 @@ impl<'a> Source<'a> {
 /// Blocks to be written that lie together, on each of several devices.
 #[derive(Debug)]
 pub struct Store<'a> {
-    /// Where they lie.
+    /// Where they lie, and behind that what they were promised and do not need.
     pub places: Vec<Extent>,
+    /// How many of these places they need.
+    pub copies: usize,
     /// How many they are.
     pub blocks: usize,
     /// What they hold, one after the other.
@@ -403,6 +407,7 @@ impl<'a> Store<'a> {
     ) -> Result<Self, Error> {
         let mut store = Store {
             places: Vec::new(),
+            copies: COPIES,
             blocks: 0,
             sources,
             hashes: Vec::new(),
@@ -424,17 +429,27 @@ impl<'a> Store<'a> {
     }
 }
 
+impl Store<'_> {
+    /// Where they are written.
+    pub(super) fn used(&self) -> impl Iterator<Item = &Extent> + '_ {
+        self.places.iter().take(self.copies)
+    }
+}
+
 /// Blocks that were given out of a promise for a plan: they are promised again unless they are taken over.
 pub(super) struct Given<'m, 'a, 'p, M: Machine> {
     mounted: &'m Mounted<M>,
+    /// How much it is to survive.
+    pub(super) policy: Policy,
     pub(super) promise: &'p mut Promise,
     pub(super) stores: Vec<Store<'a>>,
 }
 
 impl<'m, 'a, 'p, M: Machine> Given<'m, 'a, 'p, M> {
-    pub(super) fn new(mounted: &'m Mounted<M>, promise: &'p mut Promise) -> Self {
+    pub(super) fn new(mounted: &'m Mounted<M>, policy: Policy, promise: &'p mut Promise) -> Self {
         Given {
             mounted,
+            policy,
             promise,
             stores: Vec::new(),
         }
@@ -463,7 +478,13 @@ impl<'m, 'a, 'p, M: Machine> Given<'m, 'a, 'p, M> {
             }
             let places = core::mem::take(&mut store.places);
             match Store::try_new(self.mounted, some) {
-                Ok(full) => *store = Store { places, ..full },
+                Ok(full) => {
+                    *store = Store {
+                        places,
+                        copies: store.copies,
+                        ..full
+                    }
+                }
                 Err(why) => {
                     store.places = places;
                     return Err(why);
@@ -475,6 +496,7 @@ impl<'m, 'a, 'p, M: Machine> Given<'m, 'a, 'p, M> {
 
     /// Finds places for so many blocks that hold nothing yet.
     pub(super) fn reserve(&mut self, blocks: usize) -> Result<(), Error> {
+        let losses = self.policy.losses(self.mounted.geometry());
         let mut left = blocks;
         while left != 0 {
             let most = left.min(MAX_BLOCKS);
@@ -486,6 +508,7 @@ impl<'m, 'a, 'p, M: Machine> Given<'m, 'a, 'p, M> {
             let blocks = (given.0 as usize).min(most);
             self.stores.push(Store {
                 places,
+                copies: usize::from(losses).saturating_add(1),
                 blocks,
                 sources: Vec::new(),
                 hashes: Vec::new(),

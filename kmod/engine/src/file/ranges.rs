@@ -321,12 +321,13 @@ fn preallocate_some<M: Machine>(
         }
     }
     let mut promise = files.mounted.promise(Blocks(holes.len() as u64))?;
-    let mut given = Given::new(files.mounted, &mut promise);
+    let policy = edit.change.inode(file)?.policy;
+    let mut given = Given::new(files.mounted, policy, &mut promise);
     given.reserve(holes.len())?;
     let mut holes = holes.iter().copied();
     while let Some(store) = given.stores.last_mut() {
         let engram = files.names.engrams.lock().give(files.mounted)?;
-        let map = map(store)?;
+        let map = map(store, policy)?;
         let mut owners: Vec<(usize, Owner)> = Vec::new();
         for (block, hole) in holes.by_ref().take(store.blocks).enumerate() {
             edit.put(hole, State::Unwritten(At { engram, block }))?;
@@ -345,6 +346,11 @@ fn preallocate_some<M: Machine>(
         }
         let txn = edit.change.txn();
         engram::create(txn, engram, &map, &[], &owners)?;
+        while store.places.len() > store.copies {
+            if let Some(spare) = store.places.pop() {
+                files.mounted.space.give_back(spare);
+            }
+        }
         while let Some(place) = store.places.pop() {
             txn.take(place)?;
         }

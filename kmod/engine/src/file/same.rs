@@ -53,7 +53,12 @@ impl<M: Machine> Files<'_, M> {
         let mut rest = *pair;
         let mut same = 0u64;
         loop {
-            let done = self.with_room(|| self.same_some(&rest.first(PIECE)))?;
+            let first = rest.first(PIECE);
+            let range = (first.from.1, first.from.1.plus(first.blocks.0));
+            let done = self.with_room(|| {
+                let act = || self.same_some(&first);
+                self.with_strength((first.from.0, range), first.to.0, act)
+            })?;
             let (blocks, differs) = done.what;
             if blocks == 0 && !differs && rest.blocks.0 != 0 {
                 return Err(Error::Fault(Fault::TooLarge));

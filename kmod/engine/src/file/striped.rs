@@ -11,6 +11,7 @@ use crate::engram;
 use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::engram::Piece;
+use crate::format::geometry::Policy;
 use crate::format::member::Members;
 use crate::format::stripe::Held;
 use crate::names::Error;
@@ -24,6 +25,8 @@ use embr_rt::Vec;
 
 /// Blocks in stripes that no transaction names yet.
 pub(crate) struct Striped<'m, 'a, M: Machine> {
+    /// How much it is to survive.
+    pub(crate) policy: Policy,
     pub(crate) all: Vec<Box<Sealed<'m, 'a, M>>>,
     /// What is in none, as there was no room for one.
     pub(crate) left: Vec<Source<'a>>,
@@ -31,8 +34,9 @@ pub(crate) struct Striped<'m, 'a, M: Machine> {
 
 impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
     /// Puts none into stripes.
-    pub(crate) fn none(sources: Vec<Source<'a>>) -> Self {
+    pub(crate) fn none(sources: Vec<Source<'a>>, policy: Policy) -> Self {
         Striped {
+            policy,
             all: Vec::new(),
             left: sources,
         }
@@ -50,7 +54,8 @@ impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
         loop {
             self.all.try_reserve(1)?;
             let left = &self.left;
-            let Some(mut sealed) = Sealed::try_new(mounted, left, bad, promise.as_deref_mut())?
+            let these = (left.as_slice(), self.policy);
+            let Some(mut sealed) = Sealed::try_new(mounted, these, bad, promise.as_deref_mut())?
             else {
                 return Ok(());
             };
@@ -86,7 +91,7 @@ impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
     /// What the stripes hold is the file's from now on.
     pub(super) fn adopt(&mut self, edit: &mut Edit<'_, '_, M>) -> Result<(), Error> {
         for sealed in self.all.iter_mut().rev() {
-            adopt(edit, sealed)?;
+            adopt(edit, sealed, self.policy)?;
         }
         Ok(())
     }
@@ -109,6 +114,7 @@ fn behind<'a>(sources: &[Source<'a>], mut blocks: usize) -> Result<Vec<Source<'a
 fn adopt<M: Machine>(
     edit: &mut Edit<'_, '_, M>,
     sealed: &mut Sealed<'_, '_, M>,
+    policy: Policy,
 ) -> Result<(), Error> {
     let files = edit.change.files;
     let mut numbers = files.names.engrams.lock();
@@ -124,6 +130,7 @@ fn adopt<M: Machine>(
     };
     let map = Map {
         blocks,
+        policy,
         lies: Lies::Stripes(Vec::try_from_slice(&[piece])?),
     };
     let held = [Held {

@@ -441,7 +441,11 @@ impl<'n, M: Machine> Windows<'n, M> {
         while is_here(&self.of_inline, |block| block / WINDOW_BLOCKS) {
             if let Some((item, version, value)) = self.of_inline.take() {
                 let index = (item.sub() % WINDOW_BLOCKS) as usize;
-                window.hear(index, State::Inline, (version, self.moment.now.whose(version)))?;
+                window.hear(
+                    index,
+                    State::Inline,
+                    (version, self.moment.now.whose(version)),
+                )?;
                 window.inline.push((index, version, value))?;
             }
             advance(&self.moment.now, &mut self.inline, &mut self.of_inline)?;

@@ -26,6 +26,7 @@ use crate::format::engram::Owner;
 use crate::format::engram::HASHES;
 use crate::format::engram::MAX_BLOCKS;
 use crate::format::extent::WINDOW;
+use crate::format::geometry::Policy;
 use crate::format::pointer::Place;
 use crate::format::pointer::Places;
 use crate::names::change::Change;
@@ -322,9 +323,10 @@ fn sealed_some<M: Machine>(
     rest: (&mut Rest<'_, '_>, usize),
     promise: &mut Promise,
 ) -> Result<(), Error> {
-    let mut given = Given::new(change.files.mounted, promise);
+    let policy = change.inode(file)?.policy;
+    let mut given = Given::new(change.files.mounted, policy, promise);
     let mut edit = Edit::new(change, file);
-    let mut striped = Striped::none(Vec::new());
+    let mut striped = Striped::none(Vec::new(), policy);
     let mut done = send(&mut edit, rest, &mut striped, &mut given);
     if done.is_ok() {
         done = adopt_all(&mut edit, &mut given);
@@ -366,11 +368,14 @@ fn adopt_all<M: Machine>(
     given: &mut Given<'_, '_, '_, M>,
 ) -> Result<(), Error> {
     let Given {
-        promise, stores, ..
+        promise,
+        stores,
+        policy,
+        ..
     } = given;
     for store in stores.iter_mut().rev() {
         // What the transaction took is empty then.
-        adopt(edit, store, promise)?;
+        adopt(edit, store, *policy, promise)?;
     }
     stores.clear();
     Ok(())
@@ -494,6 +499,7 @@ fn set_aside<'a, M: Machine>(
 fn adopt<M: Machine>(
     edit: &mut Edit<'_, '_, M>,
     store: &mut Store<'_>,
+    policy: Policy,
     promise: &mut Promise,
 ) -> Result<(), Error> {
     let files = edit.change.files;
@@ -509,7 +515,7 @@ fn adopt<M: Machine>(
         }
         None => {
             let engram = files.names.engrams.lock().give(files.mounted)?;
-            let map = map(store)?;
+            let map = map(store, policy)?;
             let owners = owners(&store.sources, edit.file)?;
             let txn = edit.change.txn();
             engram::create(txn, engram, &map, &store.hashes, &owners)?;
@@ -527,20 +533,25 @@ fn take<M: Machine>(
     promise: &mut Promise,
 ) -> Result<(), Error> {
     let places = core::mem::take(&mut store.places);
-    Ok(txn.take_promised(promise, &places)?)
+    txn.take_promised(promise, &places)?;
+    // All of it comes back to the promise if this comes to nothing; so what is too much is given out, and freed.
+    for place in places.iter().skip(store.copies) {
+        txn.free(*place)?;
+    }
+    Ok(())
 }
 
 /// Where the engram of a store lies.
-pub(super) fn map(store: &Store<'_>) -> Result<Map, Error> {
+pub(super) fn map(store: &Store<'_>, policy: Policy) -> Result<Map, Error> {
     let mut places = Vec::new();
-    for extent in store.places.iter() {
+    for extent in store.used() {
         places.push(Place {
             device: extent.device,
             block: extent.start,
         })?;
     }
     let places = Places::new(&places).ok_or(Error::Fault(Fault::NoSpace))?;
-    Ok(Map::copied(store.blocks, places))
+    Ok(Map::copied(store.blocks, policy, places))
 }
 
 /// Whose these blocks are.

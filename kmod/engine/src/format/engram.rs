@@ -3,6 +3,7 @@
 //! What the tree of engrams holds of each: where its blocks lie, their hashes, which of them live, and whose they are.
 
 use crate::error::NoMem;
+use crate::format::geometry::Policy;
 use crate::format::pointer::Places;
 use crate::format::pointer::RawPlaces;
 use crate::format::superblock::BlockHash;
@@ -82,7 +83,8 @@ struct RawMap {
     version: u8,
     kind: u8,
     blocks: U16,
-    zero: [u8; 4],
+    policy: u8,
+    zero: [u8; 3],
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
@@ -148,15 +150,21 @@ pub enum Lies {
 pub struct Map {
     /// How many they are.
     pub blocks: usize,
+    /// How much they are to survive.
+    pub policy: Policy,
     /// Where they lie.
     pub lies: Lies,
 }
 
 impl Map {
     /// Whole copies at these places.
-    pub fn copied(blocks: usize, places: Places) -> Self {
+    pub fn copied(blocks: usize, policy: Policy, places: Places) -> Self {
         let lies = Lies::Copies(places);
-        Map { blocks, lies }
+        Map {
+            blocks,
+            policy,
+            lies,
+        }
     }
 
     /// Checks an item's value.
@@ -168,6 +176,9 @@ impl Map {
         if raw.version != VERSION || blocks == 0 || blocks > MAX_BLOCKS {
             return Ok(None);
         }
+        let Some(policy) = Policy::new(raw.policy) else {
+            return Ok(None);
+        };
         let lies = match raw.kind {
             COPIED => match RawPlaces::ref_from_bytes(rest) {
                 Ok(places) => Places::parse(places).map(Lies::Copies),
@@ -176,7 +187,11 @@ impl Map {
             STRIPED => pieces(rest, blocks)?.map(Lies::Stripes),
             _ => None,
         };
-        Ok(lies.map(|lies| Map { blocks, lies }))
+        Ok(lies.map(|lies| Map {
+            blocks,
+            policy,
+            lies,
+        }))
     }
 
     /// The item's value.
@@ -188,7 +203,8 @@ impl Map {
                 Lies::Stripes(_) => STRIPED,
             },
             blocks: (self.blocks as u16).into(),
-            zero: [0; 4],
+            policy: self.policy.number(),
+            zero: [0; 3],
         };
         let mut value = Vec::try_from_slice(raw.as_bytes())?;
         match &self.lies {
@@ -207,6 +223,14 @@ impl Map {
         match &self.lies {
             Lies::Copies(places) => Some(places),
             Lies::Stripes(_) => None,
+        }
+    }
+
+    /// The pieces in which it lies in stripes.
+    pub fn pieces(&self) -> &[Piece] {
+        match &self.lies {
+            Lies::Copies(_) => &[],
+            Lies::Stripes(pieces) => pieces,
         }
     }
 
@@ -413,7 +437,11 @@ mod tests {
             device: Slot::new(device).unwrap(),
             block: Blocks(block),
         };
-        Map::copied(256, Places::new(&[place(2, 7), place(1, 9)]).unwrap())
+        Map::copied(
+            256,
+            Policy::surviving(1).unwrap(),
+            Places::new(&[place(2, 7), place(1, 9)]).unwrap(),
+        )
     }
 
     fn striped() -> Map {
@@ -426,6 +454,7 @@ mod tests {
         let pieces = [piece(0, 10, 3, 258), piece(254, 2, 2, 0)];
         Map {
             blocks: 256,
+            policy: Policy::VOLUME,
             lies: Lies::Stripes(Vec::try_from_slice(&pieces).unwrap()),
         }
     }
@@ -456,7 +485,7 @@ mod tests {
     #[test]
     fn every_field_is_where_the_format_says() {
         let value = map().encode().unwrap();
-        let mut expected = std::vec![1, 0, 0, 1, 0, 0, 0, 0];
+        let mut expected = std::vec![1, 0, 0, 1, 2, 0, 0, 0];
         for place in [(2u64 << 56) | 7, (1 << 56) | 9, 0, 0, 0] {
             expected.extend(place.to_le_bytes());
         }

@@ -88,6 +88,55 @@ impl Geometry {
     }
 }
 
+/// How much a file's data is to survive: as much as the volume's does, or less.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Policy(u8);
+
+impl Policy {
+    /// As much as the volume's.
+    pub const VOLUME: Policy = Policy(0);
+
+    /// The loss of so many devices.
+    pub fn surviving(losses: u8) -> Option<Self> {
+        Self::new(losses.checked_add(1)?)
+    }
+
+    /// By its number on disk.
+    pub fn new(number: u8) -> Option<Self> {
+        let is_one = number <= MAX_PARITY.saturating_add(1);
+        is_one.then_some(Policy(number))
+    }
+
+    /// Its number on disk.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// How many losses that are on a volume of this shape, which is never more than what survives there.
+    pub fn losses(self, volume: Geometry) -> u8 {
+        match self.0.checked_sub(1) {
+            Some(losses) => losses.min(volume.parity),
+            None => volume.parity,
+        }
+    }
+
+    /// The shape of its stripes.
+    pub fn geometry(self, volume: Geometry) -> Geometry {
+        Geometry {
+            parity: self.losses(volume),
+            ..volume
+        }
+    }
+
+    /// The one of both that survives more.
+    pub fn stronger(self, other: Policy, volume: Geometry) -> Policy {
+        match self.losses(volume) >= other.losses(volume) {
+            true => self,
+            false => other,
+        }
+    }
+}
+
 impl fmt::Display for Geometry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}+{}", self.data, self.parity)

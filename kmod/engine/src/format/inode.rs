@@ -3,6 +3,7 @@
 //! What an inode's item holds: everything that stat(2) tells, and the target of a symlink.
 
 use crate::error::NoMem;
+use crate::format::geometry::Policy;
 use crate::units::Bytes;
 use crate::units::Timestamp;
 use crate::units::BLOCK_SIZE;
@@ -52,7 +53,7 @@ const MAX_BLOCKS: u64 = i64::MAX as u64 / BLOCK_SIZE as u64 + 1;
 #[repr(C)]
 struct Raw {
     version: u8,
-    zero: u8,
+    policy: u8,
     mode: U16,
     nlink: U32,
     uid: U32,
@@ -152,6 +153,8 @@ pub struct Inode {
     pub changed: Timestamp,
     /// When it was made.
     pub born: Timestamp,
+    /// How much its data is to survive; of a directory, what is made in it has that.
+    pub policy: Policy,
     /// The target of a symlink.
     pub target: Vec<u8>,
 }
@@ -177,6 +180,8 @@ pub enum BadInode {
     Rdev(u32),
     /// Nanoseconds that make a second.
     Time(u32),
+    /// There is no such policy.
+    Policy(u8),
 }
 
 impl From<NoMem> for BadInode {
@@ -197,6 +202,7 @@ impl fmt::Display for BadInode {
             BadInode::Entries(n) => write!(f, "{n} entries"),
             BadInode::Rdev(n) => write!(f, "device number {n:#x} where there is no device"),
             BadInode::Time(n) => write!(f, "a time with {n} nanoseconds"),
+            BadInode::Policy(n) => write!(f, "unknown policy {n}"),
         }
     }
 }
@@ -258,6 +264,7 @@ impl Inode {
             modified: raw.modified.parse()?,
             changed: raw.changed.parse()?,
             born: raw.born.parse()?,
+            policy: Policy::new(raw.policy).ok_or(BadInode::Policy(raw.policy))?,
             target: Vec::try_from_slice(target)?,
         };
         inode.check()?;
@@ -297,7 +304,7 @@ impl Inode {
     pub fn encode(&self) -> Result<Vec<u8>, NoMem> {
         let raw = Raw {
             version: VERSION,
-            zero: 0,
+            policy: self.policy.number(),
             mode: self.mode().into(),
             nlink: self.nlink.into(),
             uid: self.uid.into(),
@@ -362,6 +369,7 @@ mod tests {
             modified: time(11),
             changed: time(12),
             born: time(i64::MIN),
+            policy: Policy::surviving(1).unwrap(),
             target: Vec::try_from_slice(target).unwrap(),
         }
     }
@@ -374,7 +382,7 @@ mod tests {
     fn every_field_is_where_the_format_says() {
         let bytes = symlink(b"there").encode().unwrap();
         let mut expected = std::vec::Vec::new();
-        expected.extend([1, 0]);
+        expected.extend([1, 2]);
         expected.extend(0o124777u16.to_le_bytes());
         for n in [3u32, 4, 5] {
             expected.extend(n.to_le_bytes());

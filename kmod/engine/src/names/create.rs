@@ -3,6 +3,7 @@
 //! New files of every kind, with a name or without, and the root directory of a new volume.
 
 use crate::env::Environment as _;
+use crate::format::geometry::Policy;
 use crate::format::inode;
 use crate::format::inode::FileType;
 use crate::format::inode::Inode;
@@ -118,6 +119,7 @@ impl New<'_> {
             modified: self.now,
             changed: self.now,
             born: self.now,
+            policy: Policy::VOLUME,
             target: Vec::try_from_slice(target)?,
         })
     }
@@ -179,8 +181,9 @@ impl<M: Machine> Files<'_, M> {
     ) -> Result<Done<Created>, Error> {
         let name = checked(name)?;
         let is_directory = matches!(new.what, What::Directory);
-        let inode = new.inode(if is_directory { 2 } else { 1 }, self.generation())?;
+        let mut inode = new.inode(if is_directory { 2 } else { 1 }, self.generation())?;
         let mut change = Change::begin(*self, new.now)?;
+        inode.policy = change.inode(directory)?.policy;
         let number = self.enter(&mut change, directory, name, &inode)?;
         change.add_attributes(number, attributes)?;
         change.commit_alone(Created { number, inode })

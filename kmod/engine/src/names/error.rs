@@ -48,6 +48,8 @@ pub enum Error {
     Engram(EngramId, Wrong),
     /// It is used by others (EBUSY).
     Busy,
+    /// Less of this engram survives than is to of who would name it: nobody is told (ENOSPC).
+    Weak(EngramId),
     /// What is known of a snapshot is damaged (EFSCORRUPTED).
     Snapshot(SnapshotId, Wrong),
     /// A stripe's items are damaged (EFSCORRUPTED).
@@ -159,6 +161,7 @@ impl fmt::Display for Error {
             Error::NoAttribute => f.write_str("no such extended attribute"),
             Error::TooLong => f.write_str("longer than an extended attribute can be"),
             Error::Busy => f.write_str("in use"),
+            Error::Weak(engram) => write!(f, "too little of engram {engram} would survive"),
             Error::Snapshot(id, wrong) => {
                 write!(f, "what is known of snapshot {id} is damaged: {wrong}; run fsck.embrfs")
             }

@@ -565,7 +565,9 @@ impl View {
             let now = &moment.now;
             let mut of = now.current;
             let found = match now.is_single() {
-                true => mounted.get(NAMES, item.at(of), Vec::try_from_slice)?.transpose()?,
+                true => mounted
+                    .get(NAMES, item.at(of), Vec::try_from_slice)?
+                    .transpose()?,
                 false => now.newest(now.current, mounted, item, |id, _| {
                     of = id;
                     true

@@ -7,6 +7,7 @@ use super::loose;
 use super::Worth;
 use crate::error::NoMem;
 use crate::format::geometry::Geometry;
+use crate::format::geometry::Policy;
 use crate::format::pointer::Places;
 use crate::format::stripe::all_wasteful;
 use crate::format::stripe::parse_wasteful;
@@ -82,6 +83,8 @@ pub(super) enum Home {
 
 /// What is given up.
 pub(super) struct Victim {
+    /// How much it is to survive.
+    pub(super) policy: Policy,
     pub(super) home: Home,
     pub(super) runs: Vec<Run>,
     /// All engrams that it holds blocks of, living or not, each once.
@@ -125,10 +128,22 @@ impl Batch {
         self.live
     }
 
+    /// How much all of it is to survive.
+    fn policy(&self) -> Policy {
+        self.victims
+            .first()
+            .map_or(Policy::VOLUME, |one| one.policy)
+    }
+
+    /// Whether it may lie in a stripe with the others.
+    fn takes(&self, victim: &Victim) -> bool {
+        self.victims.is_empty() || self.policy() == victim.policy
+    }
+
     /// Takes it in if no more than so many engrams have to change, or it is the first. Says whether there may be more.
     pub(super) fn add(&mut self, victim: Victim, most: usize) -> Result<bool, Error> {
         let engrams = self.engrams.saturating_add(victim.engrams.len());
-        if engrams > most && !self.victims.is_empty() {
+        if !self.takes(&victim) || engrams > most && !self.victims.is_empty() {
             return Ok(false);
         }
         self.engrams = engrams;
@@ -173,6 +188,7 @@ impl<M: Machine> Files<'_, M> {
                     (batch, much)
                 }
             };
+            let geometry = batch.policy().geometry(geometry);
             if is_worth_it && batch.gains(geometry, together)? {
                 return Ok(batch.victims);
             }
@@ -185,7 +201,8 @@ impl<M: Machine> Files<'_, M> {
     fn choose_stripes(&self, most: usize, worst: usize) -> Result<Batch, Error> {
         let mut batch = Batch::default();
         for stripe in candidates(self.mounted, most, worst)?.iter() {
-            let Some(victim) = inspect(self.mounted, *stripe)? else {
+            let victim = inspect(self.mounted, *stripe)?;
+            let Some(victim) = victim.filter(|victim| batch.takes(victim)) else {
                 continue;
             };
             if !batch.add(victim, most.saturating_mul(ENGRAMS_EACH))? {
@@ -242,9 +259,26 @@ pub(super) fn inspect<M: Machine>(
     }
 }
 
+impl<M: Machine> Mounted<M> {
+    /// How much what lies in a stripe is to survive.
+    #[inline(never)]
+    pub(crate) fn policy_of(&self, stripe: StripeId, layout: &Layout) -> Result<Policy, Error> {
+        let mut policy: Option<Policy> = None;
+        for fragment in 0..layout.shape.data() {
+            for held in self.contents(stripe, layout, fragment)?.iter() {
+                let of = self.map(held.engram)?.policy;
+                let known = policy.unwrap_or(of);
+                policy = Some(known.stronger(of, self.geometry()));
+            }
+        }
+        Ok(policy.unwrap_or_default())
+    }
+}
+
 fn look<M: Machine>(mounted: &Mounted<M>, stripe: StripeId) -> Result<Victim, Error> {
     let layout = mounted.layout(stripe)?;
     let (mut runs, mut engrams) = (Vec::new(), Vec::new());
+    let mut policy: Option<Policy> = None;
     for fragment in 0..layout.shape.data() {
         let mut row = 0usize;
         for held in mounted.contents(stripe, &layout, fragment)?.iter() {
@@ -253,6 +287,8 @@ fn look<M: Machine>(mounted: &Mounted<M>, stripe: StripeId) -> Result<Victim, Er
             }
             let map = mounted.map(held.engram)?;
             let live = mounted.live(held.engram, map.blocks)?;
+            let known = policy.unwrap_or(map.policy);
+            policy = Some(known.stronger(map.policy, mounted.geometry()));
             for (first, blocks) in live.runs(held.first, held.blocks) {
                 runs.push(Run {
                     held: Held {
@@ -268,6 +304,7 @@ fn look<M: Machine>(mounted: &Mounted<M>, stripe: StripeId) -> Result<Victim, Er
         }
     }
     Ok(Victim {
+        policy: policy.unwrap_or_default(),
         home: Home::Stripe(stripe, layout),
         runs,
         engrams,

@@ -131,7 +131,10 @@ impl<M: Machine> Files<'_, M> {
             return Ok(None);
         };
         match live_runs(self.mounted, number, &map) {
+            // One copy takes no more than it would in a stripe.
+            Ok(_) if map.policy.losses(self.mounted.geometry()) == 0 => Ok(None),
             Ok(runs) if !runs.is_empty() => Ok(Some(Victim {
+                policy: map.policy,
                 home: Home::Copies(*places),
                 runs,
                 engrams: Vec::try_from_slice(&[number])?,

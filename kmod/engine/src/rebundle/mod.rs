@@ -16,6 +16,7 @@ use crate::file::plan::Fetch;
 use crate::file::plan::Site;
 use crate::file::plan::Source;
 use crate::file::striped::Striped;
+use crate::format::geometry::Policy;
 use crate::format::stripe::Held;
 use crate::format::stripe::GRADES;
 use crate::names::change::Begun;
@@ -296,11 +297,16 @@ impl<M: Machine> Files<'_, M> {
 
     /// Writes what lives of a stripe into new ones, though that gains nothing. Says whether there was room for it, and nothing in the way.
     #[inline(never)] // Its frame is large enough alone.
-    pub(crate) fn seal_again(&self, stripe: StripeId) -> Result<bool, Error> {
+    pub(crate) fn seal_again(
+        &self,
+        stripe: StripeId,
+        policy: Option<Policy>,
+    ) -> Result<bool, Error> {
         let mut progress = self.names.rebundling.lock();
-        let Some(victim) = choose::inspect(self.mounted, stripe)? else {
+        let Some(mut victim) = choose::inspect(self.mounted, stripe)? else {
             return Ok(true);
         };
+        victim.policy = policy.unwrap_or(victim.policy);
         let mut victims = Vec::new();
         victims.push(victim)?;
         let walk = &mut progress.walk;
@@ -391,7 +397,11 @@ impl<M: Machine> Files<'_, M> {
         least: Gain,
     ) -> Result<Moved, Error> {
         let mounted = self.mounted;
-        let mut striped = Striped::none(Vec::new());
+        let policy = cargo
+            .victims
+            .first()
+            .map_or(Policy::VOLUME, |one| one.policy);
+        let mut striped = Striped::none(Vec::new(), policy);
         let together = choose::together(&mounted.space.reserve());
         let mut bytes = cargo.bytes.as_slice();
         for blocks in groups(cargo.held.iter(), together)? {

@@ -23,6 +23,7 @@ use crate::format::engram;
 use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::engram::Piece;
+use crate::format::geometry::Policy;
 use crate::format::journal::Extent;
 use crate::format::member::Members;
 use crate::format::pointer::Place;
@@ -70,6 +71,8 @@ struct Block {
 
 /// A stripe of which one fragment has all the dead blocks.
 struct Hollow {
+    /// How much it is to survive.
+    policy: Policy,
     stripe: StripeId,
     layout: Box<Layout>,
     fragment: usize,
@@ -148,7 +151,8 @@ impl<M: Machine> Files<'_, M> {
         let (mut fitting, mut blocks) = (Vec::new(), 0usize);
         for victim in batch.victims {
             let all = blocks.saturating_add(victim.live());
-            if all > hollow.dead.len() || fitting.len() >= most {
+            let is_other = victim.policy != hollow.policy;
+            if is_other || all > hollow.dead.len() || fitting.len() >= most {
                 victim.engrams.iter().for_each(|first| walk.stop_at(*first));
                 break;
             }
@@ -212,6 +216,7 @@ impl<M: Machine> Files<'_, M> {
             return Ok(None);
         }
         Ok(Some(Box::try_new(Hollow {
+            policy: mounted.policy_of(stripe, &layout)?,
             stripe,
             layout,
             fragment,

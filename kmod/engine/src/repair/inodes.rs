@@ -11,6 +11,7 @@ use crate::check::names::Look;
 use crate::check::Ended;
 use crate::check::Finding;
 use crate::check::Trouble;
+use crate::format::geometry::Policy;
 use crate::format::inode::FileType;
 use crate::format::inode::Inode;
 use crate::format::inode::Rdev;
@@ -138,6 +139,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             modified: now,
             changed: now,
             born: now,
+            policy: Policy::VOLUME,
             target: Vec::new(),
         };
         let mut patch = Patch::new();

@@ -20,6 +20,7 @@ use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::engram::Piece;
 use crate::format::engram::HASHES;
+use crate::format::geometry::Policy;
 use crate::format::stripe;
 use crate::format::stripe::encode_contents;
 use crate::format::stripe::parse_contents;
@@ -142,6 +143,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         }
         Ok(Some(Map {
             blocks,
+            policy: Policy::VOLUME,
             lies: Lies::Stripes(pieces),
         }))
     }

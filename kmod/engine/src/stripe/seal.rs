@@ -12,6 +12,7 @@ use crate::env::Write;
 use crate::file::plan::Source;
 use crate::format::engram::HASHES;
 use crate::format::engram::MAX_BLOCKS;
+use crate::format::geometry::Policy;
 use crate::format::journal::Extent;
 use crate::format::member::Members;
 use crate::format::pointer::Place;
@@ -71,13 +72,13 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
     #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn try_new(
         mounted: &'m Mounted<M>,
-        sources: &[Source<'a>],
+        (sources, policy): (&[Source<'a>], Policy),
         avoid: Members,
         promise: Option<&mut Promise>,
     ) -> Result<Option<Box<Self>>, Error> {
         let all = sources.iter().map(Source::blocks);
         let most = all.fold(0, usize::saturating_add).min(MOST);
-        let geometry = mounted.geometry();
+        let geometry = policy.geometry(mounted.geometry());
         let Some(shape) = Shape::cut(geometry, most) else {
             return Ok(None);
         };

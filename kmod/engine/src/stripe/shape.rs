@@ -127,10 +127,10 @@ impl Shape {
             .saturating_add(self.parity().saturating_mul(self.rows))
     }
 
-    /// In how many parts of [`GRADES`] of what it takes there would be room for so many blocks in full stripes of a geometry; none where
-    /// it is full enough.
+    /// In how many parts of [`GRADES`] of what it takes there would be room for so many blocks in full stripes of a geometry, with as much
+    /// parity as this one; none where it is full enough.
     pub fn grade(&self, live: usize, geometry: Geometry) -> Option<usize> {
-        let width = usize::from(geometry.width());
+        let width = usize::from(geometry.data()).saturating_add(self.parity());
         let needed = live
             .saturating_mul(width)
             .div_ceil(usize::from(geometry.data()).max(1));

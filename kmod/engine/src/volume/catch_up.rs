@@ -18,6 +18,7 @@ use crate::format::engram;
 use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::HASHES;
+use crate::format::geometry::Policy;
 use crate::format::journal::Extent;
 use crate::format::member::Members;
 use crate::format::member::Slot;
@@ -260,7 +261,7 @@ impl<M: Machine> Files<'_, M> {
             done => done?,
         };
         if is_few {
-            match self.copy_more(engram) {
+            match self.copy_more(engram, None) {
                 Ok(true) => at.tally.widened = at.tally.widened.saturating_add(1),
                 Ok(false) | Err(Error::NoSpace | Error::Fault(Fault::NoSpace)) => {
                     at.tally.below = at.tally.below.saturating_add(1);
@@ -280,17 +281,23 @@ impl<M: Machine> Files<'_, M> {
 
     /// Gives an engram another copy, or several. Says whether it has as many as it should now.
     #[inline(never)]
-    fn copy_more(&self, engram: EngramId) -> Result<bool, Error> {
+    pub(crate) fn copy_more(
+        &self,
+        engram: EngramId,
+        policy: Option<Policy>,
+    ) -> Result<bool, Error> {
         let mounted = self.mounted;
         let mut change = Change::begin_freeing(*self, Timestamp::default())?;
         change.takes();
         let mut map = mounted.map(engram)?;
+        map.policy = policy.unwrap_or(map.policy);
+        let losses = map.policy.losses(mounted.geometry());
         let live = mounted.live(engram, map.blocks)?;
         let Lies::Copies(places) = map.lies else {
             return Ok(true);
         };
         let mut places: Places = places;
-        while mounted.is_few(&places) {
+        while mounted.is_few(&places, losses) {
             let Some(more) = mounted.another_place(&places, map.blocks) else {
                 return Ok(false);
             };
@@ -316,7 +323,7 @@ impl<M: Machine> Files<'_, M> {
             done => done?,
         };
         if is_few {
-            match self.seal_again(stripe)? {
+            match self.seal_again(stripe, None)? {
                 true => at.tally.widened = at.tally.widened.saturating_add(1),
                 false => at.tally.below = at.tally.below.saturating_add(1),
             }
@@ -350,9 +357,9 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Whether these are fewer copies than there should be, as far as there are devices.
-    fn is_few(&self, places: &Places) -> bool {
+    fn is_few(&self, places: &Places, losses: u8) -> bool {
         let on: Members = places.iter().map(|p| p.device).collect();
-        let wanted = Self::copies_for(self.parity, self.written_to().count() as usize);
+        let wanted = Self::copies_for(losses, self.written_to().count() as usize);
         (on.count() as usize) < wanted
     }
 
@@ -390,7 +397,7 @@ impl<M: Machine> Mounted<M> {
             };
             // The others were passed with their first leaf.
             if from <= expect.range.first {
-                is_few |= self.is_few(&pointer.places);
+                is_few |= self.is_few(&pointer.places, self.parity);
                 let here = pointer.places.iter().filter(|p| who.has(p.device));
                 if let Some(tally) = tally.as_deref_mut() {
                     for place in here {
@@ -476,7 +483,7 @@ impl<M: Machine> Mounted<M> {
                 self.pass_copy((engram, places), place, (first, blocks), &mut at.tally)?;
             }
         }
-        Ok(self.is_few(places))
+        Ok(self.is_few(places, map.policy.losses(self.geometry())))
     }
 
     #[inline(never)]
@@ -635,8 +642,12 @@ impl<M: Machine> Mounted<M> {
                 self.pass_fragment((stripe, &layout, fragment), extent, &mut at.tally)?;
             }
         }
-        let least = layout.shape.data().saturating_add(usize::from(self.parity));
-        Ok(there < least)
+        let least = |losses| layout.shape.data().saturating_add(usize::from(losses));
+        if there >= least(self.parity) {
+            return Ok(false);
+        }
+        let policy = self.policy_of(stripe, &layout)?;
+        Ok(there < least(policy.losses(self.geometry())))
     }
 
     #[inline(never)]

@@ -132,7 +132,11 @@ impl State {
             seed: world.seed,
             chance: 0,
             stay_mask: (1 << eagerness) - 1,
-            hold: if drawn & 4 == 0 { 0 } else { 16 << ((drawn >> 3) % 10) },
+            hold: if drawn & 4 == 0 {
+                0
+            } else {
+                16 << ((drawn >> 3) % 10)
+            },
             held: None,
             spurious_one_in: world.spurious_one_in,
             step_limit: world.step_limit,
@@ -227,7 +231,12 @@ impl State {
         let can = |(id, t): &(usize, &Task)| t.status == Status::Ready && Some(*id) != but;
         let count = self.tasks.iter().enumerate().filter(can).count();
         let nth = (count != 0).then(|| self.below(count))?;
-        self.tasks.iter().enumerate().filter(can).nth(nth).map(|(id, _)| id)
+        self.tasks
+            .iter()
+            .enumerate()
+            .filter(can)
+            .nth(nth)
+            .map(|(id, _)| id)
     }
 
     /// Sometimes begins to hold a task back: between two steps of it others do a few things in some worlds, in others a lot.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the engine takes for large things, on one core and one device of memory: 10 million keys in the cache and with a cache of a
+//! What the engine takes for large things, on one core and devices of memory: 10 million keys in the cache and with a cache of a
 //! tenth, a directory of a million names, recovery by the size of the journal. `make bench` runs it; a file named as argument gets the
 //! results as ratios to plain things done in the same run.
 
 mod album;
+mod bank;
+mod full;
+mod memory;
 mod ram;
 
 use embr_engine::env::Device as _;
@@ -36,7 +39,7 @@ use std::time::Duration;
 
 type Plain = BTreeMap<[u64; 3], [u8; 32]>;
 
-const HEAD: &str = "# The engine with much in it, on one core and one device of memory
+const HEAD: &str = "# The engine with much in it, on one core and devices of memory
 
 `make bench` writes this. The figures are ratios: how many times as long as a plain thing done in the same run, by the time that the
 thread ran. A key and its value are 56 bytes; each change is a transaction of its own, made durable together with others, and the
@@ -93,6 +96,21 @@ impl Report {
     fn heading(&mut self, title: &str, last: &str) {
         println!("\n{title}");
         let _ = write!(self.0, "\n## {title}\n\n| | | {last} |\n|---|---:|---:|\n");
+    }
+
+    /// A table with these columns, of figures that are ratios already.
+    fn table(&mut self, title: &str, columns: &[&str]) {
+        println!("\n{title}\n{}", columns.join(" | "));
+        let line = "---:|".repeat(columns.len() - 1);
+        let head = columns.join(" | ");
+        let _ = write!(self.0, "\n## {title}\n\n| {head} |\n|---|{line}\n");
+    }
+
+    /// A row of it.
+    fn row(&mut self, cells: &[String]) {
+        let row = cells.join(" | ");
+        println!("{row}");
+        let _ = writeln!(self.0, "| {row} |");
     }
 
     /// So many things in some time, beside the same by plain means.
@@ -431,11 +449,12 @@ fn main() {
     let only = std::env::var("EMBRFS_T").unwrap_or_default();
     let seed = seed();
     let mut report = Report::default();
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("keys", keys),
         ("names", names),
         ("recovery", recovery),
         ("snapshots", album::snapshots),
+        ("full", full::full),
     ];
     for (name, part) in parts {
         if name.contains(&only) {

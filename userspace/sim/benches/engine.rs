@@ -9,6 +9,7 @@ mod bank;
 mod full;
 mod memory;
 mod ram;
+mod size;
 
 use embr_engine::env::Device as _;
 use embr_engine::env::Hasher as _;
@@ -449,12 +450,13 @@ fn main() {
     let only = std::env::var("EMBRFS_T").unwrap_or_default();
     let seed = seed();
     let mut report = Report::default();
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("keys", keys),
         ("names", names),
         ("recovery", recovery),
         ("snapshots", album::snapshots),
         ("full", full::full),
+        ("size", size::size),
     ];
     for (name, part) in parts {
         if name.contains(&only) {

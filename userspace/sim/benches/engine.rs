@@ -8,6 +8,7 @@ mod album;
 mod bank;
 mod full;
 mod memory;
+mod parity;
 mod ram;
 mod size;
 
@@ -450,13 +451,14 @@ fn main() {
     let only = std::env::var("EMBRFS_T").unwrap_or_default();
     let seed = seed();
     let mut report = Report::default();
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("keys", keys),
         ("names", names),
         ("recovery", recovery),
         ("snapshots", album::snapshots),
         ("full", full::full),
         ("size", size::size),
+        ("parity", parity::parity),
     ];
     for (name, part) in parts {
         if name.contains(&only) {

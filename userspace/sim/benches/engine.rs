@@ -115,6 +115,12 @@ impl Report {
         let _ = writeln!(self.0, "| {row} |");
     }
 
+    /// What has to be known of a table.
+    fn note(&mut self, text: &str) {
+        println!("{text}");
+        let _ = write!(self.0, "\n{text}\n");
+    }
+
     /// So many things in some time, beside the same by plain means.
     fn rate(&mut self, what: &str, count: u64, time: Duration, plain: Duration, and: &str) {
         let rate = |time: Duration| count as f64 / time.as_secs_f64();

@@ -54,6 +54,10 @@ const MUCH: Options = Options {
     ..MOUNT
 };
 
+const NOTE: &str = "1+0 is on one device, 4+2 on six, a TiB together. Each device has a ring of 128 MiB for its journal, and a mount reads all rings, so
+most of what it reads they are. What is read behind a crash, and written, are the leaves of trees that were touched: blocks were overwritten at
+random, each by itself. As the module mounts: with 16 MiB for changes in memory; the journal full: with more than fill it.";
+
 struct Volume {
     mounted: Mounted<Bank>,
     names: Names,
@@ -271,6 +275,7 @@ pub fn size(report: &mut Report, seed: u64) {
                 .expect("closed");
         }
     }
+    report.note(NOTE);
     report.table(
         "What of this grows: MiB",
         &[

@@ -62,7 +62,7 @@ man: ## Write the manual pages to the cache's man directory
 
 .PHONY: bench
 bench: export EMBRFS_SEED := $(SEED)
-bench: ## Measure: hashing, the engine with millions of keys and names, a thousand snapshots, nearly full, of a TiB, and parity (T=keys, names, recovery, snapshots, full, size, parity: some; SEED=...)
+bench: ## Measure: hashing, and the engine: large, with snapshots, nearly full, of a TiB, parity (T=keys, names, recovery, snapshots, full, size, parity: some; SEED=...)
 	@scripts/setup um-bench -- scripts/bench
 
 .PHONY: sim

@@ -41,8 +41,9 @@ use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::time::Duration;
 
-/// Of all devices together.
+/// Of all devices together, and the least that is any use.
 const SIZE: u64 = 3 << 30;
+const LEAST: u64 = 384 << 20;
 /// Blocks of a file.
 const FILE: u64 = 4096;
 /// As the module mounts.
@@ -90,6 +91,10 @@ const STROKES: [Stroke; 3] = [
     },
 ];
 
+fn size() -> u64 {
+    crate::scaled(SIZE).max(LEAST)
+}
+
 impl Stroke {
     fn bytes(&self) -> u64 {
         (self.pieces * self.blocks * BLOCK_SIZE) as u64
@@ -113,6 +118,21 @@ struct Done {
     refused: u64,
     wrongly: u64,
 }
+
+const COLUMNS: [&str; 12] = [
+    "",
+    "blocks written",
+    "data, copies, parity",
+    "of files, moved",
+    "nodes",
+    "journal",
+    "read",
+    "roots for 1000",
+    "times 20 % full",
+    "times hashing and copying",
+    "trees, % of devices",
+    "refused",
+];
 
 const NOTE: &str = "Files of 16 MiB, filled until statfs tells so; then three times what is left of the volume is overwritten, and once more, which is what
 counts (20 % full: as much as at 80 %). 48 MiB of that are between two turns of the thread that moves things, 16 MiB between two syncs.
@@ -159,7 +179,7 @@ fn reserve(
 impl Volume {
     /// One that is full to so many parts in a hundred of what statfs tells.
     fn new(geometry: Geometry, count: usize, percent: u64, seed: u64) -> Self {
-        let size = crate::scaled(SIZE) / count as u64;
+        let size = size() / count as u64;
         let bank = Bank::make(geometry, count, Bytes(size), seed);
         let mounted = bank.mount(MOUNT);
         let names = Names::try_new(HashWidth::Full).expect("memory");
@@ -292,7 +312,7 @@ impl Volume {
         let begin = self.mounted.generation().0;
         let _ = self.mounted.machine().take_traffic();
         let count = bytes / stroke.bytes();
-        let limit = LIMIT * crate::scaled(SIZE);
+        let limit = LIMIT * size();
         let (time, tried) = timed(|| {
             let mut tried = 0;
             while tried < count && self.mounted.machine().traffic().written() < limit {
@@ -351,7 +371,7 @@ fn plain(stroke: Stroke, bytes: u64, seed: u64) -> Duration {
 /// Nodes of all trees, in parts in a hundred of the devices.
 fn trees(volume: &Volume) -> String {
     let nodes = volume.mounted.node_count() * (volume.mounted.copies() * NODE_SIZE) as u64;
-    format!("{:.1}", nodes as f64 * 100.0 / crate::scaled(SIZE) as f64)
+    format!("{:.1}", nodes as f64 * 100.0 / size() as f64)
 }
 
 /// A figure, if anything was done.
@@ -372,8 +392,10 @@ pub fn full(report: &mut Report, seed: u64) {
     for (data, parity, count) in shapes {
         let geometry = Geometry::new(data, parity).expect("a geometry");
         report.table(
-            &format!("Overwriting at random on a volume of {data}+{parity} on {count} devices: for each block of a file"),
-            &["", "blocks written", "data, copies, parity", "of files, moved", "nodes", "journal", "read", "roots for 1000", "times 20 % full", "times hashing and copying", "trees, % of devices", "refused"],
+            &format!(
+                "Overwriting at random on a volume of {data}+{parity}, devices: {count}; for each block of a file"
+            ),
+            &COLUMNS,
         );
         for stroke in STROKES {
             let mut with_room = None;
@@ -400,7 +422,8 @@ pub fn full(report: &mut Report, seed: u64) {
                 let base = *with_room.get_or_insert(each_block);
                 let refused = first.refused + done.refused;
                 println!(
-                    "  {:.1} s before ({} % of it), {:.1} s counted ({} %), {} blocks, {} roots, {} stripes given up, {} % full by now; refused {refused}, with room {}",
+                    "  {:.1} s before ({} % of it), {:.1} s counted ({} %), {} blocks, {} roots, {} stripes given up, {} % full by now; \
+                     refused {refused}, with room {}",
                     first.time.as_secs_f64(),
                     first.part,
                     done.time.as_secs_f64(),

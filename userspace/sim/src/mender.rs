@@ -29,6 +29,7 @@ use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::REFERENCES;
+use embr_engine::volume::mounted::SNAPSHOTS;
 use embr_engine::volume::mounted::STRIPES;
 use embr_engine::volume::Mounted;
 use std::collections::BTreeMap;
@@ -65,7 +66,8 @@ impl Deeds {
     }
 }
 
-fn checking(memory: u64, data: bool) -> check::Options<'static> {
+/// How to check.
+pub fn checking(memory: u64, data: bool) -> check::Options<'static> {
     check::Options {
         memory: Bytes(memory),
         depth: Depth::Copies,
@@ -137,7 +139,7 @@ pub fn findings(seed: u64, fleet: &Fleet) -> Result<Vec<Finding>, String> {
 pub fn items(seed: u64, fleet: &Fleet) -> Result<Vec<(Key, Vec<u8>)>, String> {
     let mounted = machine::inspect_telling(seed, fleet, &mut |_| {})?;
     let mut all = Vec::new();
-    for tree in [NAMES, ENGRAMS, STRIPES, REFERENCES] {
+    for tree in [NAMES, ENGRAMS, STRIPES, REFERENCES, SNAPSHOTS] {
         all.extend(contents::scan(&mounted, tree)?);
     }
     Ok(all)
@@ -169,6 +171,60 @@ pub fn readable(seed: u64, fleet: &Fleet) -> Result<BTreeMap<u64, Readable>, Str
         walk(files, InodeNo::ROOT, String::new(), 0, &mut found)
     });
     Ok(found)
+}
+
+/// A snapshot or a head, and what can be read of its files.
+#[derive(Debug)]
+pub struct Shown {
+    /// Whether it goes on.
+    pub is_head: bool,
+    /// Its files.
+    pub files: BTreeMap<u64, Readable>,
+}
+
+/// All snapshots and heads by their names, with what can be read of them; none where what is said of them makes no sense.
+pub fn shown(seed: u64, fleet: &Fleet) -> Result<BTreeMap<String, Shown>, String> {
+    let mounted = machine::inspect_telling(seed, fleet, &mut |_| {})?;
+    let names = Names::try_new(HashWidth::Full).expect("memory");
+    let mut all = BTreeMap::new();
+    let listed = names.snapshots(&mounted);
+    for one in listed.iter().flat_map(|listed| listed.iter()) {
+        let view = names.open(&mounted, &one.name);
+        let view = view.map_err(|why| why.to_string())?;
+        let mut files = BTreeMap::new();
+        let root = names.of(&mounted, &view);
+        walk(root, InodeNo::ROOT, String::new(), 0, &mut files);
+        let name = String::from_utf8_lossy(&one.name).into_owned();
+        let is_head = one.is_head;
+        all.insert(name, Shown { is_head, files });
+    }
+    Ok(all)
+}
+
+/// Whether all that could be read before of each snapshot and head can be read after, and of snapshots nothing else than before.
+pub fn all_kept(
+    before: &BTreeMap<String, Shown>,
+    after: &BTreeMap<String, Shown>,
+) -> Result<(), String> {
+    for (name, was) in before {
+        let Some(is) = after.get(name) else {
+            return Err(format!("{name:?} is not there any more"));
+        };
+        kept(&was.files, &is.files).map_err(|why| format!("in {name:?}: {why}"))?;
+        if was.is_head {
+            continue;
+        }
+        let outline = |shown: &Shown| -> Vec<_> {
+            let each = shown.files.iter();
+            each.map(|(n, r)| (*n, r.kind, r.size, r.paths.clone()))
+                .collect()
+        };
+        if outline(was) != outline(is) {
+            let (was, is) = (outline(was), outline(is));
+            return Err(format!("in {name:?} there was {was:?}, and is {is:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn walk(

@@ -41,7 +41,6 @@ use embrfs_sim::inspector;
 use embrfs_sim::inspector::Copies;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
-use embrfs_sim::mender;
 use embrfs_sim::portrait;
 use embrfs_sim::recording;
 use embrfs_sim::recording::Recording;
@@ -743,36 +742,4 @@ fn fsck_sees_what_is_wrong_with_snapshots() {
     let root = Item::inode(InodeNo::ROOT);
     let hidden = Finding::Snapshot(one, Oddity::Hidden(root));
     assert_eq!(found.expect("checked"), vec![hidden]);
-}
-
-/// What names say in several versions is not repaired yet, and nothing of it is taken for nonsense.
-#[test]
-fn repair_leaves_several_versions_alone() {
-    let chance = &Chance::new(seed());
-    let fleet = drives(chance);
-    let mounted = desk::mount(chance, &fleet);
-    let names = desk::names();
-    let file = desk::one_file(&mounted, &names, &View::first());
-    let main = names.open(&mounted, b"").expect("opened");
-    let files = names.of(&mounted, &main);
-    files.take_snapshot(b"one", NOW).expect("taken");
-    desk::create(files, b"other");
-    let mut txn = mounted.begin().expect("begun");
-    let inode = Item::inode(file).at(SnapshotId(2));
-    txn.set(NAMES, inode, b"no inode").expect("set");
-    txn.commit().expect("committed");
-    let before = contents::scan(&mounted, NAMES).expect("scanned");
-    drop(main);
-    mounted.close().expect("closed");
-    let how = mender::How {
-        memory: 1 << 20,
-        drop_senseless: true,
-    };
-    let found = mender::findings(chance.next(), &fleet).expect("checked");
-    assert!(!found.is_empty());
-    let deeds = mender::mend(chance.next(), &fleet, how).expect("done");
-    assert!(deeds.0.is_empty(), "{deeds:?}");
-    let mounted = desk::mount(chance, &fleet);
-    let after = contents::scan(&mounted, NAMES).expect("scanned");
-    assert!(before == after, "something was changed");
 }

@@ -35,13 +35,18 @@ pub use stripes::Flaw;
 
 use crate::error::NoMem;
 use crate::format::journal::Extent;
+use crate::format::snapshot::State;
+use crate::names::view::Ids;
 use crate::names::Files;
+use crate::snapshot::Seen;
 use crate::tree::TreeError;
 use crate::units::Bytes;
+use crate::units::SnapshotId;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use core::fmt;
+use embr_rt::Vec;
 
 /// How to check.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +131,8 @@ pub struct Counted {
 pub trait Observer {
     /// Something is wrong.
     fn found(&mut self, what: &Finding);
+    /// From here on names are looked at as this snapshot or head has them; none where what is found is nobody's in particular.
+    fn shows(&mut self, _whose: Option<SnapshotId>) {}
     /// How far the check is; false ends it.
     fn at(&mut self, _stage: Stage, _counted: &Counted) -> bool {
         true
@@ -197,19 +204,43 @@ pub fn check<M: Machine, O: Observer>(
         check.references()?;
         check.stripes()?;
         match check.seen(files)? {
-            None => names::check(&mut check, files)?,
+            None => names::check(&mut check, files, &[])?,
             Some(seen) => {
                 check.snapshots(&seen)?;
-                for one in seen {
+                let unseen = unseen(&seen)?;
+                for (number, one) in seen.into_iter().enumerate() {
                     let Some(view) = one.into_view() else {
                         continue;
                     };
-                    names::check(&mut check, files.names.of(mounted, &view))?;
+                    let mut also = Vec::new();
+                    for (_, ids) in unseen.iter().filter(|(first, _)| *first == number) {
+                        also.push(ids.try_clone()?)?;
+                    }
+                    check.observer.shows(Some(view.current()));
+                    names::check(&mut check, files.names.of(mounted, &view), &also)?;
                 }
+                check.observer.shows(None);
             }
         }
     }
     Ok(check.counted)
+}
+
+/// Versions of snapshots that are deleted and that several grew from: nobody has them as his own. With each, the first that sees them.
+fn unseen(seen: &[Seen]) -> Result<Vec<(usize, Ids)>, Ended> {
+    let mut unseen = Vec::new();
+    for one in seen.iter().filter(|one| one.state == State::Deleted) {
+        let sees = |other: &Seen| {
+            let lineage = other.lineage();
+            let mut spans = one.own.spans();
+            other.state != State::Deleted
+                && spans.any(|(id, _)| lineage.sees(id) && !lineage.owns(id))
+        };
+        if let Some(first) = seen.iter().position(sees) {
+            unseen.push((first, one.own.try_clone()?))?;
+        }
+    }
+    Ok(unseen)
 }
 
 /// Checks nodes and what uses which block, and no more.

@@ -21,6 +21,8 @@ use crate::format::name::Parents;
 use crate::format::name::Target;
 use crate::names::hash::PIECE_BITS;
 use crate::names::hash::PROBE_BITS;
+use crate::names::view::walk;
+use crate::names::view::Ids;
 use crate::names::Error;
 use crate::names::Files;
 use crate::names::Item;
@@ -74,6 +76,8 @@ pub(super) struct Walk<'w, 'c, 'n, M, O> {
     at: At,
     /// The lowest number that was never set aside.
     next: Option<InodeNo>,
+    /// What files hold is looked at also of versions of these: nobody else's walk meets them.
+    also: &'w [Ids],
 }
 
 /// What a look at another item came to.
@@ -121,6 +125,7 @@ impl At {
 pub(super) fn check<M: Machine, O: Observer>(
     check: &mut Check<'_, M, O>,
     files: Files<'_, M>,
+    also: &[Ids],
 ) -> Result<(), Ended> {
     let reach = Reach::try_new(Bytes(check.options.memory.0 / 4))?;
     let mut walk = Walk {
@@ -129,6 +134,7 @@ pub(super) fn check<M: Machine, O: Observer>(
         reach,
         at: At::new(InodeNo::NONE),
         next: None,
+        also,
     };
     walk.run()
 }
@@ -238,6 +244,9 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
                 let kind = self.at.head.as_ref().map(|h| (h.kind, h.policy));
                 // What is not its own is told of where it is.
                 if !self.files.view.owns(version) {
+                    if self.also.iter().any(|ids| ids.has(version)) {
+                        self.check.contents(self.files, item, value, kind)?;
+                    }
                     return Ok(());
                 }
                 let blocks = self.check.contents(self.files, item, value, kind)?;
@@ -340,6 +349,10 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             match look(probed)? {
                 Look::There((_, target)) if target.inode != self.at.number => {
                     self.found(item, Trouble::OtherEntry(directory));
+                }
+                // Entries of a directory that was removed are there as long as others see them.
+                Look::There(_) if is_gone(self.files, directory)? => {
+                    self.found(item, Trouble::NoEntry(directory));
                 }
                 Look::There(_) | Look::Unknown => {
                     self.at.names = self.at.names.saturating_add(1);
@@ -495,6 +508,26 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             self.found(item, Trouble::Unreachable);
         }
         Ok(())
+    }
+}
+
+/// Whether the newest version of an inode that is seen says that it is gone.
+pub(crate) fn is_gone<M: Machine>(files: Files<'_, M>, number: InodeNo) -> Result<bool, Ended> {
+    if files.view.is_single() {
+        return Ok(false);
+    }
+    let item = Item::inode(number);
+    let Some(mut scan) = walk(files.mounted, item.to(item))? else {
+        return Ok(false);
+    };
+    loop {
+        match look(scan.next().map_err(|why| Error::Fault(why.into())))? {
+            Look::There((key, value)) if files.view.sees(Item::of(key).1) => {
+                return Ok(value.is_empty());
+            }
+            Look::There(_) => {}
+            Look::Missing | Look::Unknown => return Ok(false),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use crate::names::New;
 use crate::names::What;
 use crate::units::InodeNo;
 use crate::volume::mounted::Machine;
+use crate::volume::mounted::NAMES;
 use embr_rt::Vec;
 
 /// The directory for what has no name.
@@ -96,7 +97,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         loop {
             let (item, value) = match look(items.next().map_err(Error::Fault))? {
                 Look::There(entry) => entry,
-                Look::Missing => return Ok(Some(counted)),
+                Look::Missing => break,
                 Look::Unknown => return Ok(None),
             };
             match item.kind() {
@@ -129,6 +130,16 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
                 _ => {}
             }
         }
+        if self.files.view.is_single() {
+            return Ok(Some(counted));
+        }
+        // Each version tells of blocks of its own.
+        match look(self.files.held(number).map(Some))? {
+            Look::There(held) => counted.blocks = held,
+            _ => return Ok(None),
+        }
+        counted.end = counted.end.max(self.end_of(number)?);
+        Ok(Some(counted))
     }
 
     /// An inode's counts are wrong, or it has no name.
@@ -143,22 +154,8 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         let Some(counted) = self.counted(number)? else {
             return Ok(());
         };
-        let is_root = number == InodeNo::ROOT;
-        let is_orphan = inode.nlink == 0 && self.is_orphan(number)?;
-        if counted.names == 0 && !is_root && !is_orphan {
+        let Some((links, entries)) = self.right(number, &inode, &counted)? else {
             return self.give_name(found, number, &inode, &counted, None);
-        }
-        let links = match inode.kind {
-            _ if counted.names == 0 && !is_root => 0,
-            FileType::Directory => counted.directories.saturating_add(2),
-            _ => counted.names,
-        };
-        let links = u32::try_from(links).unwrap_or(u32::MAX);
-        let entries = match inode.kind {
-            FileType::Directory if links == 0 => 0,
-            FileType::Directory => counted.entries,
-            FileType::Regular if self.files.view.is_alone() => counted.blocks,
-            _ => inode.entries,
         };
         if (links, entries) == (inode.nlink, inode.entries) {
             return Ok(());
@@ -173,6 +170,85 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             inode.entries = entries;
         })?;
         self.act(found, &Deed::Counted(links, entries), patch)
+    }
+
+    /// The link count, and the number of entries or blocks, that an inode should have; none if it should have a name first.
+    fn right(
+        &self,
+        number: InodeNo,
+        inode: &Inode,
+        counted: &Counted,
+    ) -> Result<Option<(u32, u64)>, Ended> {
+        let is_root = number == InodeNo::ROOT;
+        let is_orphan = inode.nlink == 0 && self.is_orphan(number)?;
+        if counted.names == 0 && !is_root && !is_orphan {
+            return Ok(None);
+        }
+        let links = match inode.kind {
+            _ if counted.names == 0 && !is_root => 0,
+            FileType::Directory => counted.directories.saturating_add(2),
+            _ => counted.names,
+        };
+        let links = u32::try_from(links).unwrap_or(u32::MAX);
+        let entries = match inode.kind {
+            FileType::Directory if links == 0 => 0,
+            FileType::Directory => counted.entries,
+            // While it is removed step by step, what it hides of its ancestors' can be seen again.
+            FileType::Regular if inode.nlink == 0 && !self.files.view.is_single() => inode.entries,
+            FileType::Regular => counted.blocks,
+            _ => inode.entries,
+        };
+        Ok(Some((links, entries)))
+    }
+
+    /// What an inode should count; none where that cannot be known.
+    fn right_now(&self, number: InodeNo) -> Result<Option<(u32, u64)>, Ended> {
+        let Look::There(inode) = look(self.files.inode(number).map(Some))? else {
+            return Ok(None);
+        };
+        match self.counted(number)? {
+            Some(counted) => self.right(number, &inode, &counted),
+            None => Ok(None),
+        }
+    }
+
+    /// An inode's counts are wrong in a snapshot. They are put right where they stand, if they stand in that snapshot and all who see them there
+    /// should see the same: else somebody would see other counts than are right for him.
+    pub(super) fn count_for_all(&mut self, found: &Finding) -> Result<(), Ended> {
+        let Finding::Names(item, _) = found else {
+            return Ok(());
+        };
+        let number = item.owner();
+        let Some(id) = self.newest(Item::inode(number))? else {
+            return Ok(());
+        };
+        let Some(right) = self.right_now(number)? else {
+            return Ok(());
+        };
+        if !self.files.view.owns(id) {
+            return Ok(());
+        }
+        for state in self.states.unwrap_or_default() {
+            let theirs = self.seen_by(state, |mender| {
+                Ok::<_, Ended>(match mender.newest(Item::inode(number))? == Some(id) {
+                    true => Some(mender.right_now(number)?),
+                    false => None,
+                })
+            })?;
+            if theirs.is_some_and(|theirs| theirs != Some(right)) {
+                return Ok(());
+            }
+        }
+        let Look::There(mut inode) = look(self.files.inode(number).map(Some))? else {
+            return Ok(());
+        };
+        if right == (inode.nlink, inode.entries) {
+            return Ok(());
+        }
+        (inode.nlink, inode.entries) = right;
+        let mut patch = Patch::new();
+        patch.set(NAMES, Item::inode(number).at(id), &inode.encode()?)?;
+        self.act(found, &Deed::Counted(right.0, right.1), patch)
     }
 
     /// A directory that is not below the root. One of a circle is taken out of it; what hangs below comes with it.

@@ -68,6 +68,14 @@ pub enum Deed {
     Dropped,
     /// All that is left of an inode that cannot be made again is removed.
     RestDropped,
+    /// The root says that the tree has so many nodes.
+    NodesCounted(u64),
+    /// It is noted that it was touched.
+    Noted,
+    /// A version that nobody sees is removed, or what of it nobody sees.
+    HiddenRemoved,
+    /// It is not said any more that the item is gone, which nobody else has.
+    IdleRemoved,
 }
 
 /// A name, for people.
@@ -111,6 +119,10 @@ impl Deed {
             Deed::Totals => "totals",
             Deed::Dropped => "dropped",
             Deed::RestDropped => "rest-dropped",
+            Deed::NodesCounted(_) => "nodes-counted",
+            Deed::Noted => "noted",
+            Deed::HiddenRemoved => "hidden-removed",
+            Deed::IdleRemoved => "idle-removed",
         }
     }
 }
@@ -180,6 +192,10 @@ impl fmt::Display for Deed {
             Deed::Totals => f.write_str("the sums are right now"),
             Deed::Dropped => f.write_str("the item is removed"),
             Deed::RestDropped => f.write_str("what is left of the inode is removed: nothing says what it was"),
+            Deed::NodesCounted(nodes) => write!(f, "the root says {nodes} now"),
+            Deed::Noted => f.write_str("that it was touched is noted"),
+            Deed::HiddenRemoved => f.write_str("what nobody sees is removed"),
+            Deed::IdleRemoved => f.write_str("that it is gone is said no more"),
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::tree::Range;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
+use crate::units::SnapshotId;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
@@ -53,6 +54,8 @@ pub(super) struct Named {
     blocks: usize,
     pub(super) inode: InodeNo,
     pub(super) at: FileBlock,
+    /// By this version.
+    pub(super) version: SnapshotId,
     /// It was set aside, and nothing was written to it.
     pub(super) is_unwritten: bool,
 }
@@ -131,7 +134,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             is_torn: false,
         };
         let is_lost = data::items(self.mounted, NAMES, &mut |key, value| {
-            let (item, _) = Item::of(key);
+            let (item, version) = Item::of(key);
             // Of other snapshots too, which nobody sees: what they name stays.
             if item.kind() != Kind::EXTENTS || value.is_empty() {
                 return Ok(());
@@ -152,6 +155,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
                     blocks: run.blocks,
                     inode: item.owner(),
                     at: FileBlock(base.saturating_add(run.first as u64)),
+                    version,
                     is_unwritten: run.encoding == Encoding::Unwritten,
                 })?;
             }

@@ -7,6 +7,7 @@ use super::Deed;
 use super::Mender;
 use super::Observer;
 use crate::check::names::first_of;
+use crate::check::names::is_gone;
 use crate::check::names::look;
 use crate::check::names::Look;
 use crate::check::Ended;
@@ -45,8 +46,11 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         })
     }
 
-    /// Whether there is any item of an inode.
+    /// Whether there is any item of an inode; of one that is said to be gone, any that only those see who see it gone.
     pub(super) fn has_items(&self, number: InodeNo) -> Result<bool, Ended> {
+        if is_gone(self.files, number)? {
+            return self.has_own(number);
+        }
         let (first, last) = (
             Item::new(number, Kind(0), 0),
             Item::new(number, Kind(u8::MAX), u64::MAX),

@@ -6,6 +6,7 @@ use super::patch::Patch;
 use super::Deed;
 use super::Mender;
 use super::Observer;
+use crate::check::names::is_gone;
 use crate::check::names::look;
 use crate::check::names::Look;
 use crate::check::Ended;
@@ -80,7 +81,11 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         Ok(None)
     }
 
-    fn make(&mut self, found: &Finding, number: InodeNo) -> Result<(), Ended> {
+    /// Makes an inode of what there is of it.
+    pub(super) fn make(&mut self, found: &Finding, number: InodeNo) -> Result<(), Ended> {
+        if is_gone(self.files, number)? {
+            return Ok(());
+        }
         let is_root = number == InodeNo::ROOT;
         let inside = (
             self.has(number, Kind::ENTRY)?,
@@ -152,9 +157,17 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         if !self.options.drop_senseless || !self.has_items(number)? {
             return Ok(());
         }
-        let mut patch = Patch::new();
-        patch.remove_range(NAMES, Item::all(number))?;
-        self.act(found, &Deed::RestDropped, patch)
+        if self.files.view.is_single() {
+            let mut patch = Patch::new();
+            patch.remove_range(NAMES, Item::all(number))?;
+            return self.act(found, &Deed::RestDropped, patch);
+        }
+        // What others see as well cannot be hidden behind an inode that nobody has.
+        if self.inherits(number)? {
+            return Ok(());
+        }
+        self.tell(found, &Deed::RestDropped);
+        self.remove_own(number)
     }
 
     /// What has entries and no contents, or contents and no entries, and is called so where it is named, is a directory or a file.

@@ -13,6 +13,7 @@ use crate::check::Ended;
 use crate::check::Finding;
 use crate::check::Flaw;
 use crate::check::Miscount;
+use crate::check::Oddity;
 use crate::check::Trouble;
 use crate::format::engram;
 use crate::format::inode::FileType;
@@ -34,6 +35,7 @@ use crate::volume::mounted::Machine;
 use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::NAMES;
 use crate::volume::mounted::REFERENCES;
+use crate::volume::mounted::SNAPSHOTS;
 use crate::volume::mounted::STRIPES;
 
 /// Numbers of inodes are below this.
@@ -55,6 +57,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
     /// The number of an object is not among those that were given out, or it is not said which were.
     pub(super) fn counter(&mut self, found: &Finding) -> Result<(), Ended> {
         let (tree, key, below) = match found {
+            Finding::Snapshot(..) => return self.snapshot_numbers(found),
             Finding::Names(..) => {
                 let item = Item::new(InodeNo::NONE, Kind::NUMBERS, 0);
                 (NAMES, item.at(SnapshotId::NONE), MOST_INODES)
@@ -100,10 +103,11 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             Finding::Names(item, _) if item.kind() == Kind::NUMBERS => {
                 (NAMES, item.at(SnapshotId::NONE))
             }
-            Finding::Names(item, _) => (NAMES, self.key(*item)),
+            Finding::Names(item, _) => return self.senseless_name(found, *item),
             Finding::Engram(_, Defect::Senseless(key)) => (ENGRAMS, *key),
             Finding::Reference(_, Miscount::Senseless(key)) => (REFERENCES, *key),
             Finding::Stripe(_, Flaw::Senseless(key)) => (STRIPES, *key),
+            Finding::Snapshot(_, Oddity::Senseless(key)) => (SNAPSHOTS, *key),
             _ => return Ok(()),
         };
         if self.mounted.get(tree, key, |_| ())?.is_none() {
@@ -111,6 +115,35 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         }
         let mut patch = Patch::new();
         patch.remove(tree, key)?;
+        self.act(found, &Deed::Dropped, patch)
+    }
+
+    /// An item of names that makes no sense. Of a file's contents it goes only where nothing else would be seen in its place.
+    fn senseless_name(&mut self, found: &Finding, item: Item) -> Result<(), Ended> {
+        let mut patch = Patch::new();
+        if item.kind() == Kind::EXTENTS && !self.files.view.is_single() {
+            let versions = self.versions(item)?;
+            let now = self.files.view.now();
+            let mut seen = versions.iter().filter(|v| now.sees(v.id));
+            let (Some(one), None) = (seen.next(), seen.next()) else {
+                return Ok(());
+            };
+            if !now.owns(one.id) || one.is_gone {
+                return Ok(());
+            }
+            patch.remove(NAMES, item.at(one.id))?;
+            return self.act(found, &Deed::Dropped, patch);
+        }
+        if self.value(item)?.is_none() {
+            return Ok(());
+        }
+        // To say that it is gone would hide all that others have of it.
+        let is_inode = item == Item::inode(item.owner());
+        let now = self.files.view.now();
+        if is_inode && now.inherited(self.mounted, item)?.is_some() {
+            return self.make(found, item.owner());
+        }
+        self.take_away(&mut patch, item)?;
         self.act(found, &Deed::Dropped, patch)
     }
 

@@ -4,6 +4,9 @@
 //! found is looked at again and mended, each thing in a transaction of its own; it ends with a round in which nothing was to be done.
 //! So wherever it is cut short, the volume is as it was before one of these transactions, or after it.
 //!
+//! Names are mended in each head by itself, as that sees them: what it writes nobody else sees. What a snapshot sees stays as it is, but for
+//! counts of an inode that are wrong for all who see them. What holds for all versions together is derived from all of them.
+//!
 //! It drops nothing that a file has, and frees nothing that anything names: blocks come back only where a check says that nothing
 //! uses them. What cannot be derived is left as it is. Where a node of names, engrams, references or stripes is lost, only free space is mended:
 //! what that node said is not known.
@@ -23,6 +26,7 @@ mod maps;
 mod parents;
 mod patch;
 mod references;
+mod snapshots;
 mod space;
 mod stripes;
 
@@ -31,18 +35,23 @@ pub use space::open;
 pub use space::Refused;
 
 use crate::check;
+use crate::check::names::look;
+use crate::check::names::Look;
 use crate::check::Counted;
 use crate::check::Defect;
 use crate::check::Ended;
 use crate::check::Finding;
 use crate::check::Flaw;
 use crate::check::Miscount;
+use crate::check::Oddity;
 use crate::check::Stage;
 use crate::check::Trouble;
 use crate::names::Files;
 use crate::names::Kind;
+use crate::names::View;
 use crate::tree::TreeError;
 use crate::units::EngramId;
+use crate::units::SnapshotId;
 use crate::units::Timestamp;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
@@ -86,6 +95,12 @@ enum Rank {
     Counter,
     /// Items that make no sense.
     Senseless,
+    /// What was touched in a snapshot.
+    Note,
+    /// Versions that nobody sees.
+    Hidden,
+    /// Versions that say in vain that something is gone.
+    Idle,
     /// Inodes that are not there.
     Missing,
     /// Entries that are not in their place.
@@ -134,7 +149,7 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
     let senseless = drop_senseless.then_some(Rank::Senseless);
     match found {
         Finding::Copy(..) => Some(Rank::Copy),
-        Finding::Used(_) | Finding::Unused(_) => Some(Rank::Space),
+        Finding::Used(_) | Finding::Unused(_) | Finding::Nodes(..) => Some(Rank::Space),
         Finding::Lost(why, _) => is_of_space(why).then_some(Rank::Space),
         // Of what two have, a check does not see whether both are named.
         Finding::Unnamed(_) | Finding::Overlap(..) => Some(Rank::Engram),
@@ -152,6 +167,12 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
             senseless
         }
         Finding::Reference(..) => Some(Rank::Reference),
+        Finding::Snapshot(_, odd) => Some(match odd {
+            Oddity::Node(_) => Rank::Counter,
+            Oddity::Senseless(_) | Oddity::NotNoted(_) => Rank::Note,
+            Oddity::Hidden(_) => Rank::Hidden,
+            Oddity::Idle(_) => Rank::Idle,
+        }),
         Finding::Stripe(_, flaw) => match flaw {
             Flaw::Number => Some(Rank::Counter),
             Flaw::Senseless(key) if stripes::is_derived(*key) => Some(Rank::Stripe),
@@ -198,10 +219,56 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
     }
 }
 
+/// Whether it is mended in what somebody sees of names, and of whose that has to be known.
+fn is_of_names(rank: Rank, found: &Finding) -> bool {
+    match rank {
+        Rank::Senseless => {
+            matches!(found, Finding::Names(_, trouble) if !matches!(trouble, Trouble::Version(_)))
+        }
+        Rank::Missing | Rank::Place | Rank::Parents | Rank::Target | Rank::List => true,
+        Rank::Count | Rank::Circle => true,
+        _ => false,
+    }
+}
+
+/// Something that was found, what it is mended with, and in whose names it is, if in anybody's.
+#[derive(Clone, Copy)]
+struct Wound {
+    rank: Rank,
+    number: u32,
+    found: Finding,
+    whose: Option<SnapshotId>,
+}
+
+/// A snapshot or a head.
+struct State {
+    view: View,
+    is_head: bool,
+}
+
+/// All of them, the oldest first; none where what is said of them makes no sense.
+fn states<M: Machine>(
+    mounted: &Mounted<M>,
+    files: Files<'_, M>,
+) -> Result<Option<Vec<State>>, Ended> {
+    let Look::There(seen) = look(files.names.seen(mounted).map(Some))? else {
+        return Ok(None);
+    };
+    let mut states = Vec::new();
+    for one in seen {
+        let is_head = !one.lineage().is_kept();
+        if let Some(view) = one.into_view() {
+            states.push(State { view, is_head })?;
+        }
+    }
+    Ok(Some(states))
+}
+
 /// Gathers what a round can do something about.
 struct Gathered<'g, O> {
     observer: &'g mut O,
-    found: Vec<(Rank, u32, Finding)>,
+    found: Vec<Wound>,
+    whose: Option<SnapshotId>,
     most: usize,
     drop_senseless: bool,
     /// A node of names, engrams or stripes is lost.
@@ -220,9 +287,18 @@ impl<O: Observer> check::Observer for Gathered<'_, O> {
         };
         let number = self.found.len();
         if number < self.most {
-            let entry = (rank, number as u32, *what);
-            self.no_memory |= self.found.push(entry).is_err();
+            let wound = Wound {
+                rank,
+                number: number as u32,
+                found: *what,
+                whose: self.whose,
+            };
+            self.no_memory |= self.found.push(wound).is_err();
         }
+    }
+
+    fn shows(&mut self, whose: Option<SnapshotId>) {
+        self.whose = whose;
     }
 
     fn at(&mut self, stage: Stage, counted: &Counted) -> bool {
@@ -233,7 +309,10 @@ impl<O: Observer> check::Observer for Gathered<'_, O> {
 /// A repair that goes on.
 struct Mender<'r, 'n, M, O> {
     mounted: &'n Mounted<M>,
+    /// As those see them in whose names something is mended.
     files: Files<'n, M>,
+    /// All snapshots and heads, if that is known.
+    states: Option<&'n [State]>,
     options: &'r Options<'r>,
     observer: &'r mut O,
     /// What was done in this round.
@@ -252,18 +331,17 @@ pub fn repair<'n, M: Machine, O: Observer>(
     options: &Options<'_>,
     observer: &mut O,
 ) -> Result<u64, Ended> {
-    let size = size_of::<(Rank, u32, Finding)>() as u64;
+    let size = size_of::<Wound>() as u64;
     let most = (options.check.memory.0 / 4).checked_div(size).unwrap_or(0);
     let most = usize::try_from(most)
         .unwrap_or(usize::MAX)
         .clamp(LEAST, u32::MAX as usize);
-    // What follows from what is known here for one version of everything.
-    let has_versions = !files.names.seen(mounted).is_ok_and(|seen| seen.len() == 1);
     let mut all = 0u64;
     for round in 0..ROUNDS {
         let mut gathered = Gathered {
             observer,
             found: Vec::new(),
+            whose: None,
             most,
             drop_senseless: options.drop_senseless,
             is_torn: false,
@@ -282,16 +360,26 @@ pub fn repair<'n, M: Machine, O: Observer>(
             return Err(Ended::NoMemory);
         }
         checked?;
-        found.retain(|(rank, _, found)| match rank {
+        let states = states(mounted, files)?;
+        let can_be_mended = |wound: &Wound| {
+            let is_one = |state: &&State| wound.whose == Some(state.view.current());
+            let state = states.iter().flat_map(|all| all.iter()).find(is_one);
+            match is_of_names(wound.rank, &wound.found) {
+                true => state.is_some_and(|s| s.is_head || wound.rank == Rank::Count),
+                false => true,
+            }
+        };
+        found.retain(|wound| match wound.rank {
             // What the check read, it wrote again.
             Rank::Copy => round == 0 && !mounted.is_resting(),
-            Rank::Space => !is_blind || !matches!(found, Finding::Unused(_)),
-            _ => !is_torn && !has_versions,
+            Rank::Space => !is_blind || !matches!(wound.found, Finding::Unused(_)),
+            _ => !is_torn && can_be_mended(wound),
         });
-        found.sort_unstable_by_key(|(rank, number, _)| (*rank, *number));
+        found.sort_unstable_by_key(|wound| (wound.rank, wound.number));
         let mut mender = Mender {
             mounted,
             files,
+            states: states.as_deref(),
             options,
             observer: &mut *observer,
             deeds: 0,
@@ -310,13 +398,16 @@ pub fn repair<'n, M: Machine, O: Observer>(
     Ok(all)
 }
 
-impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
+impl<'n, M: Machine, O: Observer> Mender<'_, 'n, M, O> {
     /// Mends what was found, but for what has to be looked at again after what was mended before it.
-    fn round(&mut self, found: &[(Rank, u32, Finding)]) -> Result<(), Ended> {
+    fn round(&mut self, wounds: &[Wound]) -> Result<(), Ended> {
         let mut last = Rank::Copy;
         let mut at_last = 0u64;
         let mut of_names = 0u64;
-        for (rank, _, found) in found {
+        for Wound {
+            rank, found, whose, ..
+        } in wounds
+        {
             if *rank != last {
                 if last > Rank::Copy && last < Rank::Circle {
                     of_names = of_names.saturating_add(self.deeds.saturating_sub(at_last));
@@ -331,9 +422,26 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             if waits && !self.options.dry_run {
                 continue;
             }
-            self.mend(*rank, found)?;
+            let all = self.states.unwrap_or_default();
+            let state = all.iter().find(|s| *whose == Some(s.view.current()));
+            match state {
+                Some(state) if !state.is_head && *rank == Rank::Count => {
+                    self.seen_by(state, |mender| mender.count_for_all(found))?;
+                }
+                Some(state) => self.seen_by(state, |mender| mender.mend(*rank, found))?,
+                None => self.mend(*rank, found)?,
+            }
         }
         Ok(())
+    }
+
+    /// Does something with names as this one sees them.
+    fn seen_by<T>(&mut self, state: &'n State, act: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.files;
+        self.files = before.names.of(self.mounted, &state.view);
+        let done = act(self);
+        self.files = before;
+        done
     }
 
     fn mend(&mut self, rank: Rank, found: &Finding) -> Result<(), Ended> {
@@ -344,6 +452,9 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             }
             Rank::Counter => self.counter(found),
             Rank::Senseless => self.senseless(found),
+            Rank::Note => self.note_touched(found),
+            Rank::Hidden => self.hidden(found),
+            Rank::Idle => self.idle(found),
             Rank::Missing => self.missing(found),
             Rank::Place => self.entry_place(found),
             Rank::Parents => self.parents(found),

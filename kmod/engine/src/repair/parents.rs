@@ -7,6 +7,7 @@ use super::patch::Patch;
 use super::Deed;
 use super::Mender;
 use super::Observer;
+use crate::check::names::is_gone;
 use crate::check::names::look;
 use crate::check::names::Look;
 use crate::check::Ended;
@@ -122,6 +123,8 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         }
         let is_directory = match look(self.files.inode(directory).map(Some))? {
             Look::There(inode) => inode.is_directory() && inode.nlink != 0,
+            // What others see of a directory that was removed leads nowhere.
+            Look::Missing if is_gone(self.files, directory)? => return Ok(There::Nowhere),
             Look::Missing => false,
             Look::Unknown => return Ok(There::Unknown),
         };

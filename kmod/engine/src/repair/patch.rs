@@ -9,6 +9,9 @@ use crate::check::names::Look;
 use crate::check::Ended;
 use crate::check::Finding;
 use crate::format::inode::Inode;
+use crate::format::snapshot;
+use crate::names::view::Now;
+use crate::names::view::GONE;
 use crate::names::Item;
 use crate::repair::Deed;
 use crate::tree::Key;
@@ -17,6 +20,7 @@ use crate::units::InodeNo;
 use crate::units::TreeId;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::NAMES;
+use crate::volume::mounted::SNAPSHOTS;
 use embr_rt::Vec;
 
 enum Change {
@@ -58,16 +62,47 @@ impl Patch {
 }
 
 impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
-    pub(super) fn key(&self, item: Item) -> Key {
-        item.at(self.files.view.current())
-    }
-
+    /// Gives an item a value of the head's current version, and notes that; of its own there is no older one then.
     pub(super) fn put(&self, patch: &mut Patch, item: Item, value: &[u8]) -> Result<(), Ended> {
-        patch.set(NAMES, self.key(item), value)
+        let now = self.files.view.now();
+        self.remove_older(patch, &now, item)?;
+        self.note(patch, &now, item, item.group().0.place())?;
+        patch.set(NAMES, item.at(now.current()), value)
     }
 
+    /// The head has no such item then, whoever else has.
     pub(super) fn take_away(&self, patch: &mut Patch, item: Item) -> Result<(), Ended> {
-        patch.remove(NAMES, self.key(item))
+        let now = self.files.view.now();
+        self.remove_older(patch, &now, item)?;
+        match now.inherited(self.mounted, item)? {
+            Some(_) => {
+                self.note(patch, &now, item, item.group().0.place())?;
+                patch.set(NAMES, item.at(now.current()), GONE)
+            }
+            None => patch.remove(NAMES, item.at(now.current())),
+        }
+    }
+
+    fn remove_older(&self, patch: &mut Patch, now: &Now<'_>, item: Item) -> Result<(), Ended> {
+        for id in now.own_older(self.mounted, item)? {
+            patch.remove(NAMES, item.at(id))?;
+        }
+        Ok(())
+    }
+
+    /// Notes that something at this place of an inode is touched; at 0, all of it is.
+    pub(super) fn note(
+        &self,
+        patch: &mut Patch,
+        now: &Now<'_>,
+        item: Item,
+        place: u64,
+    ) -> Result<(), Ended> {
+        if now.is_alone() {
+            return Ok(());
+        }
+        let key = snapshot::touched(now.current(), item.owner(), place);
+        patch.set(SNAPSHOTS, key, &snapshot::TOUCHED)
     }
 
     /// The inode, as the patch has it, to be changed by `change`; false where there is none.
@@ -100,9 +135,12 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
 
     /// Does what was told.
     #[inline(never)]
-    pub(super) fn commit(&mut self, patch: Patch) -> Result<(), Ended> {
+    pub(super) fn commit(&mut self, mut patch: Patch) -> Result<(), Ended> {
         if self.options.dry_run || patch.is_empty() {
             return Ok(());
+        }
+        for (number, inode) in core::mem::take(&mut patch.inodes) {
+            self.put(&mut patch, Item::inode(number), &inode.encode()?)?;
         }
         // Where the volume is full, this is for its sake.
         let mut txn = self.mounted.begin_freeing()?;
@@ -112,10 +150,6 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
                 Change::Gone(tree, key) => txn.remove(*tree, *key)?,
                 Change::RangeGone(tree, range) => txn.remove_range(*tree, *range)?,
             }
-        }
-        for (number, inode) in patch.inodes.iter() {
-            let value = inode.encode()?;
-            txn.set(NAMES, self.key(Item::inode(*number)), &value)?;
         }
         txn.commit()?;
         Ok(())

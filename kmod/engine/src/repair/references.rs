@@ -33,8 +33,10 @@ use crate::tree::Range;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
+use crate::units::SnapshotId;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
+use crate::volume::mounted::NAMES;
 use crate::volume::mounted::REFERENCES;
 use embr_rt::Vec;
 
@@ -90,7 +92,7 @@ struct Counts<'c> {
     /// Blocks that one has written and another set aside, or several set aside.
     contested: Live,
     /// Who keeps those that nobody has written.
-    keepers: Vec<Option<(InodeNo, FileBlock)>>,
+    keepers: Vec<Option<(InodeNo, FileBlock, SnapshotId)>>,
     /// Something may be named that is not known.
     is_torn: bool,
 }
@@ -100,9 +102,9 @@ impl<'c> Counts<'c> {
         engram: EngramId,
         named: &'c mut [Named],
         can: Live,
-        (leaves_places, is_torn): (bool, bool),
+        is_torn: bool,
     ) -> Result<Self, Ended> {
-        named.sort_unstable_by_key(|n| (n.inode, n.at));
+        named.sort_unstable_by_key(|n| (n.inode, n.at, n.version));
         let mut counts = Counts {
             engram,
             named,
@@ -113,7 +115,7 @@ impl<'c> Counts<'c> {
             is_torn,
         };
         counts.add_up();
-        if leaves_places && !is_torn {
+        if !is_torn {
             counts.leave_places();
         }
         Ok(counts)
@@ -135,7 +137,7 @@ impl<'c> Counts<'c> {
     /// Whether this counts: what was set aside is left where somebody else has it.
     fn counts(&self, named: &Named, block: usize) -> bool {
         let keeper = self.keepers.get(block).copied().flatten();
-        let is_keeper = || keeper == Some((named.inode, named.block(block)));
+        let is_keeper = || keeper == Some((named.inode, named.block(block), named.version));
         self.can.has(block) && (!named.is_unwritten || !self.contested.has(block) || is_keeper())
     }
 
@@ -153,7 +155,7 @@ impl<'c> Counts<'c> {
             self.contested.set(block, 1);
             let is_written = by().any(|n| !n.is_unwritten);
             if let Some(keeper) = self.keepers.get_mut(block).filter(|_| !is_written) {
-                *keeper = by().next().map(|n| (n.inode, n.block(block)));
+                *keeper = by().next().map(|n| (n.inode, n.block(block), n.version));
             }
         }
         self.add_up();
@@ -307,8 +309,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
                 all
             }
         };
-        let leaves_places = self.files.view.is_alone();
-        let mut counts = Counts::of(engram, named, can, (leaves_places, is_torn))?;
+        let mut counts = Counts::of(engram, named, can, is_torn)?;
         self.leave_places(&counts)?;
         if is_torn {
             self.add_unknown(&mut counts)?;
@@ -359,9 +360,13 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
     fn leave_place(&mut self, engram: EngramId, named: &Named, left: Live) -> Result<(), Ended> {
         let window = named.at.0 / WINDOW_BLOCKS;
         let item = Item::new(named.inode, Kind::EXTENTS, window);
-        let Some(value) = self.value(item)? else {
+        let key = item.at(named.version);
+        let value = self.mounted.get(NAMES, key, Vec::try_from_slice)?;
+        let Some(value) = value.transpose()? else {
             return Ok(());
         };
+        // With several versions, what older ones have there is not to be seen in its place.
+        let is_single = self.is_single();
         let Some(all) = extent::parse(&value) else {
             return Ok(());
         };
@@ -376,26 +381,37 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
                 runs.push(run)?;
                 continue;
             }
-            let mut kept = Live::default();
-            kept.set(run.block(), run.blocks);
-            for (first, blocks) in left.runs(run.block(), run.blocks) {
-                kept.clear(first, blocks);
-            }
-            for (first, blocks) in kept.runs(run.block(), run.blocks) {
+            let end = run.block().saturating_add(run.blocks);
+            let mut at = run.block();
+            while at < end {
+                let first = at;
+                let is_left = left.has(first);
+                let alike = |block: &usize| left.has(*block) == is_left;
+                at = (first..end).find(|block| !alike(block)).unwrap_or(end);
+                let blocks = at.saturating_sub(first);
                 let place = run.first.saturating_add(first.saturating_sub(run.block()));
-                let encoding = Encoding::Unwritten;
-                runs.push(Run::plain(place, blocks, encoding, engram, first))?;
+                match is_left {
+                    true if is_single => {}
+                    true => runs.push(Run::hole(place, blocks))?,
+                    false => {
+                        let encoding = Encoding::Unwritten;
+                        runs.push(Run::plain(place, blocks, encoding, engram, first))?;
+                    }
+                }
             }
         }
         let mut patch = Patch::new();
         match runs.is_empty() {
-            true => self.take_away(&mut patch, item)?,
-            false => self.put(&mut patch, item, &extent::encode(&runs)?)?,
+            true => patch.remove(NAMES, key)?,
+            false => patch.set(NAMES, key, &extent::encode(&runs)?)?,
         }
         let count = left.count();
-        self.with_inode(&mut patch, named.inode, |inode| {
-            inode.entries = inode.entries.saturating_sub(count as u64);
-        })?;
+        // Else the next round counts, for each who sees it.
+        if is_single {
+            self.with_inode(&mut patch, named.inode, |inode| {
+                inode.entries = inode.entries.saturating_sub(count as u64);
+            })?;
+        }
         let found = Finding::Names(item, Trouble::SharedUnwritten(engram));
         self.act(&found, &Deed::PlacesLeft(count), patch)
     }

@@ -36,6 +36,7 @@ use crate::tree::Base;
 use crate::tree::Range;
 use crate::tree::TreeError;
 use crate::units::Blocks;
+use crate::units::TreeId;
 use crate::units::BLOCK_SIZE;
 use crate::volume::assemble;
 use crate::volume::assemble::Standing;
@@ -100,6 +101,8 @@ struct Charting<'c, O> {
     is_torn: bool,
     /// Blocks that two use.
     shared: Vec<Extent>,
+    /// How many nodes trees have, of which the root says that they have other numbers.
+    nodes: Vec<(TreeId, u64, u64)>,
     too_many: bool,
     failed: Option<SpaceError>,
 }
@@ -114,6 +117,10 @@ impl<O: Observer> check::Observer for Charting<'_, O> {
             }
             Finding::Lost(..) => {
                 self.is_torn = true;
+                return;
+            }
+            Finding::Nodes(tree, said, there) => {
+                self.too_many |= self.nodes.push((*tree, *said, *there)).is_err();
                 return;
             }
             _ => return,
@@ -264,12 +271,14 @@ fn chart_anew<M: Machine, O: Observer>(
         is_anew,
         is_torn: false,
         shared: Vec::new(),
+        nodes: Vec::new(),
         too_many: false,
         failed: None,
     };
     let checked = check::blocks(mounted, &options, &mut charting);
     let Charting {
         shared,
+        nodes,
         too_many,
         failed,
         is_torn,
@@ -296,6 +305,14 @@ fn chart_anew<M: Machine, O: Observer>(
         }
         let why = senseless.unwrap_or(Fault::SpaceItem(crate::tree::Key::MIN));
         observer.does(&Finding::Mount(why), &Deed::SpaceRewritten);
+    }
+    for (tree, said, there) in nodes.iter().filter(|_| !is_torn) {
+        if let Some(layered) = mounted.tree(*tree) {
+            layered.recount(*there).map_err(|_| Fault::NoMemory)?;
+            mounted.space.settle(counted.nodes);
+            let found = Finding::Nodes(*tree, *said, *there);
+            observer.does(&found, &Deed::NodesCounted(*there));
+        }
     }
     keep_what_is_named(mounted, observer)?;
     Ok(!shared.is_empty())
@@ -399,6 +416,9 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             }
             Finding::Used(e) if self.options.dry_run => {
                 self.act(found, &Deed::Taken(*e), Patch::new())
+            }
+            Finding::Nodes(_, _, there) if self.options.dry_run => {
+                self.act(found, &Deed::NodesCounted(*there), Patch::new())
             }
             _ => Ok(()),
         }

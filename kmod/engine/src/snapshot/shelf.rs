@@ -44,9 +44,9 @@ pub(super) type Turn = (Arc<View>, Arc<Lineage>);
 /// What a node sees, for who checks it.
 pub(crate) struct Seen {
     /// Its own versions alone.
-    own: Ids,
+    pub(crate) own: Ids,
     lineage: Lineage,
-    state: State,
+    pub(crate) state: State,
     is_swept: bool,
 }
 

@@ -242,6 +242,17 @@ impl Layered {
         core::mem::replace(&mut layers.base, base)
     }
 
+    /// The base has so many nodes: what was said of that was wrong.
+    pub fn recount(&self, nodes: u64) -> Result<(), NoMem> {
+        let mut layers = self.layers.write();
+        let base = Arc::try_new(Base {
+            nodes,
+            ..*layers.base
+        })?;
+        layers.base = base;
+        Ok(())
+    }
+
     fn below(&self) -> Below {
         let layers = self.layers.read();
         Below {

@@ -31,6 +31,7 @@ use embr_engine::units::SnapshotId;
 use embr_engine::units::Timestamp;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
+use embr_engine::volume::mounted::SNAPSHOTS;
 use embr_engine::volume::mounted::STRIPES;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -1547,4 +1548,146 @@ fn whatever_is_forged_it_ends_and_stays_inside() {
         }
         fs::write(&devices[0], &sound[0]).unwrap();
     }
+}
+
+/// A volume that has a file `file`, which snapshot `monday`, the head `side` that grew from it, and the volume itself each have otherwise.
+fn with_snapshots(dir: &Dir) -> (Vec<String>, [Vec<u8>; 3]) {
+    let devices = volume(dir, "2+1", 32);
+    let old = bytes(1, 9 * BLOCK + 5);
+    let (mut new, mut side) = (old.clone(), old.clone());
+    new[BLOCK..BLOCK * 2].copy_from_slice(&bytes(2, BLOCK));
+    side[..BLOCK * 3].copy_from_slice(&bytes(3, BLOCK * 3));
+    work_on(&devices, |mounted, names| {
+        let main = names.open(mounted, b"").unwrap();
+        let files = names.of(mounted, &main);
+        let at = file(files, ROOT, b"file", &old);
+        file(files, ROOT, b"gone", b"removed later");
+        let put = |files: F<'_>, block, part: &[u8]| {
+            let size = Bytes(old.len() as u64);
+            let dirty = Dirty {
+                at: FileBlock(block),
+                bytes: part,
+            };
+            let written = Written {
+                size: Some(size),
+                ..Written::default()
+            };
+            files.write(at, &[dirty], Way::Sealed, &written).unwrap();
+        };
+        files.take_snapshot(b"monday", NOW).unwrap();
+        put(files, 1, &new[BLOCK..BLOCK * 2]);
+        files.unlink(ROOT, b"gone", Users::None, NOW).unwrap();
+        let there = files.take_snapshot(b"tuesday", NOW);
+        there.unwrap();
+        names.grow(mounted, b"monday", b"side", NOW).unwrap();
+        let grown = names.open(mounted, b"side").unwrap();
+        let grown = names.of(mounted, &grown);
+        put(grown, 0, &side[..BLOCK * 3]);
+        file(grown, ROOT, b"more", b"more");
+    });
+    fsck(&["-n", "--data"], &devices).expect(0);
+    (devices, [old, new, side])
+}
+
+#[test]
+fn snapshots_come_out_as_they_were() {
+    let dir = Dir::new();
+    let (devices, [old, new, side]) = with_snapshots(&dir);
+    let root = |name: &str| fs::read(dir.path(name)).unwrap();
+    // What a mount would show.
+    extract(&dir, "main", &[], &devices, &[]).expect(0);
+    assert_eq!(paths(&dir.path("main")), ["file"]);
+    assert!(root("main/file") == new);
+    for (name, right, names) in [
+        ("monday", &old, &["file", "gone"][..]),
+        ("tuesday", &new, &["file"]),
+        ("side", &side, &["file", "gone", "more"]),
+    ] {
+        extract(&dir, name, &["--snapshot", name], &devices, &[]).expect(0);
+        assert_eq!(paths(&dir.path(name)), names);
+        assert!(root(&format!("{name}/file")) == *right, "{name}");
+    }
+    let done = extract(&dir, "none", &["--snapshot", "sunday"], &devices, &[]).expect(3);
+    assert!(done.err.contains("no snapshot or head sunday"), "{done:?}");
+    assert!(!dir.path("none").exists());
+    // All of them, and only what is asked for.
+    extract(&dir, "all", &["--all-snapshots"], &devices, &[]).expect(0);
+    for (name, right) in [
+        ("head", &new),
+        ("snapshots/monday", &old),
+        ("snapshots/tuesday", &new),
+        ("snapshots/side", &side),
+    ] {
+        assert!(root(&format!("all/{name}/file")) == *right, "{name}");
+    }
+    assert_eq!(paths(&dir.path("all")).len(), 12);
+    extract(&dir, "some", &["--all-snapshots"], &devices, &["more"]).expect(1);
+    let found = paths(&dir.path("some"));
+    assert!(found.contains(&"snapshots/side/more".to_owned()) && found.len() == 6);
+}
+
+#[test]
+fn snapshots_are_listed() {
+    let dir = Dir::new();
+    let (devices, _) = with_snapshots(&dir);
+    let ask = |options: &[&str]| admin(&[&["extract", "--only"], options].concat(), &devices);
+    let done = ask(&["--list-snapshots"]).expect(0);
+    let lines: Vec<&str> = done.out.lines().collect();
+    assert_eq!(lines.len(), 4, "{done:?}");
+    for (name, kind) in [
+        ("monday", "snapshot"),
+        ("tuesday", "snapshot"),
+        ("side", "head"),
+    ] {
+        let begin = format!("{name}: {kind}, made ");
+        assert!(lines.iter().any(|l| l.starts_with(&begin)), "{done:?}");
+    }
+    let done = ask(&["--list-snapshots", "--json"]).expect(0);
+    assert!(
+        done.out.contains("\"monday\"") && done.out.contains("\"kind\""),
+        "{done:?}"
+    );
+    let done = ask(&["--list", "--all-snapshots"]);
+    let done = done.expect(0);
+    assert!(
+        done.out.contains("side: /more") && !done.out.contains("monday: /more"),
+        "{done:?}"
+    );
+    ask(&["--list-snapshots", "--all-snapshots"]).expect(2);
+}
+
+/// Where it is lost which snapshots there are, nothing is taken for what it may not be; unless that is wanted.
+#[test]
+fn lost_snapshots_are_not_made_up() {
+    let dir = Dir::new();
+    let (devices, [_, new, _]) = with_snapshots(&dir);
+    change(&devices, SNAPSHOTS, |all| {
+        for (_, value) in all.iter_mut().filter(|(_, v)| v.ends_with(b"tuesday")) {
+            value.truncate(20);
+        }
+    });
+    let done = extract(&dir, "out", &[], &devices, &[]).expect(3);
+    assert!(done.err.contains("--any-version"), "{done:?}");
+    assert!(!dir.path("out").exists());
+    let done = extract(&dir, "any", &["--any-version"], &devices, &[]).expect(1);
+    assert!(done.err.contains("whichever snapshot or head"), "{done:?}");
+    let found = fs::read(dir.path("any/file")).unwrap();
+    assert_eq!(found.len(), new.len());
+}
+
+/// A snapshot whose name is no name of a file, as only a crafted volume has it, leads nowhere else.
+#[test]
+fn names_of_snapshots_lead_nowhere_else() {
+    let dir = Dir::new();
+    let (devices, [old, ..]) = with_snapshots(&dir);
+    change(&devices, SNAPSHOTS, |all| {
+        for (_, value) in all.iter_mut().filter(|(_, v)| v.ends_with(b"monday")) {
+            let at = value.len() - 6;
+            value[at..].copy_from_slice(b"../../");
+        }
+    });
+    extract(&dir, "all", &["--all-snapshots"], &devices, &[]).expect(0);
+    let found = paths(&dir.path("all"));
+    assert!(found.contains(&"snapshots/#1/file".to_owned()), "{found:?}");
+    assert!(fs::read(dir.path("all/snapshots/#1/file")).unwrap() == old);
 }

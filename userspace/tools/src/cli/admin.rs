@@ -46,7 +46,9 @@ pub const EXTRACT: &[Section] = &[
         "Examples",
         "embrfs-admin extract /dev/vdb --to /srv/saved           everything; the other devices are found\n\
          embrfs-admin extract a.img b.img --to new etc home/jo   only these, from image files\n\
-         embrfs-admin extract /dev/vdb --list                    which files there are",
+         embrfs-admin extract /dev/vdb --list                    which files there are\n\
+         embrfs-admin extract /dev/vdb --list-snapshots          which snapshots there are\n\
+         embrfs-admin extract /dev/vdb --snapshot monday --to old   what one of them has",
     ),
     (
         "Exit status",
@@ -165,9 +167,11 @@ pub struct CatchUp {
 #[derive(clap::Args, Debug)]
 #[command(
     after_long_help = sections(EXTRACT),
-    group = clap::ArgGroup::new("where").required(true).args(["to", "list"]),
+    group = clap::ArgGroup::new("where").required(true).args(["to", "list", "list_snapshots"]),
+    group = clap::ArgGroup::new("which").args(["snapshot", "all_snapshots", "any_version", "list_snapshots"]),
     override_usage = "embrfs-admin extract [OPTIONS] <DEVICE>... --to <DIR> [PATH]...\n       \
-                      embrfs-admin extract [OPTIONS] <DEVICE>... --list [PATH]..."
+                      embrfs-admin extract [OPTIONS] <DEVICE>... --list [PATH]...\n       \
+                      embrfs-admin extract [OPTIONS] <DEVICE>... --list-snapshots"
 )]
 pub struct Extract {
     /// Put the files below DIR: a new directory, or one with nothing in it. With PATHs, from the volume's root on, only those, and
@@ -178,6 +182,22 @@ pub struct Extract {
     /// Only say which files there are; what they hold is not read
     #[arg(long, value_name = "PATH", num_args = 0.., conflicts_with = "damaged")]
     pub list: Option<Vec<OsString>>,
+
+    /// Only say which snapshots and heads there are
+    #[arg(long, conflicts_with = "damaged")]
+    pub list_snapshots: bool,
+
+    /// Those files that this snapshot or head has, instead of what a mount would show
+    #[arg(long, value_name = "NAME")]
+    pub snapshot: Option<OsString>,
+
+    /// What all snapshots and heads have: what a mount would show goes to DIR/head, others to DIR/snapshots/NAME. Each takes its full room
+    #[arg(long)]
+    pub all_snapshots: bool,
+
+    /// The newest version of everything, whichever snapshot or head wrote it: where it is lost which there are
+    #[arg(long)]
+    pub any_version: bool,
 
     /// What becomes of a file of which something is lost
     #[arg(long, value_name = "HOW", default_value = "aside")]

@@ -42,7 +42,7 @@ pub fn opened(devices: &[String]) -> Vec<(Slot, WritableFileDevice)> {
 fn mounted<R>(
     devices: &[String],
     read_only: bool,
-    act: impl FnOnce(&Mounted<Writer<'_>>, Files<'_, Writer<'_>>) -> R,
+    act: impl FnOnce(&Mounted<Writer<'_>>, &Names) -> R,
 ) -> R {
     let host = Host::new().unwrap();
     let opened: Vec<WritableFileDevice> = opened(devices).into_iter().map(|(_, d)| d).collect();
@@ -58,19 +58,28 @@ fn mounted<R>(
     };
     let mounted = Mounted::open(process, &volume, &members, options).unwrap();
     let names = Names::try_new(HashWidth::Full).unwrap();
-    let done = act(&mounted, names.of(&mounted, &View::first()));
+    let done = act(&mounted, &names);
     mounted.into_inner().close().unwrap();
     done
 }
 
 /// Mounts the volume, works on its files, and unmounts it.
 pub fn work<R>(devices: &[String], work: impl FnOnce(Files<'_, Writer<'_>>) -> R) -> R {
-    mounted(devices, false, |_, files| work(files))
+    mounted(devices, false, |mounted, names| {
+        work(names.of(mounted, &View::first()))
+    })
+}
+
+/// Mounts the volume, works on all that it has, and unmounts it.
+pub fn work_on<R>(devices: &[String], work: impl FnOnce(&Mounted<Writer<'_>>, &Names) -> R) -> R {
+    mounted(devices, false, work)
 }
 
 /// The same without writing.
 pub fn look<R>(devices: &[String], look: impl FnOnce(Files<'_, Writer<'_>>) -> R) -> R {
-    mounted(devices, true, |_, files| look(files))
+    mounted(devices, true, |mounted, names| {
+        look(names.of(mounted, &View::first()))
+    })
 }
 
 /// Mounts the volume and unmounts it: the nodes of its first roots come into the free space of the next.

@@ -22,16 +22,22 @@ use serde_json::Value;
 pub(super) struct Listing {
     pub(super) as_json: bool,
     pub(super) rows: Vec<Value>,
+    /// Which snapshot or head it is, where there are several.
+    pub(super) whose: Option<String>,
 }
 
 impl Listing {
     fn row(&mut self, spot: &Spot<'_>, inode: Option<&Inode>, end: &str) {
         let path = items::text(&spot.path());
         if !self.as_json {
-            say!("{path}{end}");
+            match &self.whose {
+                Some(whose) => say!("{whose}: {path}{end}"),
+                None => say!("{path}{end}"),
+            }
             return;
         }
         self.rows.push(json!({
+            "snapshot": self.whose,
             "path": path,
             "inode": spot.number.0,
             "type": inode.map_or("directory", |inode| items::kind_name(inode.kind)),

@@ -11,11 +11,13 @@ mod report;
 mod restore;
 mod seen;
 mod source;
+mod versions;
 mod walk;
 mod wanted;
 mod write;
 
 use super::FAILED;
+use crate::cli::admin::Damaged;
 use crate::cli::admin::Extract;
 use crate::complain;
 use crate::failure::Failure;
@@ -26,7 +28,6 @@ use crate::whole::Unfit;
 use crate::whole::Whole;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
-use embr_engine::names::View;
 use embr_engine::units::Bytes;
 use embr_engine::volume::assemble::assemble_in_part;
 use embr_engine::volume::recover::Options;
@@ -46,6 +47,7 @@ use std::io;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::path::PathBuf;
+use versions::Version;
 use walk::Job;
 use walk::Walk;
 use wanted::Wanted;
@@ -134,13 +136,35 @@ fn with(mut document: Value, more: Value) -> Value {
     document
 }
 
+/// Opens the directory, and gives what is asked for out.
 fn put<M: Machine>(
-    mut walk: Walk<'_, M, Writing>,
-    wanted: Wanted,
-    as_json: bool,
+    volume: (&Names, &Mounted<M>),
+    versions: &[Version],
+    (wanted, damaged): (&Wanted, Damaged),
+    (path, as_json): (PathBuf, bool),
+    mut report: Report,
 ) -> Result<u8, Failure> {
-    let done = walk.run(wanted);
-    let (report, path) = (&mut walk.job.report, walk.act.path.display().to_string());
+    let refused = |why: io::Error| failed("output", &format_args!("{}: {why}", path.display()));
+    let mut output = Output::create(&path).map_err(refused)?;
+    let mut done = Ok(());
+    for version in versions {
+        let below = match version.place.is_empty() {
+            true => None,
+            false => Some(output.below(&version.place).map_err(refused)?),
+        };
+        let output = match below {
+            Some(below) => below,
+            None => output.again().map_err(refused)?,
+        };
+        let writing = Writing::new(output, path.clone(), damaged);
+        let mut walk = Walk::new(job(volume, version, report), writing);
+        done = walk.run(wanted.clone());
+        report = walk.job.report;
+        if done.is_err() {
+            break;
+        }
+    }
+    let path = path.display().to_string();
     report.end();
     if let Err(why) = done {
         complain!("{path}: {}", report.summary(false));
@@ -155,14 +179,44 @@ fn put<M: Machine>(
     Ok(report.status())
 }
 
-fn list<M: Machine>(mut walk: Walk<'_, M, Listing>, wanted: Wanted) -> Result<u8, Failure> {
-    walk.run(wanted)?;
-    let report = &mut walk.job.report;
+fn list<M: Machine>(
+    volume: (&Names, &Mounted<M>),
+    versions: &[Version],
+    wanted: &Wanted,
+    as_json: bool,
+    mut report: Report,
+) -> Result<u8, Failure> {
+    let mut rows = Vec::new();
+    for version in versions {
+        let listing = Listing {
+            as_json,
+            rows: std::mem::take(&mut rows),
+            whose: version.whose.clone(),
+        };
+        let mut walk = Walk::new(job(volume, version, report), listing);
+        walk.run(wanted.clone())?;
+        (report, rows) = (walk.job.report, walk.act.rows);
+    }
     report.end();
-    if walk.act.as_json {
-        document(&with(report.json(), json!({ "list": walk.act.rows })));
+    if as_json {
+        document(&with(report.json(), json!({ "list": rows })));
     }
     Ok(report.status())
+}
+
+/// What is to be read of a snapshot or head.
+fn job<'s, M: Machine>(
+    (names, mounted): (&'s Names, &'s Mounted<M>),
+    version: &'s Version,
+    mut report: Report,
+) -> Job<'s, M> {
+    report.whose.clone_from(&version.whose);
+    let source = Source {
+        mounted,
+        view: &version.view,
+        files: names.of(mounted, &version.view),
+    };
+    Job { source, report }
 }
 
 pub(super) fn run(args: &Extract, as_json: bool, host: &Host) -> Result<u8, Failure> {
@@ -187,24 +241,16 @@ pub(super) fn run(args: &Extract, as_json: bool, host: &Host) -> Result<u8, Fail
         report.is_doubtful = true;
         report.note(format!("this is not all that the volume held last: {why}"));
     }
-    let view = View::first();
     let names = Names::try_new(HashWidth::Full).map_err(|why| failed("memory", &why))?;
-    let source = Source {
-        mounted: &mounted,
-        view: &view,
-        files: names.of(&mounted, &view),
-    };
-    let job = Job { source, report };
+    if args.list_snapshots {
+        return versions::list(&names, &mounted, &report, as_json);
+    }
+    let versions = versions::wanted(args, &names, &mounted, &mut report)?;
+    let volume = (&names, &*mounted);
     let Some(directory) = directory else {
-        let listing = Listing {
-            as_json,
-            ..Listing::default()
-        };
-        return list(Walk::new(job, listing), wanted);
+        return list(volume, &versions, &wanted, as_json, report);
     };
+    let how = (&wanted, args.damaged);
     let path = PathBuf::from(directory);
-    let output = Output::create(&path)
-        .map_err(|why| failed("output", &format_args!("{}: {why}", path.display())))?;
-    let writing = Writing::new(output, path, args.damaged);
-    put(Walk::new(job, writing), wanted, as_json)
+    put(volume, &versions, how, (path, as_json), report)
 }

@@ -107,6 +107,34 @@ impl Output {
         })
     }
 
+    /// The same directory, for what is put into it.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        let top = self.top.try_clone()?;
+        Ok(Output {
+            levels: Vec::new(),
+            top,
+            is_new: self.is_new,
+        })
+    }
+
+    /// Makes directories below each other, of which only the last may not be there yet, and gives that.
+    pub(super) fn below(&mut self, names: &[Vec<u8>]) -> io::Result<Self> {
+        let mut at = self.top.try_clone()?;
+        let count = names.len();
+        for (n, name) in names.iter().enumerate() {
+            match rustix::fs::mkdirat(&at, &name[..], PRIVATE) {
+                Err(Errno::EXIST) if n + 1 < count => {}
+                made => made?,
+            }
+            at = rustix::fs::openat(&at, &name[..], DIRECTORY, Mode::empty())?;
+        }
+        Ok(Output {
+            levels: Vec::new(),
+            top: at,
+            is_new: true,
+        })
+    }
+
     /// The directory itself.
     pub(super) fn top(&self) -> BorrowedFd<'_> {
         self.top.as_fd()

@@ -75,6 +75,8 @@ pub(super) struct Report {
     pub(super) counts: Counts,
     /// This may not be what the volume held last.
     pub(super) is_doubtful: bool,
+    /// Which snapshot or head it is of, where there are several.
+    pub(super) whose: Option<String>,
     as_json: bool,
     progress: Option<Instant>,
     notes: Vec<String>,
@@ -88,6 +90,7 @@ impl Report {
         Report {
             counts: Counts::default(),
             is_doubtful: false,
+            whose: None,
             as_json,
             progress: with_progress.then(Instant::now),
             notes: Vec::new(),
@@ -153,7 +156,10 @@ impl Report {
         range: Option<Range<u64>>,
     ) {
         let path = items::text(&spot.path());
-        self.line(&format!("{path}: {text}"));
+        match &self.whose {
+            Some(whose) => self.line(&format!("{whose}: {path}: {text}")),
+            None => self.line(&format!("{path}: {text}")),
+        }
         if !self.as_json {
             return;
         }
@@ -163,6 +169,7 @@ impl Report {
         }
         self.troubles.push(json!({
             "kind": what.word(),
+            "snapshot": self.whose,
             "path": path,
             "inode": spot.number.0,
             "text": text,

@@ -18,7 +18,7 @@ fn wrong(path: &OsString, why: &str) -> Failure {
 }
 
 /// What is wanted of a file or directory.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Wanted {
     /// It, and everything below it.
     pub(super) is_whole: bool,

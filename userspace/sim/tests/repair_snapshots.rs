@@ -487,28 +487,70 @@ fn what_only_a_snapshot_names_lives() {
     assert!(deeds.has("engram") && deeds.has("references"), "{deeds:?}");
 }
 
-/// Places that were set aside and that several have are left, for all who see them.
+/// Places that were set aside and that several have are left, for all who see them; what older versions have there is not seen in their place.
 #[test]
 fn what_was_set_aside_is_not_shared() {
-    let (mut n, mut before) = (InodeNo::NONE, 0);
+    let mut g = InodeNo::NONE;
     let (fleet, deeds) = mended(|s| {
-        n = s.n;
-        before = s.inode(b"two", s.n).entries;
-        let (key, _) = s.only(b"two", s.n, Kind::EXTENTS, b"");
-        let (_, g) = s.only(b"one", s.g, Kind::EXTENTS, b"");
-        let first = extent::parse(&g).expect("runs").iter().next();
+        g = s.g;
+        let (key, _) = s.only(b"two", s.g, Kind::EXTENTS, b"");
+        assert_eq!(Item::of(key).1, s.current(b"two"));
+        let (_, old) = s.only(b"one", s.g, Kind::EXTENTS, b"");
+        let first = extent::parse(&old).expect("runs").iter().next();
         let first = first.expect("a run");
-        let run = Run::plain(0, 2, Encoding::Unwritten, first.engram, first.block());
+        let run = Run::plain(2, 1, Encoding::Unwritten, first.engram, first.block() + 3);
         let value = extent::encode(&[run]).expect("memory");
         s.change(NAMES, key, Some(&value));
     });
     assert!(deeds.has("places-left"), "{deeds:?}");
     for name in [&b"two"[..], b""] {
         with_shown(&fleet, name, |files| {
-            assert_eq!(files.inode(n).expect("read").entries, before - 2);
-            assert!(desk::read(files, n, 0, 2).iter().all(|byte| *byte == 0));
+            assert!(desk::read(files, g, 2, 1).iter().all(|byte| *byte == 0));
+            assert_eq!(files.inode(g).expect("read").entries, 5);
         });
     }
+}
+
+/// A count that is wrong in a snapshot and right for a head that sees the very same is not touched.
+#[test]
+fn a_count_that_is_right_for_others_stays() {
+    let sample = Sample::new((1, 1));
+    let (key, value) = sample.only(b"one", sample.d, Kind::ENTRY, b"f");
+    let (entry, current) = (Item::of(key).0, sample.current(b"two"));
+    // `one` loses an entry, which who came later have for themselves.
+    sample.change(NAMES, key, None);
+    for id in [current, sample.current(b"side")] {
+        sample.change(NAMES, entry.at(id), Some(&value));
+        let note = snapshot::touched(id, sample.d, key.0[1]);
+        sample.change(SNAPSHOTS, note, Some(&snapshot::TOUCHED));
+    }
+    let (inode, before) = sample.only(b"one", sample.d, Kind::INODE, b"");
+    assert_eq!(sample.only(b"two", sample.d, Kind::INODE, b"").0, inode);
+    let fleet = sample.close();
+    let deeds = mended_with(&fleet, PLAIN, &|f| matches!(f, Finding::Names(..)));
+    let mounted = machine::inspect(1, &fleet).expect("mounted");
+    let after = mounted.get(NAMES, inode, <[u8]>::to_vec).expect("read");
+    assert_eq!(after.as_deref(), Some(&before[..]), "{deeds:?}");
+}
+
+/// A file that is said to be gone, of which a head has something for itself, and a name: none of that is given up.
+#[test]
+fn what_may_be_there_still_stays() {
+    let sample = Sample::new((1, 1));
+    let (f, current) = (sample.f, sample.current(b"side"));
+    let (own, _) = sample.only(b"side", f, Kind::EXTENTS, b"");
+    assert_eq!(Item::of(own).1, current);
+    sample.change(NAMES, Item::inode(f).at(current), Some(b""));
+    let note = snapshot::touched(current, f, 0);
+    sample.change(SNAPSHOTS, note, Some(&snapshot::TOUCHED));
+    let fleet = sample.close();
+    mended_with(&fleet, PLAIN, &|_| true);
+    let mounted = machine::inspect(1, &fleet).expect("mounted");
+    assert!(mounted.get(NAMES, own, |_| ()).expect("read").is_some());
+    let found = with_shown(&fleet, b"side", |files| {
+        files.lookup(ROOT, b"again").map(drop)
+    });
+    assert_eq!(found, Ok(()));
 }
 
 /// What makes no sense of a snapshot's is left; of a head's, it goes if that is wanted, and nothing older is seen in its place.

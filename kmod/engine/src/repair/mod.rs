@@ -75,6 +75,8 @@ pub struct Options<'a> {
 pub trait Observer {
     /// This was found, and this is done about it at once.
     fn does(&mut self, found: &Finding, deed: &Deed);
+    /// What is done next is done in the names of this head or snapshot; none where it is nobody's in particular.
+    fn shows(&mut self, _whose: Option<SnapshotId>) {}
     /// How far the check is; false ends the repair.
     fn at(&mut self, _stage: Stage, _counted: &Counted) -> bool {
         true
@@ -424,6 +426,7 @@ impl<'n, M: Machine, O: Observer> Mender<'_, 'n, M, O> {
             }
             let all = self.states.unwrap_or_default();
             let state = all.iter().find(|s| *whose == Some(s.view.current()));
+            self.observer.shows(*whose);
             match state {
                 Some(state) if !state.is_head && *rank == Rank::Count => {
                     self.seen_by(state, |mender| mender.count_for_all(found))?;

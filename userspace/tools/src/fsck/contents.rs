@@ -5,6 +5,7 @@
 use super::findings::Finding;
 use super::findings::Mend;
 use super::findings::Report;
+use super::versions::Versions;
 use super::OPERATIONAL;
 use crate::cli::fsck::Args;
 use crate::failure::Failure;
@@ -12,7 +13,6 @@ use crate::output;
 use crate::whole;
 use crate::whole::Unfit;
 use embr_engine::check;
-use embr_engine::check::path;
 use embr_engine::check::Counted;
 use embr_engine::check::Depth;
 use embr_engine::check::Ended;
@@ -20,11 +20,11 @@ use embr_engine::check::Observer;
 use embr_engine::check::Options;
 use embr_engine::check::Stage;
 use embr_engine::format::member::Slot;
-use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
 use embr_engine::names::View;
 use embr_engine::units::Bytes;
+use embr_engine::units::SnapshotId;
 use embr_engine::volume::assemble;
 use embr_engine::volume::assemble::Standing;
 use embr_engine::volume::assemble::Volume;
@@ -51,7 +51,7 @@ pub(super) const CACHE: Bytes = Bytes(64 << 20);
 
 /// Where findings go.
 struct Told<'t, M> {
-    files: Option<Files<'t, M>>,
+    versions: Versions<'t, M>,
     /// Which of the paths is in which slot.
     devices: &'t BTreeMap<Slot, usize>,
     findings: Vec<Finding>,
@@ -73,13 +73,8 @@ impl<M: Machine> Observer for Told<'_, M> {
             return;
         }
         let inode = what.inode();
-        let files = self.files.zip(inode);
-        let path = files.and_then(|(files, number)| path::of(files, number).ok().flatten());
-        let path = path.map(|path| String::from_utf8_lossy(&path).escape_debug().to_string());
-        let text = match &path {
-            Some(path) => format!("{what} ({path})"),
-            None => what.to_string(),
-        };
+        let path = inode.and_then(|number| self.versions.path(number));
+        let text = self.versions.told(&what.to_string(), path.as_deref());
         let place = json!({
             "kind": what.kind(),
             "slot": what.device().map(Slot::index),
@@ -88,6 +83,7 @@ impl<M: Machine> Observer for Told<'_, M> {
             "key": what.key().map(|k| k.to_string()),
             "inode": inode.map(|n| n.0),
             "path": path,
+            "of": self.versions.whose(),
         });
         self.findings.push(Finding {
             device: what
@@ -98,6 +94,10 @@ impl<M: Machine> Observer for Told<'_, M> {
             mended: false,
             at: Some(place),
         });
+    }
+
+    fn shows(&mut self, whose: Option<SnapshotId>) {
+        self.versions.shows(whose);
     }
 
     fn at(&mut self, stage: Stage, counted: &Counted) -> bool {
@@ -208,7 +208,7 @@ pub(super) fn check(
     };
     let files = names.of(&mounted, &view);
     let mut told = Told {
-        files: Some(files),
+        versions: Versions::new(&mounted, &names),
         devices: &by_slot,
         findings: Vec::new(),
         notes: Vec::new(),

@@ -8,6 +8,7 @@ use super::findings::Finding;
 use super::findings::Mend;
 use super::findings::Report;
 use super::repair::in_use;
+use super::versions::Versions;
 use super::CORRECTED;
 use super::OPERATIONAL;
 use crate::cli::fsck::Args;
@@ -16,13 +17,11 @@ use crate::output;
 use crate::whole;
 use crate::whole::Unfit;
 use embr_engine::check;
-use embr_engine::check::path;
 use embr_engine::check::Counted;
 use embr_engine::check::Depth;
 use embr_engine::check::Stage;
 use embr_engine::env::Environment;
 use embr_engine::error::Error;
-use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
 use embr_engine::names::View;
@@ -30,6 +29,7 @@ use embr_engine::repair;
 use embr_engine::repair::Deed;
 use embr_engine::repair::Options;
 use embr_engine::units::Bytes;
+use embr_engine::units::SnapshotId;
 use embr_engine::volume;
 use embr_engine::volume::assemble;
 use embr_engine::volume::recover;
@@ -68,7 +68,7 @@ struct Told {
 /// The same, with the files that they concern.
 struct Telling<'t, M> {
     told: &'t mut Told,
-    files: Option<Files<'t, M>>,
+    versions: Option<Versions<'t, M>>,
 }
 
 impl<M: Machine> repair::Observer for Telling<'_, M> {
@@ -79,15 +79,13 @@ impl<M: Machine> repair::Observer for Telling<'_, M> {
             return;
         }
         let inode = found.inode();
-        let path = self
-            .files
+        let versions = self.versions.as_ref();
+        let path = versions
             .zip(inode)
-            .and_then(|(files, number)| path::of(files, number).ok().flatten());
-        let path = path.map(|path| String::from_utf8_lossy(&path).escape_debug().to_string());
-        let text = match &path {
-            Some(path) => format!("{found} ({path}): {deed}"),
-            None => format!("{found}: {deed}"),
-        };
+            .and_then(|(versions, number)| versions.path(number));
+        let found_text = found.to_string();
+        let told = versions.map(|v| v.told(&found_text, path.as_deref()));
+        let text = format!("{}: {deed}", told.unwrap_or(found_text));
         self.told.deeds.push(Finding {
             device: None,
             text,
@@ -98,8 +96,15 @@ impl<M: Machine> repair::Observer for Telling<'_, M> {
                 "deed": deed.kind(),
                 "inode": inode.map(|n| n.0),
                 "path": path,
+                "of": versions.and_then(|v| v.whose()),
             })),
         });
+    }
+
+    fn shows(&mut self, whose: Option<SnapshotId>) {
+        if let Some(versions) = &mut self.versions {
+            versions.shows(whose);
+        }
     }
 
     fn at(&mut self, _: Stage, counted: &Counted) -> bool {
@@ -249,7 +254,7 @@ fn plan(args: &Args, host: &Host, paths: &[PathBuf], told: &mut Told) -> Result<
     let files = names.of(&mounted, &view);
     let mut telling = Telling {
         told,
-        files: Some(files),
+        versions: Some(Versions::new(&mounted, &names)),
     };
     let of_space = |why: &&Fault| matches!(why, Fault::Space(_) | Fault::SpaceItem(_));
     if let Some(why) = faults.iter().find(of_space) {
@@ -306,7 +311,7 @@ fn carry_out(
     };
     let mut telling: Telling<'_, Writer<'_>> = Telling {
         told: &mut *told,
-        files: None,
+        versions: None,
     };
     let check = &how.options.check;
     let opened = repair::open(process, &volume, &members, mount, check, &mut telling);
@@ -319,7 +324,7 @@ fn carry_out(
         let files = names.of(&mounted, &view);
         let mut telling = Telling {
             told,
-            files: Some(files),
+            versions: Some(Versions::new(&mounted, &names)),
         };
         repair::repair(&mounted, files, &how.options, &mut telling)
     });

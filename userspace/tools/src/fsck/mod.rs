@@ -7,6 +7,7 @@ mod derive;
 mod findings;
 mod repair;
 mod roots;
+mod versions;
 
 use crate::cli::fsck::Args;
 use crate::describe;

@@ -29,11 +29,14 @@ use embr_engine::format::reference::Tally;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::encode_live;
 use embr_engine::format::stripe::Totals;
+use embr_engine::names::Attributes;
+use embr_engine::names::Extended;
 use embr_engine::names::Files;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
 use embr_engine::names::Names;
 use embr_engine::names::New;
+use embr_engine::names::Put;
 use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::names::What;
@@ -1165,6 +1168,84 @@ fn what_cannot_be_read_of_a_file_may_be_shared() {
     mounted.close().expect("closed");
     assert_eq!(mender::findings(3, &fleet), Ok(vec![]));
     can_be_emptied(&fleet);
+}
+
+/// Attributes lie where they are looked for, once, with their pieces.
+#[test]
+fn attributes_are_put_in_their_place() {
+    let long = desk::pattern(3, 9);
+    let set = |s: &Sample| {
+        let now = clerk::root().now;
+        for (name, value) in [(&b"user.long"[..], &long[..]), (b"user.short", b"short")] {
+            let new = Extended { name, value };
+            let files = s.files();
+            let put = files.set_attribute(s.g, new, Put::Any, &Attributes::default(), now);
+            put.expect("set");
+        }
+    };
+    let far = |item: Item| Item::new(item.owner(), item.kind(), item.sub() ^ (5 << 40));
+    let all = |s: &Sample, kind| {
+        let items = contents::scan(&s.mounted, NAMES).expect("scanned");
+        let items = items
+            .into_iter()
+            .map(|(key, value)| (Item::of(key).0, value));
+        let of_kind = items.filter(|(item, _)| item.owner() == s.g && item.kind() == kind);
+        of_kind.collect::<Vec<_>>()
+    };
+    let check = |fleet: &Fleet, g, right: &[u8]| {
+        let look = machine::inspect(1, fleet).expect("mounted");
+        let value = |name: &[u8]| mender::with_files(&look, |files| files.attribute(g, name));
+        assert!(value(b"user.long").expect("there")[..] == *right);
+        assert_eq!(value(b"user.short").expect("there")[..], *b"short");
+    };
+    // Elsewhere, with their pieces or without.
+    for with_pieces in [true, false] {
+        let mut g = InodeNo::NONE;
+        let (fleet, deeds) = mended((1, 1), |s| {
+            g = s.g;
+            set(s);
+            let mut moved = all(s, Kind::ATTRIBUTE);
+            if with_pieces {
+                moved.extend(all(s, Kind::PIECE));
+            }
+            assert!(moved.len() > 1);
+            for (item, value) in moved {
+                s.remove(item);
+                s.put(far(item), &value);
+            }
+        });
+        assert!(deeds.has("attribute-moved"), "{deeds:?}");
+        check(&fleet, g, &long);
+    }
+    // Twice, of which the one that is read stays.
+    let mut g = InodeNo::NONE;
+    let (fleet, deeds) = mended((1, 1), |s| {
+        g = s.g;
+        set(s);
+        for (item, value) in [all(s, Kind::ATTRIBUTE), all(s, Kind::PIECE)].concat() {
+            s.put(far(item), &value);
+        }
+    });
+    assert!(deeds.has("attribute-removed"), "{deeds:?}");
+    check(&fleet, g, &long);
+    // Without a piece: it stays, unless it is to go; then its other pieces go as well.
+    let sample = Sample::new((1, 1));
+    set(&sample);
+    let pieces = all(&sample, Kind::PIECE);
+    assert!(pieces.len() > 1);
+    sample.remove(pieces[1].0);
+    let g = sample.g;
+    let fleet = sample.close();
+    let deeds = mender::mend(1, &fleet, PLAIN).expect("repaired");
+    assert!(deeds.0.is_empty(), "{deeds:?}");
+    let how = How {
+        drop_senseless: true,
+        ..PLAIN
+    };
+    mended_with(&fleet, how, &|_| false);
+    let look = machine::inspect(1, &fleet).expect("mounted");
+    let left = mender::with_files(&look, |files| files.attribute(g, b"user.short").map(drop));
+    assert_eq!(left, Ok(()));
 }
 
 /// Damages a few items of a volume: keys go, values are garbled, are another's, or are there a second time.

@@ -20,11 +20,14 @@ use embr_engine::format::reference;
 use embr_engine::format::reference::Of;
 use embr_engine::format::root::Root;
 use embr_engine::format::snapshot;
+use embr_engine::names::Attributes;
+use embr_engine::names::Extended;
 use embr_engine::names::Files;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
 use embr_engine::names::Names;
 use embr_engine::names::New;
+use embr_engine::names::Put;
 use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::names::What;
@@ -118,9 +121,17 @@ impl Sample {
         desk::write(files, self.f, 0, &desk::pattern(3, 1), Way::Sealed);
         desk::write(files, self.g, 0, &desk::pattern(6, 2), Way::Sealed);
         desk::write(files, self.h, 0, &desk::pattern(2, 3), Way::Inline);
+        let set = |files: Files<'_, Simulated>, name: &[u8], value: &[u8]| {
+            let (new, to) = (Extended { name, value }, Attributes::default());
+            let put = files.set_attribute(self.g, new, Put::Any, &to, now);
+            put.expect("set");
+        };
+        set(files, b"user.long", &desk::pattern(2, 8));
+        set(files, b"user.short", b"short");
         let main = names.open(mounted, b"").expect("opened");
         let files = names.of(mounted, &main);
         files.take_snapshot(b"one", now).expect("taken");
+        set(files, b"user.short", b"other");
         desk::write(files, self.g, 2, &desk::pattern(1, 4), Way::Sealed);
         let unlinked = files.unlink(ROOT, b"again", Users::None, now);
         unlinked.expect("unlinked");
@@ -143,6 +154,7 @@ impl Sample {
         let side = names.open(mounted, b"side").expect("opened");
         let files = names.of(mounted, &side);
         desk::write(files, self.f, 1, &desk::pattern(3, 7), Way::Sealed);
+        set(files, b"user.long", &desk::pattern(1, 9));
         let unlinked = files.unlink(self.d, b"h", Users::None, now);
         unlinked.expect("unlinked");
     }
@@ -338,6 +350,8 @@ fn a_snapshot_is_not_changed_for_what_others_see() {
     let is_of_one = |f: &Finding| matches!(f, Finding::Names(..));
     let deeds = mended_with(&fleet, PLAIN, &is_of_one);
     assert!(deeds.has("entry-restored"), "{deeds:?}");
+    // It was noted with the entry, and not found missing later.
+    assert!(!deeds.has("noted"), "{deeds:?}");
     let found =
         |name: &[u8]| with_shown(&fleet, name, |files| files.lookup(ROOT, b"again").is_ok());
     assert_eq!(

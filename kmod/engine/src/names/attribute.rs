@@ -45,11 +45,11 @@ pub struct Listed {
 }
 
 /// Where an attribute is, or could be.
-pub(super) struct Sought {
+pub(crate) struct Sought {
     /// Its item, and what that holds.
-    pub(super) found: Option<(Item, Vec<u8>)>,
+    pub(crate) found: Option<(Item, Vec<u8>)>,
     /// Where it would go.
-    free: Option<Item>,
+    pub(crate) free: Option<Item>,
 }
 
 impl Sought {
@@ -103,7 +103,7 @@ impl<M: Machine> Files<'_, M> {
 
     /// Looks where an attribute is.
     #[inline(never)]
-    pub(super) fn seek(&self, file: InodeNo, name: AttributeName<'_>) -> Result<Sought, Error> {
+    pub(crate) fn seek(&self, file: InodeNo, name: AttributeName<'_>) -> Result<Sought, Error> {
         let first = self.attribute_hash(file, name).first_probe();
         let last = first | MAX_PROBE.wrapping_shl(PIECE_BITS);
         let ends = (attribute_at(file, first), attribute_at(file, last));

@@ -30,6 +30,10 @@ pub enum Deed {
     EntryRemoved(Vec<u8>, InodeNo),
     /// An entry with this name is put where its name is looked for.
     EntryMoved(Vec<u8>),
+    /// An attribute with this name is put where it is looked for.
+    AttributeMoved(Vec<u8>),
+    /// An attribute with this name, which is there a second time, is removed.
+    AttributeRemoved(Vec<u8>),
     /// An entry with this name says of its inode what that is.
     EntryCorrected(Vec<u8>),
     /// An entry with this name in that directory is made again; it leads to this inode.
@@ -100,6 +104,8 @@ impl Deed {
             Deed::KindChanged(..) => "kind-changed",
             Deed::EntryRemoved(..) => "entry-removed",
             Deed::EntryMoved(_) => "entry-moved",
+            Deed::AttributeMoved(_) => "attribute-moved",
+            Deed::AttributeRemoved(_) => "attribute-removed",
             Deed::EntryCorrected(_) => "entry-corrected",
             Deed::EntryRestored(..) => "entry-restored",
             Deed::ParentAdded(_) => "parent-added",
@@ -150,6 +156,8 @@ impl fmt::Display for Deed {
                 write!(f, "entry {}, which led to inode {to}, is removed", Shown(name))
             }
             Deed::EntryMoved(name) => write!(f, "entry {} is put in its place", Shown(name)),
+            Deed::AttributeMoved(name) => write!(f, "attribute {} is put in its place", Shown(name)),
+            Deed::AttributeRemoved(name) => write!(f, "attribute {} is removed: it is there with another value, which is the one that is read", Shown(name)),
             Deed::EntryCorrected(name) => {
                 write!(f, "entry {} says what its inode is now", Shown(name))
             }

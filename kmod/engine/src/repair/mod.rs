@@ -16,6 +16,7 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod attributes;
 mod counts;
 mod deed;
 mod engrams;
@@ -192,7 +193,7 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
                 _,
                 Trouble::NoRoot | Trouble::NoInode | Trouble::NotDirectory | Trouble::NotRegular,
             ) => Some(Rank::Missing),
-            (Kind::ENTRY, Trouble::Place | Trouble::Twice) => Some(Rank::Place),
+            (Kind::ENTRY | Kind::ATTRIBUTE, Trouble::Place | Trouble::Twice) => Some(Rank::Place),
             (Kind::PARENT, Trouble::Unknown) => senseless,
             (Kind::PARENT, _) | (_, Trouble::Parents(_)) => Some(Rank::Parents),
             (
@@ -213,7 +214,12 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
             }
             (
                 _,
-                Trouble::Unknown | Trouble::Inode(_) | Trouble::Senseless | Trouble::NoAttribute,
+                Trouble::Unknown
+                | Trouble::Inode(_)
+                | Trouble::Senseless
+                | Trouble::NoAttribute
+                | Trouble::NoPiece(_)
+                | Trouble::Piece(..),
             ) => senseless,
             _ => None,
         },
@@ -459,7 +465,12 @@ impl<'n, M: Machine, O: Observer> Mender<'_, 'n, M, O> {
             Rank::Hidden => self.hidden(found),
             Rank::Idle => self.idle(found),
             Rank::Missing => self.missing(found),
-            Rank::Place => self.entry_place(found),
+            Rank::Place => match found {
+                Finding::Names(item, _) if item.kind() == Kind::ATTRIBUTE => {
+                    self.attribute_place(found, *item)
+                }
+                _ => self.entry_place(found),
+            },
             Rank::Parents => self.parents(found),
             Rank::Target => self.entry_target(found),
             Rank::List => self.listed(found),

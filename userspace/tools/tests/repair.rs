@@ -271,3 +271,49 @@ fn with_lost_names_only_free_space_is_repaired() {
     assert!(done.out.contains("embrfs-admin extract"), "{}", done.out);
     assert!(all(&devices) == before);
 }
+
+/// With snapshots it is told in which of them something is wrong; and what is wrong in a head is mended, in a snapshot left.
+#[test]
+fn heads_are_mended_and_snapshots_left() {
+    let dir = Dir::new();
+    let (devices, directory, file) = volume(&dir, "1+1");
+    let now = new(What::Directory).now;
+    work_on(&devices, |mounted, names| {
+        let main = names.open(mounted, b"").unwrap();
+        let files = names.of(mounted, &main);
+        files.take_snapshot(b"one", now).unwrap();
+        files.create(directory, b"later", &new(What::Fifo)).unwrap();
+    });
+    fsck(&["-n", "--data"], &devices).expect(0);
+    // A count that is wrong for both.
+    change(&devices, NAMES, |all| {
+        let of_file = |key: &Key| key.0[0] == file.0 && key.0[1] >> 56 == 1;
+        for (_, value) in all.iter_mut().filter(|(key, _)| of_file(key)) {
+            value[4] = 3;
+        }
+    });
+    let told = fsck(&["-n"], &devices).expect(4);
+    assert!(told.out.contains("(/dir/file in snapshot one)"), "{told:?}");
+    assert!(told.out.contains("(/dir/file)"), "{told:?}");
+    repaired(&devices, &[]);
+    // An entry that both have lost: the head gets it again.
+    change(&devices, NAMES, |all| {
+        let is_entry = |key: &Key| key.0[0] == directory.0 && key.0[1] >> 56 == 0x10;
+        all.retain(|(key, value)| !(is_entry(key) && value.ends_with(b"file")));
+    });
+    let done = fsck(&["--repair"], &devices).expect(1 | 4);
+    assert!(done.out.contains("is made again"), "{done:?}");
+    let found = work_on(&devices, |mounted, names| {
+        let main = names.open(mounted, b"").unwrap();
+        let files = names.of(mounted, &main);
+        files.lookup(directory, b"file").map(|target| target.inode)
+    });
+    assert_eq!(found, Ok(file));
+    let told = fsck(&["-n"], &devices).expect(4);
+    assert!(told.out.contains("in snapshot one)"), "{told:?}");
+    let own = told
+        .out
+        .lines()
+        .filter(|l| l.contains("/dir") && !l.contains("in snapshot one"));
+    assert_eq!(own.count(), 0, "{told:?}");
+}

@@ -32,6 +32,9 @@ const MOST: usize = 12;
 /// Numbers of snapshots are below this.
 const MOST_SNAPSHOTS: u64 = 1 << 56;
 
+/// What is done with each version of each item; it ends where this says no.
+type Each<'f> = &'f mut dyn FnMut(Item, SnapshotId, &[u8]) -> Result<bool, Ended>;
+
 /// A version of an item.
 pub(super) struct Version {
     pub(super) id: SnapshotId,
@@ -107,11 +110,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
     }
 
     /// Calls `f` with all versions of all items of an inode until that says no.
-    fn each_of(
-        &self,
-        number: InodeNo,
-        f: &mut dyn FnMut(Item, SnapshotId, &[u8]) -> Result<bool, Ended>,
-    ) -> Result<(), Ended> {
+    fn each_of(&self, number: InodeNo, f: Each<'_>) -> Result<(), Ended> {
         let Some(mut scan) = self.mounted.scan(NAMES, Item::all(number)) else {
             return Ok(());
         };

@@ -409,7 +409,8 @@ fn what_nobody_sees_goes() {
 /// Of extents that a newer version of the same head hides in part, that part goes, and what only they named is given back.
 #[test]
 fn blocks_that_nobody_sees_are_given_back() {
-    let (_, deeds) = mended(|s| {
+    let mut item = Item::inode(ROOT);
+    let (fleet, deeds) = mended(|s| {
         s.names.delete(&s.mounted, b"two").expect("deleted");
         s.sweep();
         let (_, value) = s.only(b"", s.n, Kind::EXTENTS, b"");
@@ -417,7 +418,7 @@ fn blocks_that_nobody_sees_are_given_back() {
         let runs: Vec<Run> = extent::parse(&g).expect("runs").iter().collect();
         // An older one that has more blocks, which are another's.
         let older = extent::encode(&runs).expect("memory");
-        let item = Item::new(s.n, Kind::EXTENTS, 0);
+        item = Item::new(s.n, Kind::EXTENTS, 0);
         let newest = s.current(b"");
         for id in [newest, SnapshotId(2)] {
             s.change(NAMES, item.at(id), None);
@@ -428,6 +429,13 @@ fn blocks_that_nobody_sees_are_given_back() {
         s.change(NAMES, item.at(SnapshotId(2)), Some(&older));
     });
     assert!(deeds.has("hidden-removed"), "{deeds:?}");
+    // What is not hidden stays.
+    let mounted = machine::inspect(1, &fleet).expect("mounted");
+    let value = mounted.get(NAMES, item.at(SnapshotId(2)), <[u8]>::to_vec);
+    let value = value.expect("read").expect("there");
+    let runs = extent::parse(&value).expect("runs");
+    let blocks = runs.iter().flat_map(|run| run.first..run.end());
+    assert_eq!(blocks.collect::<Vec<_>>(), [2, 3, 4, 5]);
 }
 
 /// What is left behind an inode that a head has removed goes, unless it has a name still.

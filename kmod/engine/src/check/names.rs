@@ -241,7 +241,11 @@ impl<M: Machine, O: Observer> Walk<'_, '_, '_, M, O> {
             (_, Kind::ATTRIBUTE) => self.attribute(item, value),
             (_, Kind::PIECE) => self.piece(item, value),
             _ => {
-                let kind = self.at.head.as_ref().map(|h| (h.kind, h.policy));
+                // Of what is older, some may be hidden: nobody asks that it survives.
+                let is_current = version == self.files.view.current();
+                let policy = |of| if is_current { of } else { Policy::NO_LOSS };
+                let head = self.at.head.as_ref();
+                let kind = head.map(|head| (head.kind, policy(head.policy)));
                 // What is not its own is told of where it is.
                 if !self.files.view.owns(version) {
                     if self.also.iter().any(|ids| ids.has(version)) {

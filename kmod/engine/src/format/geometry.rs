@@ -95,6 +95,8 @@ pub struct Policy(u8);
 impl Policy {
     /// As much as the volume's.
     pub const VOLUME: Policy = Policy(0);
+    /// No loss at all.
+    pub const NO_LOSS: Policy = Policy(1);
 
     /// The loss of so many devices.
     pub fn surviving(losses: u8) -> Option<Self> {

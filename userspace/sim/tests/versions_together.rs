@@ -28,7 +28,7 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-const WORLDS: u64 = 1200;
+const WORLDS: u64 = 400;
 const FILES: usize = 2;
 const BLOCKS: usize = 3;
 const ROUNDS: [u8; 2] = [1, 12];

@@ -344,6 +344,8 @@ pub(super) struct Windows<'n, M> {
     inline: Option<Walk<'n, M>>,
     of_extents: Head,
     of_inline: Head,
+    /// Whether nothing was looked for yet.
+    is_new: bool,
 }
 
 impl<'n, M: Machine> Windows<'n, M> {
@@ -356,7 +358,7 @@ impl<'n, M: Machine> Windows<'n, M> {
         to: FileBlock,
     ) -> Result<Box<Self>, Error> {
         let mut windows = Windows::none(files, file, (from, to))?;
-        windows.start()?;
+        windows.begin()?;
         Ok(windows)
     }
 
@@ -375,82 +377,95 @@ impl<'n, M: Machine> Windows<'n, M> {
             inline: None,
             of_extents: None,
             of_inline: None,
+            is_new: true,
         })
     }
 
-    fn start(&mut self) -> Result<(), Error> {
+    fn begin(&mut self) -> Result<(), NoMem> {
         let (file, (from, to)) = (self.file, self.rest);
-        (self.of_inline, self.of_extents) = (None, None);
+        (self.of_inline, self.of_extents, self.is_new) = (None, None, true);
         let Some(last) = to.0.checked_sub(1).filter(|last| *last >= from.0) else {
+            (self.inline, self.extents) = (None, None);
             return Ok(());
         };
         let (last, mounted) = (FileBlock(last), self.files.mounted);
-        // Inline first: what becomes raw meanwhile is seen as one or the other.
         self.inline = walk(mounted, inline(file, from).to(inline(file, last)))?;
         self.extents = walk(mounted, extents(file, from).to(extents(file, last)))?;
-        advance(&self.moment.now, &mut self.inline, &mut self.of_inline)?;
-        advance(&self.moment.now, &mut self.extents, &mut self.of_extents)
+        Ok(())
     }
 
     /// The next window.
     #[allow(clippy::should_implement_trait)] // It may fail.
     pub(super) fn next(&mut self) -> Result<Option<Window>, Error> {
         loop {
-            let window = self.gather()?;
-            if self.moment.lasts(self.files.view, self.files.mounted) {
-                if let Some(window) = &window {
-                    let behind = window.start().plus(WINDOW_BLOCKS);
-                    self.rest.0 = behind.max(self.rest.0);
-                }
-                return Ok(window);
+            if core::mem::take(&mut self.is_new) {
+                // Inline first: what becomes raw meanwhile is seen as one or the other.
+                advance(&self.moment.now, &mut self.inline, &mut self.of_inline)?;
+                advance(&self.moment.now, &mut self.extents, &mut self.of_extents)?;
             }
-            self.moment = self.files.view.moment(self.files.mounted);
-            self.start()?;
+            let of_extents = self.of_extents.as_ref().map(|(item, ..)| item.sub());
+            let of_inline = self.of_inline.as_ref().map(|(item, ..)| item.sub());
+            let of_inline = of_inline.map(|block| block / WINDOW_BLOCKS);
+            let Some(number) = of_extents.into_iter().chain(of_inline).min() else {
+                // Nothing is behind, unless something went there.
+                if self.lasts(None)? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let mut window = Window::empty(number)?;
+            let is_here = |head: &Head, of: fn(u64) -> u64| {
+                head.as_ref().is_some_and(|(i, ..)| of(i.sub()) == number)
+            };
+            while is_here(&self.of_extents, |window| window) {
+                if let Some((item, version, value)) = self.of_extents.take() {
+                    let runs =
+                        extent::parse(&value).ok_or(Error::damaged(item, Wrong::Senseless))?;
+                    let whose = self.moment.now.whose(version);
+                    window.own |= whose == Whose::Current;
+                    if whose == Whose::Own {
+                        let layer = window.layer(version)?;
+                        layer.into_iter().for_each(|layer| layer.has_item = true);
+                    }
+                    for run in runs.iter() {
+                        if !window.hear_run(run, version, whose)? {
+                            return Err(Error::NotUnderstood(item));
+                        }
+                    }
+                }
+                advance(&self.moment.now, &mut self.extents, &mut self.of_extents)?;
+            }
+            while is_here(&self.of_inline, |block| block / WINDOW_BLOCKS) {
+                if let Some((item, version, value)) = self.of_inline.take() {
+                    let index = (item.sub() % WINDOW_BLOCKS) as usize;
+                    window.hear(
+                        index,
+                        State::Inline,
+                        (version, self.moment.now.whose(version)),
+                    )?;
+                    window.inline.push((index, version, value))?;
+                }
+                advance(&self.moment.now, &mut self.inline, &mut self.of_inline)?;
+            }
+            if self.lasts(Some(number))? {
+                return Ok(Some(window));
+            }
         }
     }
 
-    #[inline(never)]
-    fn gather(&mut self) -> Result<Option<Window>, Error> {
-        let of_extents = self.of_extents.as_ref().map(|(item, ..)| item.sub());
-        let of_inline = self.of_inline.as_ref().map(|(item, ..)| item.sub());
-        let of_inline = of_inline.map(|block| block / WINDOW_BLOCKS);
-        let Some(number) = of_extents.into_iter().chain(of_inline).min() else {
-            return Ok(None);
-        };
-        let mut window = Window::empty(number)?;
-        let is_here = |head: &Head, of: fn(u64) -> u64| {
-            head.as_ref().is_some_and(|(i, ..)| of(i.sub()) == number)
-        };
-        while is_here(&self.of_extents, |window| window) {
-            if let Some((item, version, value)) = self.of_extents.take() {
-                let runs = extent::parse(&value).ok_or(Error::damaged(item, Wrong::Senseless))?;
-                let whose = self.moment.now.whose(version);
-                window.own |= whose == Whose::Current;
-                if whose == Whose::Own {
-                    let layer = window.layer(version)?;
-                    layer.into_iter().for_each(|layer| layer.has_item = true);
-                }
-                for run in runs.iter() {
-                    if !window.hear_run(run, version, whose)? {
-                        return Err(Error::NotUnderstood(item));
-                    }
-                }
-            }
-            advance(&self.moment.now, &mut self.extents, &mut self.of_extents)?;
+    /// Whether what was seen up to this window, or to the end, lacks nothing; else it begins again behind the last one that lacked nothing.
+    #[inline(never)] // Its frame is on top of no other's.
+    fn lasts(&mut self, number: Option<u64>) -> Result<bool, Error> {
+        let (view, mounted) = (self.files.view, self.files.mounted);
+        if self.moment.lasts(view, mounted) {
+            let behind = number.map(|number| number.saturating_add(1));
+            let behind = behind.map(|number| FileBlock(number.saturating_mul(WINDOW_BLOCKS)));
+            self.rest.0 = self.rest.0.max(behind.unwrap_or_default());
+            return Ok(true);
         }
-        while is_here(&self.of_inline, |block| block / WINDOW_BLOCKS) {
-            if let Some((item, version, value)) = self.of_inline.take() {
-                let index = (item.sub() % WINDOW_BLOCKS) as usize;
-                window.hear(
-                    index,
-                    State::Inline,
-                    (version, self.moment.now.whose(version)),
-                )?;
-                window.inline.push((index, version, value))?;
-            }
-            advance(&self.moment.now, &mut self.inline, &mut self.of_inline)?;
-        }
-        Ok(Some(window))
+        self.moment = view.moment(mounted);
+        self.begin()?;
+        Ok(false)
     }
 }
 

@@ -35,7 +35,7 @@ use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::Pin;
-use crate::volume::mounted::NAMES;
+use crate::volume::mounted::ENGRAMS;
 use embr_rt::Box;
 use embr_rt::Vec;
 
@@ -185,11 +185,11 @@ impl<M: Machine> Files<'_, M> {
         at: FileBlock,
         into: &mut [u8],
     ) -> Result<Reading, Error> {
-        let mut before = self.mounted.removals(NAMES);
+        // An engram of which nobody names anything any more goes in the transaction that took the last name away.
+        let mut before = self.mounted.removals(ENGRAMS);
         for _ in 0..AGAIN {
             let planned = self.plan_once(intent.as_ref(), file, at, into);
-            let now = self.mounted.removals(NAMES);
-            // What lay there may have been written elsewhere, and be gone.
+            let now = self.mounted.removals(ENGRAMS);
             let is_final = !planned.as_ref().is_err_and(Error::is_damage) || now == before;
             if is_final {
                 return planned;

@@ -66,13 +66,10 @@ impl<M: Machine> Files<'_, M> {
         let mut change = Change::begin_freeing(*self, now)?;
         let inode = change.inode(file)?;
         let is_more = self.losses(policy) > self.losses(inode.policy);
-        if is_more && inode.kind == FileType::Regular {
-            if self
-                .first_weak(file, (FileBlock(0), END), policy)?
-                .is_some()
-            {
-                return Ok(None);
-            }
+        let is_asked = is_more && inode.kind == FileType::Regular;
+        let all = (FileBlock(0), END);
+        if is_asked && self.first_weak(file, all, policy)?.is_some() {
+            return Ok(None);
         }
         let inode = change.inode_mut(file)?;
         inode.policy = policy;

@@ -10,6 +10,7 @@ use embr_engine::file::Holds;
 use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
+use embr_engine::format::geometry::Policy;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
 use embr_engine::units::Blocks;
@@ -67,6 +68,8 @@ pub struct Scribe<'c> {
     most: usize,
     /// Whether no other snapshot has a share in it, so that blocks may be shifted.
     alone: bool,
+    /// How many losses the file may be told to survive, up to this many; if any, no drive may be lost.
+    pub losses: u8,
     /// How it writes: one of these.
     pub ways: &'static [Way],
     /// How many bytes of a block it writes, the rest zeros: one of these.
@@ -84,6 +87,7 @@ impl<'c> Scribe<'c> {
             model: Vec::new(),
             most,
             alone: true,
+            losses: 0,
             lengths: &[0, 1, 100, 4000, BLOCK_SIZE],
             ways: &[Way::Inline, Way::Sealed],
             seen: BTreeMap::new(),
@@ -354,6 +358,12 @@ impl<'c> Scribe<'c> {
             }
             7 | 8 => self.clone_blocks(files, between)?,
             9 => self.dedupe(files)?,
+            10 if self.losses != 0 && self.chance.below(2) == 0 => {
+                *self.seen.entry("policy").or_default() += 1;
+                let losses = self.chance.below(usize::from(self.losses) + 1) as u8;
+                let policy = Policy::surviving(losses).expect("a policy");
+                files.set_policy(self.file, policy, NOW)?;
+            }
             _ => self.write(files, between)?,
         }
         Ok(())

@@ -408,14 +408,16 @@ fn names_in_many_snapshots() {
 #[test]
 fn a_file_in_many_snapshots() {
     let chance = &Chance::new(seed());
-    for _ in 0..3 {
+    for (count, shape) in [(2, (1, 1)), (5, (3, 2)), (3, (2, 1))] {
         let mut album = Album::new(
             chance,
-            drives(chance),
+            desk::drives(chance, Bytes(64 << 20), count, shape),
             HashWidth::Full,
             |mounted, names, view| {
                 let file = desk::one_file(mounted, names, view);
-                Scribe::new(chance, file, 70)
+                let mut scribe = Scribe::new(chance, file, 70);
+                scribe.losses = shape.1;
+                scribe
             },
         );
         for step in 0..150 {

@@ -15,8 +15,11 @@ use crate::units::BLOCK_SIZE;
 const ROOM: u64 = node::room(NODE_SIZE) as u64;
 /// A node that is not the root has at least so many children.
 const CHILDREN: u64 = (node::room(NODE_SIZE) / 4 / INNER_ENTRY) as u64;
-/// Nodes that changing one key may rewrite: two leaves, and three of the nodes above them.
-const PER_KEY: u64 = 5;
+/// Leaves that changing one key may rewrite, and nodes right above them.
+const LEAVES_PER_KEY: u64 = 2;
+const ABOVE_PER_KEY: u64 = 3;
+/// Trees in which a node right above leaves may have fewer children, as it is the root.
+const ROOTS: u64 = 8;
 /// Bytes of entries that fill a node, where many are written: three quarters less a little.
 const FILLED: u64 = ROOM / 100 * 73;
 /// Keys of the largest transaction that must always be possible, and their bytes.
@@ -106,11 +109,12 @@ impl Change {
         self.by_keys(u64::MAX).saturating_add(self.by_bytes())
     }
 
-    /// Those of them that take the place of nodes which are there, of which there are at most so many: of all the nodes of a tree
-    /// at most twice as many can come.
+    /// Those of them that take the place of nodes which are there, of which there are at most so many: of all the nodes of a level
+    /// at most twice as many can come, and right above the leaves there are few.
     pub fn by_keys(self, there: u64) -> u64 {
-        let all = there.saturating_mul(2);
-        self.keys.saturating_mul(PER_KEY).min(all)
+        let above = (there / CHILDREN).saturating_add(ROOTS);
+        let of = |nodes: u64, per_key| nodes.saturating_mul(2).min(self.keys.saturating_mul(per_key));
+        of(there, LEAVES_PER_KEY).saturating_add(of(above, ABOVE_PER_KEY))
     }
 
     /// Those of them that are new.

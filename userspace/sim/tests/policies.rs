@@ -26,6 +26,10 @@ use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::Mounted;
+use embr_rt::lock_class;
+use embr_rt::sim::World;
+use embr_rt::time::Duration;
+use embr_rt::work::Worker;
 use embrfs_sim::contents;
 use embrfs_sim::desk;
 use embrfs_sim::desk::create;
@@ -43,10 +47,14 @@ use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::scribe::NOW;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 const SIZE: Bytes = Bytes(48 << 20);
 /// Blocks of each file.
 const BLOCKS: usize = 60;
+const WORLDS: u64 = 800;
 
 /// A file, what it holds, and how many losses that is to survive.
 struct Kept {
@@ -338,4 +346,93 @@ fn fsck_tells_what_survives_too_little() {
     let found = inspector::with_data(&mounted, &names, &view);
     let is_it = |f: &Finding| matches!(f, Finding::Names(_, Trouble::Weak(_, 0, 2)));
     assert!(matches!(found.as_slice(), [one] if is_it(one)), "{found:?}");
+}
+
+/// What is shared by two files that are told to survive more and less, while others move it together.
+struct Stage {
+    mounted: Mounted<Simulated>,
+    names: Names,
+    files: [InodeNo; 3],
+    over: AtomicUsize,
+}
+
+impl Stage {
+    fn act(&self, task: usize, chance: &Chance) {
+        let view = View::first();
+        let of = self.names.of(&self.mounted, &view);
+        for _ in 0..20 {
+            let file = self.files[task];
+            match chance.below(4) {
+                0 => {
+                    let (at, blocks) = (chance.below(30), 1 + chance.below(20));
+                    write(of, file, at as u64, &pattern(blocks, chance.next()), Way::Sealed);
+                }
+                1 => {
+                    let pair = Pair {
+                        from: (self.files[2], FileBlock(0)),
+                        to: (file, FileBlock(0)),
+                        blocks: Blocks(40),
+                    };
+                    of.clone_range(&pair, None, NOW).expect("cloned");
+                }
+                _ => {
+                    let policy = Policy::surviving(chance.below(3) as u8).expect("a policy");
+                    of.set_policy(file, policy, NOW).expect("set");
+                }
+            }
+        }
+        self.over.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shift(&self) {
+        let view = View::first();
+        let of = self.names.of(&self.mounted, &view);
+        while self.over.load(Ordering::Relaxed) < 2 {
+            of.grow_old().expect("later");
+            let _ = of.rebundle_ahead().expect("moved");
+            let _ = of.rebundle().expect("moved");
+            embr_rt::time::sleep(Duration::from_micros(20));
+        }
+    }
+}
+
+#[test]
+fn who_moves_leaves_what_is_strengthened_strong() {
+    let first = seed();
+    for seed in (0..WORLDS).map(|n| first.wrapping_add(n)) {
+        let outcome = World::new(seed).run(move || {
+            let chance = Chance::new(seed);
+            let shape = [(2, 2), (1, 2)][chance.below(2)];
+            let fleet = drives(&chance, SIZE, 5, shape);
+            let (mounted, names) = (desk::mount(&chance, &fleet), desk::names());
+            format(&names, &mounted, &View::first());
+            let view = View::first();
+            let of = names.of(&mounted, &view);
+            let files = [0, 1, 2].map(|n| create(of, format!("{n}").as_bytes()));
+            let weak = Policy::surviving(1).expect("a policy");
+            for file in files {
+                of.set_policy(file, weak, NOW).expect("set");
+                for at in [0, 13, 20] {
+                    write(of, file, at, &pattern(20, chance.next()), Way::Sealed);
+                }
+            }
+            let stage = Arc::new(Stage {
+                mounted,
+                names,
+                files,
+                over: AtomicUsize::new(0),
+            });
+            let mut workers = Vec::new();
+            for task in 0..2 {
+                let stage = stage.clone();
+                let chance = Chance::new(seed ^ (task as u64 + 1));
+                let work = move || stage.act(task, &chance);
+                workers.push(Worker::try_spawn(lock_class!("who changes"), work).expect("a task"));
+            }
+            stage.shift();
+            drop(workers);
+            contents::audit(&stage.mounted).unwrap_or_else(|why| panic!("{why}"));
+        });
+        outcome.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+    }
 }

@@ -301,11 +301,19 @@ fn elsewhere<M: Machine>(
     let Some(here) = store.places.iter().position(|p| *p == refused.place) else {
         return Ok(None);
     };
-    if store.places.len() > store.copies {
-        // One of those that it was promised, and did not need so far, takes its place.
-        store.places.swap_remove(here);
+    // One of those that it was promised, and did not need so far, takes its place.
+    let spare = store.places.iter().skip(store.copies);
+    let spare = spare.copied().find(|spare| !bad.has(spare.device));
+    if let Some(spare) = spare {
+        store.places.retain(|place| *place != spare);
+        let mut places = store.places.iter_mut().skip(here);
+        places.next().into_iter().for_each(|place| *place = spare);
         mounted.space.give_back(refused.place);
-        return Ok(store.places.get(here).copied());
+        return Ok(Some(spare));
+    }
+    // The others are on devices that refused something.
+    while store.places.len() > store.copies {
+        store.places.pop().into_iter().for_each(|place| mounted.space.give_back(place));
     }
     let taken = |device| store.places.iter().any(|p| p.device == device);
     let blocks = Blocks(store.blocks as u64);

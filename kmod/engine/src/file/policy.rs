@@ -50,7 +50,7 @@ impl<M: Machine> Files<'_, M> {
             if let Some(done) = self.set_policy_once(file, policy, now)? {
                 return Ok(done);
             }
-            self.strengthen(file, (FileBlock(0), END), policy)?;
+            self.with_room(|| self.strengthen(file, (FileBlock(0), END), policy))?;
         }
         Err(Error::NoSpace)
     }
@@ -65,8 +65,7 @@ impl<M: Machine> Files<'_, M> {
     ) -> Result<Option<Done<()>>, Error> {
         let mut change = Change::begin_freeing(*self, now)?;
         let inode = change.inode(file)?;
-        let is_more = self.losses(policy) > self.losses(inode.policy);
-        let is_asked = is_more && inode.kind == FileType::Regular;
+        let is_asked = inode.kind == FileType::Regular;
         let all = (FileBlock(0), END);
         if is_asked && self.first_weak(file, all, policy)?.is_some() {
             return Ok(None);
@@ -157,7 +156,8 @@ impl<M: Machine> Files<'_, M> {
                 map => map?,
             };
             let is_done = match &map.lies {
-                Lies::Copies(_) => self.copy_more(engram, Some(policy))?,
+                Lies::Copies(_) if self.copy_more(engram, Some(policy))? => true,
+                Lies::Copies(_) => return Err(Error::NoSpace),
                 Lies::Stripes(_) => self.seal_all(engram, &map, policy)?,
             };
             if is_done {
@@ -183,7 +183,7 @@ impl<M: Machine> Files<'_, M> {
             };
             let is_enough = layout.shape.parity() >= usize::from(self.losses(policy));
             if !is_enough && !self.seal_again(*stripe, Some(policy))? {
-                return Err(Error::NoSpace);
+                return Ok(false);
             }
         }
         self.say_stronger(engram, policy)
@@ -206,7 +206,7 @@ impl<M: Machine> Files<'_, M> {
                 return Ok(false);
             }
         }
-        map.policy = policy;
+        map.policy = map.policy.stronger(policy, self.mounted.geometry());
         let key = engram::key(engram, engram::Kind::Map, 0);
         change.txn().set(ENGRAMS, key, &map.encode()?)?;
         change.commit_alone(()).map(|_| true)

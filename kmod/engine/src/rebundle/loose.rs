@@ -106,7 +106,10 @@ impl<M: Machine> Files<'_, M> {
             }
             looked = looked.saturating_add(1);
             if number != EngramId::NONE && at == key(number, Kind::Map, 0) {
-                if let Some(victim) = self.look_at(number, &value)? {
+                // Others would end a batch, and keep the walk where nothing is gained.
+                let of_volume = |v: &Victim| v.policy.losses(geometry) == geometry.parity();
+                let victim = self.look_at(number, &value)?;
+                if let Some(victim) = victim.filter(of_volume) {
                     if !batch.add(victim, most)? {
                         break;
                     }
@@ -131,8 +134,6 @@ impl<M: Machine> Files<'_, M> {
             return Ok(None);
         };
         match live_runs(self.mounted, number, &map) {
-            // One copy takes no more than it would in a stripe.
-            Ok(_) if map.policy.losses(self.mounted.geometry()) == 0 => Ok(None),
             Ok(runs) if !runs.is_empty() => Ok(Some(Victim {
                 policy: map.policy,
                 home: Home::Copies(*places),

@@ -151,6 +151,13 @@ struct Cargo {
     bytes: Vec<u8>,
 }
 
+impl Cargo {
+    /// How much it is to survive.
+    fn policy(&self) -> Policy {
+        self.victims.first().map_or(Policy::VOLUME, |one| one.policy)
+    }
+}
+
 impl<M: Machine> Files<'_, M> {
     /// As [`Mounted::promise`], but before there is said to be no room, what lives is moved together, as long as that gains any. Called
     /// with no lock held. May wait for devices.
@@ -306,7 +313,8 @@ impl<M: Machine> Files<'_, M> {
         let Some(mut victim) = choose::inspect(self.mounted, stripe)? else {
             return Ok(true);
         };
-        victim.policy = policy.unwrap_or(victim.policy);
+        let volume = self.mounted.geometry();
+        victim.policy = victim.policy.stronger(policy.unwrap_or(victim.policy), volume);
         let mut victims = Vec::new();
         victims.push(victim)?;
         let walk = &mut progress.walk;
@@ -397,10 +405,7 @@ impl<M: Machine> Files<'_, M> {
         least: Gain,
     ) -> Result<Moved, Error> {
         let mounted = self.mounted;
-        let policy = cargo
-            .victims
-            .first()
-            .map_or(Policy::VOLUME, |one| one.policy);
+        let policy = cargo.policy();
         let mut striped = Striped::none(Vec::new(), policy);
         let together = choose::together(&mounted.space.reserve());
         let mut bytes = cargo.bytes.as_slice();

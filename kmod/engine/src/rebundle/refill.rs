@@ -353,7 +353,7 @@ impl<M: Machine> Files<'_, M> {
             };
             let map: Map = mounted.map(engram)?;
             let live = mounted.live(engram, map.blocks)?;
-            if map.copies() != Some(places) {
+            if map.copies() != Some(places) || map.policy != victim.policy {
                 return Err(Error::Engram(engram, Wrong::Disagrees));
             }
             let mut pieces = Vec::new();

@@ -11,6 +11,7 @@ use crate::format::engram;
 use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::engram::Piece;
+use crate::format::geometry::Policy;
 use crate::format::stripe;
 use crate::format::stripe::Held;
 use crate::names::change::Begun;
@@ -71,7 +72,7 @@ impl<M: Machine> Files<'_, M> {
         // Others may try a smaller one, or none: nobody waits for this.
         txn.set_divisible(true);
         for engram in engrams.iter() {
-            redirect(txn, *engram, &cargo.victims, &landed)?;
+            redirect(txn, *engram, cargo, &landed)?;
         }
         give_up(txn, &cargo.victims)?;
         walk.note(txn)?;
@@ -117,11 +118,17 @@ fn land<M: Machine>(
 fn redirect<M: Machine>(
     txn: &mut Transaction<'_, M>,
     engram: EngramId,
-    victims: &[Victim],
+    cargo: &Cargo,
     landed: &[Landed],
 ) -> Result<(), Error> {
     let bad = Error::Engram(engram, Wrong::Disagrees);
+    let victims = cargo.victims.as_slice();
     let mut map: Map = txn.mounted().map(engram)?;
+    // More of it is to survive since it was chosen.
+    let losses = |policy: Policy| policy.losses(txn.mounted().geometry());
+    if losses(map.policy) > losses(cargo.policy()) {
+        return Err(bad);
+    }
     if let Lies::Copies(places) = &map.lies {
         // Those of what died are free already.
         let live = txn.mounted().live(engram, map.blocks)?;

@@ -290,8 +290,9 @@ impl<M: Machine> Files<'_, M> {
         let mut change = Change::begin_freeing(*self, Timestamp::default())?;
         change.takes();
         let mut map = mounted.map(engram)?;
-        map.policy = policy.unwrap_or(map.policy);
-        let losses = map.policy.losses(mounted.geometry());
+        let volume = mounted.geometry();
+        map.policy = map.policy.stronger(policy.unwrap_or(map.policy), volume);
+        let losses = map.policy.losses(volume);
         let live = mounted.live(engram, map.blocks)?;
         let Lies::Copies(places) = map.lies else {
             return Ok(true);

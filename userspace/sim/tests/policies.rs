@@ -365,7 +365,13 @@ impl Stage {
             match chance.below(4) {
                 0 => {
                     let (at, blocks) = (chance.below(30), 1 + chance.below(20));
-                    write(of, file, at as u64, &pattern(blocks, chance.next()), Way::Sealed);
+                    write(
+                        of,
+                        file,
+                        at as u64,
+                        &pattern(blocks, chance.next()),
+                        Way::Sealed,
+                    );
                 }
                 1 => {
                     let pair = Pair {
@@ -409,8 +415,8 @@ fn who_moves_leaves_what_is_strengthened_strong() {
             let view = View::first();
             let of = names.of(&mounted, &view);
             let files = [0, 1, 2].map(|n| create(of, format!("{n}").as_bytes()));
-            let weak = Policy::surviving(1).expect("a policy");
             for file in files {
+                let weak = Policy::surviving(chance.below(2) as u8).expect("a policy");
                 of.set_policy(file, weak, NOW).expect("set");
                 for at in [0, 13, 20] {
                     write(of, file, at, &pattern(20, chance.next()), Way::Sealed);

@@ -313,7 +313,11 @@ fn elsewhere<M: Machine>(
     }
     // The others are on devices that refused something.
     while store.places.len() > store.copies {
-        store.places.pop().into_iter().for_each(|place| mounted.space.give_back(place));
+        store
+            .places
+            .pop()
+            .into_iter()
+            .for_each(|place| mounted.space.give_back(place));
     }
     let taken = |device| store.places.iter().any(|p| p.device == device);
     let blocks = Blocks(store.blocks as u64);

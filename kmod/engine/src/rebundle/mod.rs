@@ -154,7 +154,9 @@ struct Cargo {
 impl Cargo {
     /// How much it is to survive.
     fn policy(&self) -> Policy {
-        self.victims.first().map_or(Policy::VOLUME, |one| one.policy)
+        self.victims
+            .first()
+            .map_or(Policy::VOLUME, |one| one.policy)
     }
 }
 
@@ -314,7 +316,9 @@ impl<M: Machine> Files<'_, M> {
             return Ok(true);
         };
         let volume = self.mounted.geometry();
-        victim.policy = victim.policy.stronger(policy.unwrap_or(victim.policy), volume);
+        victim.policy = victim
+            .policy
+            .stronger(policy.unwrap_or(victim.policy), volume);
         let mut victims = Vec::new();
         victims.push(victim)?;
         let walk = &mut progress.walk;

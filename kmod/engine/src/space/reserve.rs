@@ -113,7 +113,11 @@ impl Change {
     /// at most twice as many can come, and right above the leaves there are few.
     pub fn by_keys(self, there: u64) -> u64 {
         let above = (there / CHILDREN).saturating_add(ROOTS);
-        let of = |nodes: u64, per_key| nodes.saturating_mul(2).min(self.keys.saturating_mul(per_key));
+        let of = |nodes: u64, per_key| {
+            nodes
+                .saturating_mul(2)
+                .min(self.keys.saturating_mul(per_key))
+        };
         of(there, LEAVES_PER_KEY).saturating_add(of(above, ABOVE_PER_KEY))
     }
 

@@ -40,6 +40,7 @@ pub(crate) const WALL_CLOCK_AT_START: u64 = 1_893_456_000_000_000_000;
 pub struct World {
     seed: u64,
     step_limit: u64,
+    holds: bool,
     spurious_one_in: u64,
 }
 
@@ -104,6 +105,7 @@ impl World {
         World {
             seed,
             step_limit: 1 << 24,
+            holds: false,
             spurious_one_in: 0,
         }
     }
@@ -111,6 +113,12 @@ impl World {
     /// Ends the run with [`Kind::StepLimit`] after so many steps.
     pub fn step_limit(mut self, steps: u64) -> Self {
         self.step_limit = steps;
+        self
+    }
+
+    /// In half of all worlds, tasks are held back now and then, while the others take up to thousands of steps.
+    pub fn holding(mut self) -> Self {
+        self.holds = true;
         self
     }
 

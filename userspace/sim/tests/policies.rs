@@ -406,7 +406,7 @@ impl Stage {
 fn who_moves_leaves_what_is_strengthened_strong() {
     let first = seed();
     for seed in (0..WORLDS).map(|n| first.wrapping_add(n)) {
-        let outcome = World::new(seed).run(move || {
+        let outcome = World::new(seed).holding().run(move || {
             let chance = Chance::new(seed);
             let shape = [(2, 2), (1, 2)][chance.below(2)];
             let fleet = drives(&chance, SIZE, 5, shape);

@@ -125,7 +125,7 @@ impl Stage {
 }
 
 fn play(seed: u64) {
-    let outcome = World::new(seed).run(move || {
+    let outcome = World::new(seed).holding().run(move || {
         let chance = Chance::new(seed);
         let fleet = desk::drives(&chance, Bytes(48 << 20), 1, (1, 0));
         let mounted = desk::mount(&chance, &fleet);

@@ -132,7 +132,7 @@ impl State {
             seed: world.seed,
             chance: 0,
             stay_mask: (1 << eagerness) - 1,
-            hold: if drawn & 4 == 0 {
+            hold: if !world.holds || drawn & 4 == 0 {
                 0
             } else {
                 16 << ((drawn >> 3) % 10)

@@ -10,7 +10,6 @@ use crate::stripes;
 use crate::tale::Nodes;
 use crate::tale::NODE_BLOCKS;
 use embr_engine::format::engram;
-use embr_engine::format::engram::Lies;
 use embr_engine::format::engram::Live;
 use embr_engine::format::engram::Map;
 use embr_engine::format::engram::Owner;
@@ -261,8 +260,7 @@ pub fn audit_blocks(mounted: &Mounted<Simulated>) -> Result<u64, String> {
     let mut lie: BTreeSet<(usize, u64)> = BTreeSet::new();
     let mut lives = 0;
     for (number, known) in &engrams {
-        let is_copied = matches!(known.map.lies, Lies::Copies(_));
-        if known.live.count() == 0 && is_copied {
+        if known.live.count() == 0 && known.map.is_copied() {
             return Err(format!("engram {number}: nothing of it lives"));
         }
         for block in 0..engram::MAX_BLOCKS {
@@ -284,12 +282,12 @@ pub fn audit_blocks(mounted: &Mounted<Simulated>) -> Result<u64, String> {
                 continue;
             }
             lives += 1;
-            let Lies::Copies(places) = &known.map.lies else {
-                continue;
-            };
-            for place in places.iter() {
-                if !lie.insert((place.device.index(), place.block.0 + block as u64)) {
-                    return Err(format!("two things lie at {place:?} + {block}"));
+            if known.map.is_copied() && known.map.part(block).is_none() {
+                return Err(format!("engram {number}, block {block}: lies nowhere"));
+            }
+            for extent in known.map.extents(block, 1) {
+                if !lie.insert((extent.device.index(), extent.start.0)) {
+                    return Err(format!("two things lie at {extent:?}"));
                 }
             }
         }

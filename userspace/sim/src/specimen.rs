@@ -208,8 +208,9 @@ fn facts(mounted: &Mounted<Simulated>) -> Facts {
     let nodes = tops.map(|top| top.pointer.places);
     let is_map = |item: &&craft::Item| item.0 == ENGRAMS;
     let maps = facts.items.iter().filter(is_map);
-    let maps = maps.filter_map(|(_, _, value)| Map::parse(value).ok()??.copies().copied());
-    let all: Vec<u64> = (nodes.chain(maps))
+    let maps = maps.filter_map(|(_, _, value)| Map::parse(value).ok()?);
+    let parts = maps.flat_map(|map| map.parts().collect::<Vec<_>>());
+    let all: Vec<u64> = (nodes.chain(parts.map(|part| part.places)))
         .flat_map(|p| p.iter().map(|place| place.block.0).collect::<Vec<_>>())
         .collect();
     facts.places.extend(all);

@@ -17,6 +17,7 @@ use embr_engine::format::engram;
 use embr_engine::format::engram::Live;
 use embr_engine::format::engram::Map;
 use embr_engine::format::engram::Owner;
+use embr_engine::format::engram::Part;
 use embr_engine::format::extent;
 use embr_engine::format::extent::Encoding;
 use embr_engine::format::extent::Run;
@@ -1085,6 +1086,34 @@ fn extents_and_engrams_that_disagree() {
         found.push(Finding::Names(item, Trouble::Dead(s.engram)));
         found.push(Finding::Engram(s.engram, Defect::Unowned));
         found
+    });
+    // What lives lies in no part, or a part in too few copies.
+    let parts = |s: &Stored, keep: &dyn Fn(&Part) -> Option<Part>| {
+        let whole = s.map.part(0).expect("copies");
+        let (a, b) = (whole.cut(0, 2).expect("two"), whole.cut(2, 2).expect("two"));
+        let parts: Vec<Part> = [Some(a), keep(&b)].into_iter().flatten().collect();
+        let mut map = Map::copied(4, s.map.policy, whole.places);
+        assert!(map.part_as(&parts).expect("memory"));
+        s.put(engram::Kind::Map, 0, Some(&map.encode().expect("memory")));
+    };
+    stored(|s| {
+        parts(s, &|b| b.cut(3, 1));
+        let mut found: Vec<Finding> = s.lie(2, 1).into_iter().map(Finding::Unused).collect();
+        found.push(Finding::Engram(s.engram, Defect::Parts));
+        found
+    });
+    stored(|s| {
+        let all = s.map.part(2).expect("copies").places.count();
+        parts(s, &|b| {
+            let places = b.places.iter().take(all - 1).collect::<Vec<_>>();
+            let places = Places::new(&places).expect("places");
+            Some(Part { places, ..*b })
+        });
+        let gone = s.lie(2, 2).pop().expect("the last");
+        vec![
+            Finding::Unused(gone),
+            Finding::TooFew(Use::Engram(s.engram), all - 1, all),
+        ]
     });
     // A file that counts its blocks wrongly.
     stored(|s| {

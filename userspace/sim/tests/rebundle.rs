@@ -138,8 +138,11 @@ fn what_lives_is_moved_together() {
 /// Blocks of devices that copies take which stripes could take the place of: all but those that were set aside.
 fn loose(mounted: &Mounted<Simulated>) -> usize {
     let engrams = contents::engrams(mounted).expect("engrams");
-    let taken = |known: &Known| match &known.map.lies {
-        Lies::Copies(places) if known.live.count() < 20 => places.count() * known.live.count(),
+    let taken = |known: &Known| match known.live.count() {
+        0..20 => (0..known.map.blocks)
+            .filter(|block| known.live.has(*block))
+            .map(|block| known.map.extents(block, 1).count())
+            .sum(),
         _ => 0,
     };
     engrams.values().map(taken).sum()

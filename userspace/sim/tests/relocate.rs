@@ -55,6 +55,7 @@ use embrfs_sim::recording::State;
 use embrfs_sim::scribe::NOW;
 use embrfs_sim::states::Plan;
 use embrfs_sim::stripes::layouts;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -161,12 +162,9 @@ fn lodged(mounted: &Mounted<Simulated>) -> Vec<(Lodged, Slot)> {
             continue;
         }
         let map = Map::parse(&value).expect("memory").expect("a map");
-        if let Lies::Copies(places) = &map.lies {
-            all.extend(places.iter().map(|p| {
-                let what = Lodged::Copy(engram, p.device);
-                (what, p.device)
-            }));
-        }
+        let devices = map.extents(0, map.blocks).map(|e| e.device);
+        let devices: BTreeSet<Slot> = devices.collect();
+        all.extend(devices.iter().map(|on| (Lodged::Copy(engram, *on), *on)));
     }
     all
 }

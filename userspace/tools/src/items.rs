@@ -8,6 +8,7 @@ use embr_engine::format::engram::Lies;
 use embr_engine::format::engram::Live;
 use embr_engine::format::engram::Map;
 use embr_engine::format::engram::Owner;
+use embr_engine::format::engram::Part;
 use embr_engine::format::extent;
 use embr_engine::format::extent::Encoding;
 use embr_engine::format::inline;
@@ -214,6 +215,15 @@ fn extents(item: Item, value: &[u8]) -> String {
     runs.collect::<Vec<_>>().join("; ")
 }
 
+/// Which blocks of an engram lie together, and where.
+fn part(part: &Part) -> String {
+    let places = part.places.iter();
+    let places = places.map(|p| format!("{}:{}", p.device.index(), p.block));
+    let last = part.end().saturating_sub(1);
+    let places: Vec<String> = places.collect();
+    format!("{}-{} at {}", part.first, last, places.join(" "))
+}
+
 fn engram_item(key: Key, value: &[u8]) -> String {
     let id = EngramId(key.0[0]);
     let sub = engram::sub(key);
@@ -225,6 +235,7 @@ fn engram_item(key: Key, value: &[u8]) -> String {
                     .iter()
                     .map(|p| format!("{}:{}", p.device.index(), p.block))
                     .collect(),
+                Lies::Parts(parts) => parts.iter().map(part).collect(),
                 Lies::Stripes(pieces) => pieces
                     .iter()
                     .map(|p| {

@@ -14,7 +14,6 @@ use super::Observer;
 use super::Stage;
 use super::Trouble;
 use super::Use;
-use crate::engram::extents;
 use crate::env::DeviceError;
 use crate::env::Devices as _;
 use crate::env::Hash256;
@@ -23,7 +22,6 @@ use crate::file::plan::Site;
 use crate::file::window::At;
 use crate::file::MAX_SIZE;
 use crate::format::engram;
-use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::Map;
 use crate::format::engram::Owner;
@@ -35,7 +33,6 @@ use crate::format::inline;
 use crate::format::inode::FileType;
 use crate::format::intent::END;
 use crate::format::journal::Extent;
-use crate::format::pointer::Places;
 use crate::format::reference::Of;
 use crate::names::Files;
 use crate::names::Item;
@@ -154,10 +151,8 @@ fn of_engrams<M: Machine>(
         if is(key, engram::Kind::Live, engram) {
             let live = Live::parse(value, map.blocks).unwrap_or_default();
             for (first, blocks) in runs(live) {
-                if let Lies::Copies(places) = &map.lies {
-                    for extent in extents(places, first, blocks) {
-                        part(Part::Used(Use::Engram(engram), extent))?;
-                    }
+                for extent in map.extents(first, blocks) {
+                    part(Part::Used(Use::Engram(engram), extent))?;
                 }
                 firsts(mounted, (engram, map), (first, blocks), &mut |extent| {
                     part(Part::Lives(extent))
@@ -175,8 +170,10 @@ fn firsts<M: Machine>(
     (first, blocks): (usize, usize),
     f: &mut dyn FnMut(Extent) -> Result<(), Ended>,
 ) -> Result<(), Ended> {
-    if let Lies::Copies(places) = &map.lies {
-        return extents(places, first, blocks).next().map_or(Ok(()), f);
+    if map.is_copied() {
+        let parts = map.parts();
+        let mut firsts = parts.filter_map(|part| part.extents(first, blocks).next());
+        return firsts.try_for_each(f);
     }
     let end = first.saturating_add(blocks);
     let mut block = first;
@@ -398,10 +395,15 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
                 .map(Some),
         )? {
             // Stripes are read as a whole.
-            Look::There(()) if self.options.data => match &map.lies {
-                Lies::Copies(places) => self.blocks_of(item, places, run, &hashes),
-                Lies::Stripes(_) => Ok(()),
-            },
+            Look::There(()) if self.options.data => {
+                let size = self.mounted.hash_size();
+                for part in map.parts().filter_map(|p| p.cut(run.block(), run.blocks)) {
+                    let begin = part.first.saturating_sub(run.block()).saturating_mul(size);
+                    let hashes = hashes.get(begin..).unwrap_or_default();
+                    self.blocks_of(item, &part, hashes)?;
+                }
+                Ok(())
+            }
             Look::There(()) => Ok(()),
             _ => {
                 self.found(Finding::Names(item, Trouble::NoHash(engram)));
@@ -411,17 +413,11 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
     }
 
     /// Reads every copy of the blocks, and compares their hashes.
-    fn blocks_of(
-        &mut self,
-        item: Item,
-        places: &Places,
-        run: &Run,
-        hashes: &[u8],
-    ) -> Result<(), Ended> {
+    fn blocks_of(&mut self, item: Item, part: &engram::Part, hashes: &[u8]) -> Result<(), Ended> {
         let mounted = self.mounted;
-        let mut bytes = Vec::zeroed(run.blocks.saturating_mul(BLOCK_SIZE))?;
-        let mut real = Vec::try_from_elem(Hash256::default(), run.blocks)?;
-        for copy in extents(places, run.block(), run.blocks) {
+        let mut bytes = Vec::zeroed(part.blocks.saturating_mul(BLOCK_SIZE))?;
+        let mut real = Vec::try_from_elem(Hash256::default(), part.blocks)?;
+        for copy in part.extents(part.first, part.blocks) {
             let here = mounted.present().has(copy.device);
             let Some(at) = copy.start.bytes().filter(|_| here) else {
                 continue;
@@ -474,6 +470,8 @@ pub enum Defect {
     Unowned,
     /// A stripe that it says to lie in is not there, or holds something else.
     Pieces,
+    /// Nothing says where some blocks lie that live.
+    Parts,
     /// Its number was never set aside.
     Number,
 }
@@ -556,7 +554,7 @@ impl Engram {
             return Ok(());
         }
         let mut found = |what| check.found(Finding::Engram(number, what));
-        let pieces = self.map.as_ref().map_or(&[][..], stripes::pieces_of);
+        let pieces = self.map.as_ref().map_or(&[][..], Map::pieces);
         match (&self.map, self.live) {
             _ if self.is_senseless => {}
             (None, _) => found(Defect::NoMap),
@@ -572,14 +570,17 @@ impl Engram {
         if !check.pieces(number, pieces)? {
             check.found(Finding::Engram(number, Defect::Pieces));
         }
-        if let Some(Map {
-            lies: Lies::Copies(places),
-            policy,
-            ..
-        }) = &self.map
-        {
-            let losses = policy.losses(check.mounted.geometry());
-            check.copies(Use::Engram(number), places, losses);
+        if let Some(map) = &self.map {
+            let losses = map.policy.losses(check.mounted.geometry());
+            for part in map.parts() {
+                check.copies(Use::Engram(number), &part.places, losses);
+            }
+            let mut nowhere = self.live.unwrap_or_default();
+            map.parts()
+                .for_each(|part| nowhere.clear(part.first, part.blocks));
+            if map.is_copied() && nowhere.count() != 0 {
+                check.found(Finding::Engram(number, Defect::Parts));
+            }
         }
         Ok(())
     }

@@ -489,6 +489,7 @@ impl fmt::Display for Defect {
             Defect::Owners => f.write_str("a block has two owners"),
             Defect::Unowned => f.write_str("what lives and what has an owner are not the same"),
             Defect::Pieces => f.write_str("it does not lie in the stripes that it names"),
+            Defect::Parts => f.write_str("nothing says where some of what lives of it lies"),
             Defect::Number => f.write_str("its number was not given out"),
         }
     }

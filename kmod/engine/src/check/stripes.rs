@@ -15,7 +15,6 @@ use crate::env::DeviceError;
 use crate::env::Devices as _;
 use crate::env::Hash256;
 use crate::env::Hasher as _;
-use crate::format::engram::Map;
 use crate::format::engram::Piece;
 use crate::format::journal::Extent;
 use crate::format::member::Members;
@@ -395,12 +394,4 @@ fn is_known(at: Key, value: &[u8]) -> bool {
         return sub == 0 && Layout::parse(value).is_some();
     }
     is(Kind::Contents) || is(Kind::Hashes) || is(Kind::Live) && sub == 0
-}
-
-/// What of an engram's map is in stripes.
-pub(super) fn pieces_of(map: &Map) -> &[Piece] {
-    match &map.lies {
-        crate::format::engram::Lies::Copies(_) => &[],
-        crate::format::engram::Lies::Stripes(pieces) => pieces,
-    }
 }

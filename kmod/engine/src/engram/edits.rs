@@ -8,22 +8,18 @@ use crate::format::engram::all;
 use crate::format::engram::key;
 use crate::format::engram::sub;
 use crate::format::engram::Kind;
-use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::Map;
 use crate::format::engram::Owner;
 use crate::format::engram::HASHES;
 use crate::format::engram::MAX_BLOCKS;
 use crate::format::engram::VERSION;
-use crate::format::journal::Extent;
-use crate::format::pointer::Places;
 use crate::format::pointer::COPIES;
 use crate::names::Error;
 use crate::names::Wrong;
 use crate::stripe;
 use crate::tree::Range;
 use crate::txn::Transaction;
-use crate::units::Blocks;
 use crate::units::EngramId;
 use crate::units::InodeNo;
 use crate::volume::mounted::Fault;
@@ -178,7 +174,7 @@ impl Edits {
         let Some(map) = known.map(|edit| &edit.map) else {
             return Ok(());
         };
-        if let Lies::Copies(_) = &map.lies {
+        if map.is_copied() {
             return Ok(());
         }
         let end = first.saturating_add(blocks);
@@ -205,24 +201,11 @@ impl Edits {
     }
 }
 
-/// Part of what lies at these places, on each of them.
-pub(crate) fn extents(
-    places: &Places,
-    first: usize,
-    blocks: usize,
-) -> impl Iterator<Item = Extent> + '_ {
-    places.iter().map(move |place| Extent {
-        device: place.device,
-        start: Blocks(place.block.0.saturating_add(first as u64)),
-        blocks: Blocks(blocks as u64),
-    })
-}
-
 impl Edit {
     fn finish<M: Machine>(&self, txn: &mut Transaction<'_, M>) -> Result<(), Error> {
-        if let Lies::Copies(places) = &self.map.lies {
+        if self.map.is_copied() {
             for (first, blocks) in self.dead.iter() {
-                for extent in extents(places, *first, *blocks) {
+                for extent in self.map.extents(*first, *blocks) {
                     txn.free(extent)?;
                 }
             }
@@ -340,6 +323,11 @@ pub(crate) fn learn<M: Machine>(
         at = begin.saturating_add(HASHES);
     }
     Ok(())
+}
+
+/// Bytes of the journal that a part of an engram takes, in so many copies: in the map, and what is taken for it.
+pub(crate) fn cost_of_part(copies: usize) -> usize {
+    copies.saturating_mul(8 + 24).saturating_add(4)
 }
 
 /// Bytes of the journal that a new engram takes, with so many owners.

@@ -13,8 +13,8 @@ mod number;
 mod shares;
 
 pub(crate) use edits::cost_of_new;
+pub(crate) use edits::cost_of_part;
 pub(crate) use edits::create;
-pub(crate) use edits::extents;
 pub(crate) use edits::learn;
 pub(crate) use edits::Edits;
 pub use number::Numbers;
@@ -22,7 +22,6 @@ pub use number::Numbers;
 use crate::format::engram::key;
 use crate::format::engram::parse_hashes;
 use crate::format::engram::Kind;
-use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::Map;
 use crate::format::engram::Owner;
@@ -51,10 +50,8 @@ impl<M: Machine> Mounted<M> {
         let value = self.get(ENGRAMS, key(engram, Kind::Map, 0), Map::parse)?;
         let map = value.ok_or(Error::Engram(engram, Wrong::Missing))??;
         let map = map.ok_or(Error::Engram(engram, Wrong::Senseless))?;
-        if let Lies::Copies(places) = &map.lies {
-            if !extents(places, 0, map.blocks).all(|extent| self.may_hold(extent)) {
-                return Err(Error::Engram(engram, Wrong::Disagrees));
-            }
+        if !(map.extents(0, map.blocks)).all(|extent| self.may_hold(extent)) {
+            return Err(Error::Engram(engram, Wrong::Disagrees));
         }
         Ok(map)
     }

@@ -9,13 +9,14 @@ use super::window::Windows;
 use super::END;
 use crate::env::Hash256;
 use crate::env::Hasher as _;
-use crate::format::engram::Lies;
 use crate::format::engram::Map;
+use crate::format::engram::Part;
 use crate::format::engram::MAX_BLOCKS;
 use crate::format::geometry::Policy;
 use crate::format::inline;
 use crate::format::intent::Intent;
 use crate::format::journal::Extent;
+use crate::format::pointer::Place;
 use crate::format::pointer::Places;
 use crate::format::pointer::COPIES;
 use crate::format::stripe::Layout;
@@ -32,6 +33,7 @@ use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::StripeId;
 use crate::units::BLOCK_SIZE;
+use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::Pin;
@@ -61,8 +63,8 @@ pub struct Fetch {
 /// Where blocks lie.
 #[derive(Debug)]
 pub enum Site {
-    /// In each of several copies of their engram.
-    Copies(Places),
+    /// In each of several copies of their engram: in this part of it.
+    Copies(Part),
     /// In a fragment of a stripe, from this row on. They can be had from other fragments as well.
     Fragment {
         /// The stripe.
@@ -80,7 +82,7 @@ impl Site {
     /// Whether it is where the same blocks lie, so many after its first.
     pub(super) fn is_same(&self, other: &Site, n: usize) -> bool {
         match (self, other) {
-            (Site::Copies(places), Site::Copies(others)) => places == others,
+            (Site::Copies(part), Site::Copies(other)) => part == other,
             (
                 Site::Fragment {
                     stripe,
@@ -125,7 +127,7 @@ impl Fetch {
     /// How many copies there are.
     pub fn copies(&self) -> usize {
         match &self.site {
-            Site::Copies(places) => places.count(),
+            Site::Copies(part) => part.places.count(),
             Site::Fragment { .. } => 1,
         }
     }
@@ -133,8 +135,8 @@ impl Fetch {
     /// Where a copy of `blocks` blocks lies, from block `from` of these on. The copy to be read first is 0; engrams begin with
     /// different devices.
     pub fn place(&self, copy: usize, from: usize, blocks: usize) -> Option<Extent> {
-        let places = match &self.site {
-            Site::Copies(places) => places,
+        let part = match &self.site {
+            Site::Copies(part) => part,
             Site::Fragment {
                 layout,
                 fragment,
@@ -146,13 +148,9 @@ impl Fetch {
             }
         };
         let turn = (self.engram.0 as usize).wrapping_add(copy);
-        let place = places.iter().nth(turn.checked_rem(self.copies())?)?;
-        let first = self.first.saturating_add(from) as u64;
-        Some(Extent {
-            device: place.device,
-            start: Blocks(place.block.0.saturating_add(first)),
-            blocks: Blocks(blocks as u64),
-        })
+        let copy = turn.checked_rem(self.copies())?;
+        let first = self.first.saturating_add(from);
+        part.extents(first, blocks).nth(copy)
     }
 }
 
@@ -329,8 +327,10 @@ impl<M: Machine> Mounted<M> {
         let bad = Error::Engram(at.engram, Wrong::Disagrees);
         let behind = map.blocks.checked_sub(at.block).filter(|n| *n != 0);
         let behind = behind.ok_or(bad)?;
-        if let Lies::Copies(places) = &map.lies {
-            return Ok((Site::Copies(*places), behind));
+        if map.is_copied() {
+            let part = map.part(at.block).ok_or(bad)?;
+            let here = part.end().saturating_sub(at.block);
+            return Ok((Site::Copies(part), behind.min(here)));
         }
         let piece = map.piece(at.block).ok_or(bad)?;
         let layout = self.layout(piece.stripe)?;
@@ -433,6 +433,32 @@ impl Store<'_> {
     /// Where they are written.
     pub(super) fn used(&self) -> impl Iterator<Item = &Extent> + '_ {
         self.places.iter().take(self.copies)
+    }
+}
+
+/// Where the engram of these stores lies.
+pub(super) fn map(stores: &[Store<'_>], policy: Policy) -> Result<Map, Error> {
+    let mut parts: Vec<Part> = Vec::new();
+    for store in stores {
+        let mut places = Vec::new();
+        for extent in store.used() {
+            places.push(Place {
+                device: extent.device,
+                block: extent.start,
+            })?;
+        }
+        parts.push(Part {
+            first: parts.last().map_or(0, Part::end),
+            blocks: store.blocks,
+            places: Places::new(&places).ok_or(Error::Fault(Fault::NoSpace))?,
+        })?;
+    }
+    let none = Error::Fault(Fault::NoSpace);
+    let (first, last) = (parts.first().ok_or(none)?, parts.last().ok_or(none)?);
+    let mut map = Map::copied(last.end(), policy, first.places);
+    match map.part_as(&parts)? {
+        true => Ok(map),
+        false => Err(Error::Fault(Fault::TooLarge)),
     }
 }
 

@@ -6,7 +6,6 @@
 use super::window::Windows;
 use super::END;
 use crate::format::engram;
-use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::geometry::Policy;
 use crate::format::inode::FileType;
@@ -155,10 +154,10 @@ impl<M: Machine> Files<'_, M> {
                 Err(why) if why.is_damage() => return Ok(()),
                 map => map?,
             };
-            let is_done = match &map.lies {
-                Lies::Copies(_) if self.copy_more(engram, Some(policy))? => true,
-                Lies::Copies(_) => return Err(Error::NoSpace),
-                Lies::Stripes(_) => self.seal_all(engram, &map, policy)?,
+            let is_done = match map.is_copied() {
+                true if self.copy_more(engram, Some(policy))? => true,
+                true => return Err(Error::NoSpace),
+                false => self.seal_all(engram, &map, policy)?,
             };
             if is_done {
                 return Ok(());
@@ -198,7 +197,7 @@ impl<M: Machine> Files<'_, M> {
             map => map?,
         };
         let wanted = usize::from(self.losses(policy));
-        if let Lies::Copies(_) = &map.lies {
+        if map.is_copied() {
             return Ok(false);
         }
         for piece in map.pieces().iter() {

@@ -7,12 +7,12 @@ use super::edit::Clear;
 use super::edit::Edit;
 use super::pieces::Holds;
 use super::pieces::Piece;
+use super::plan::map;
 use super::plan::Given;
 use super::regular;
 use super::shift::Shift;
 use super::window::At;
 use super::window::State;
-use super::write::map;
 use super::END;
 use super::MAX_SIZE;
 use super::WINDOW_BLOCKS;
@@ -327,7 +327,7 @@ fn preallocate_some<M: Machine>(
     let mut holes = holes.iter().copied();
     while let Some(store) = given.stores.last_mut() {
         let engram = files.names.engrams.lock().give(files.mounted)?;
-        let map = map(store, policy)?;
+        let map = map(core::slice::from_ref(&*store), policy)?;
         let mut owners: Vec<(usize, Owner)> = Vec::new();
         for (block, hole) in holes.by_ref().take(store.blocks).enumerate() {
             edit.put(hole, State::Unwritten(At { engram, block }))?;

@@ -6,6 +6,7 @@ use super::edit::follows;
 use super::edit::Edit;
 use super::edit::PER_DEAD;
 use super::edit::PER_GONE;
+use super::plan::map;
 use super::plan::Given;
 use super::plan::Source;
 use super::plan::Store;
@@ -20,15 +21,12 @@ use super::END;
 use super::MAX_SIZE;
 use super::WINDOW_BLOCKS;
 use crate::engram;
-use crate::format::engram::Lies;
-use crate::format::engram::Map;
 use crate::format::engram::Owner;
 use crate::format::engram::HASHES;
 use crate::format::engram::MAX_BLOCKS;
+use crate::format::engram::MAX_PARTS;
 use crate::format::extent::WINDOW;
 use crate::format::geometry::Policy;
-use crate::format::pointer::Place;
-use crate::format::pointer::Places;
 use crate::names::change::Change;
 use crate::names::Done;
 use crate::names::Error;
@@ -42,7 +40,6 @@ use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::Timestamp;
 use crate::units::BLOCK_SIZE;
-use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use embr_rt::Vec;
@@ -269,6 +266,8 @@ struct Part<'a> {
     blocks: usize,
     /// Bytes of the journal that it takes, at most.
     price: usize,
+    /// What a block takes at most that lies alone.
+    each: usize,
     window: Option<u64>,
 }
 
@@ -299,7 +298,9 @@ impl<'a> Part<'a> {
             });
             before = own.at();
         }
+        // Each block may be a part of its own.
         price = price.saturating_add(self.price);
+        price = price.saturating_add(source.blocks().saturating_mul(self.each));
         if !self.sources.is_empty() && !edit.has_room(price) {
             return Ok(false);
         }
@@ -373,12 +374,26 @@ fn adopt_all<M: Machine>(
         policy,
         ..
     } = given;
-    for store in stores.iter_mut().rev() {
+    let mut rest = stores.as_mut_slice();
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at_mut(together(rest));
         // What the transaction took is empty then.
-        adopt(edit, store, *policy, promise)?;
+        adopt(edit, now, *policy, promise)?;
+        rest = later;
     }
     stores.clear();
     Ok(())
+}
+
+/// How many of these stores are one engram: each is a part of it. Where free space is in pieces, they would be many.
+fn together(stores: &[Store<'_>]) -> usize {
+    let mut blocks = 0usize;
+    let fits = |store: &&Store<'_>| {
+        blocks = blocks.saturating_add(store.blocks);
+        store.old.is_none() && blocks <= MAX_BLOCKS
+    };
+    let fresh = stores.iter().take(MAX_PARTS).take_while(fits);
+    fresh.count().max(1)
 }
 
 /// Takes as many blocks as one engram and one transaction take.
@@ -389,11 +404,14 @@ fn gather<'a, M: Machine>(
     most: usize,
 ) -> Result<Vec<Source<'a>>, Error> {
     let mounted = edit.change.files.mounted;
+    let policy = edit.change.inode(edit.file)?.policy;
+    let losses = policy.losses(mounted.geometry());
     let price = engram::cost_of_new(MAX_BLOCKS, mounted.hash_size(), 1);
     let mut part: Part<'a> = Part {
         sources: Vec::new(),
         blocks: 0,
         price: price.saturating_add(cost_of_new(mounted)),
+        each: engram::cost_of_part(usize::from(losses).saturating_add(1)),
         window: None,
     };
     while let Some(source) = rest.peek(most.saturating_sub(part.blocks)) {
@@ -468,15 +486,18 @@ fn set_aside<'a, M: Machine>(
             while count < rest.blocks() && own(edit, count)? == first.map(|at| at.plus(count)) {
                 count = count.saturating_add(1);
             }
+            let mut part = None;
+            if let Some(at) = first {
+                let bad = Error::Engram(at.engram, Wrong::Disagrees);
+                let here = mounted.map(at.engram)?.part(at.block).ok_or(bad)?;
+                count = count.min(here.end().saturating_sub(at.block));
+                part = Some((at, here));
+            }
             let (now, later) = rest.split(count);
-            match first {
-                Some(at) => {
-                    let map = mounted.map(at.engram)?;
+            match part {
+                Some((at, part)) => {
                     let mut store = Store::try_new(mounted, Vec::try_from_slice(&[now])?)?;
-                    let Lies::Copies(places) = &map.lies else {
-                        return Err(Error::Engram(at.engram, Wrong::Disagrees));
-                    };
-                    let places = engram::extents(places, at.block, store.blocks);
+                    let places = part.extents(at.block, store.blocks);
                     // Who is no member any more gets nothing.
                     let places = places.filter(|p| present.has(p.device));
                     store.places = Vec::try_from_iter(places)?;
@@ -494,36 +515,52 @@ fn set_aside<'a, M: Machine>(
     Ok(fresh)
 }
 
-/// What a store holds is the file's from now on.
+/// What stores hold is the file's from now on: one of what was set aside, or those of a new engram.
 #[inline(never)] // Its frame is large enough alone.
 fn adopt<M: Machine>(
     edit: &mut Edit<'_, '_, M>,
-    store: &mut Store<'_>,
+    stores: &mut [Store<'_>],
     policy: Policy,
     promise: &mut Promise,
 ) -> Result<(), Error> {
     let files = edit.change.files;
-    let at = match store.old {
-        Some(at) => {
+    let mut at = match stores {
+        [Store {
+            old: Some(at),
+            places,
+            hashes,
+            ..
+        }] => {
             let map = files.mounted.map(at.engram)?;
             let txn = edit.change.txn();
-            for place in store.places.iter() {
+            for place in places.iter() {
                 txn.rely_on(place.device);
             }
-            engram::learn(txn, at.engram, &map, at.block, &store.hashes)?;
-            at
+            engram::learn(txn, at.engram, &map, at.block, hashes)?;
+            *at
         }
-        None => {
+        _ => {
             let engram = files.names.engrams.lock().give(files.mounted)?;
-            let map = map(store, policy)?;
-            let owners = owners(&store.sources, edit.file)?;
+            let map = map(stores, policy)?;
+            let (mut sources, mut hashes) = (Vec::new(), Vec::new());
+            for store in stores.iter() {
+                sources.try_extend_from_slice(&store.sources)?;
+                hashes.try_extend_from_slice(&store.hashes)?;
+            }
+            let owners = owners(&sources, edit.file)?;
             let txn = edit.change.txn();
-            engram::create(txn, engram, &map, &store.hashes, &owners)?;
-            take(txn, store, promise)?;
+            engram::create(txn, engram, &map, &hashes, &owners)?;
+            for store in stores.iter_mut() {
+                take(txn, store, promise)?;
+            }
             At { engram, block: 0 }
         }
     };
-    put_all(edit, &store.sources, at)
+    for store in stores.iter() {
+        put_all(edit, &store.sources, at)?;
+        at = at.plus(store.blocks);
+    }
+    Ok(())
 }
 
 /// The transaction takes the places of a store.
@@ -539,19 +576,6 @@ fn take<M: Machine>(
         txn.free(*place)?;
     }
     Ok(())
-}
-
-/// Where the engram of a store lies.
-pub(super) fn map(store: &Store<'_>, policy: Policy) -> Result<Map, Error> {
-    let mut places = Vec::new();
-    for extent in store.used() {
-        places.push(Place {
-            device: extent.device,
-            block: extent.start,
-        })?;
-    }
-    let places = Places::new(&places).ok_or(Error::Fault(Fault::NoSpace))?;
-    Ok(Map::copied(store.blocks, policy, places))
 }
 
 /// Whose these blocks are.

@@ -4,11 +4,17 @@
 
 use crate::error::NoMem;
 use crate::format::geometry::Policy;
+use crate::format::journal::Extent;
+use crate::format::member::Slot;
+use crate::format::node::MAX_VALUE;
+use crate::format::pointer::Place;
 use crate::format::pointer::Places;
 use crate::format::pointer::RawPlaces;
+use crate::format::pointer::COPIES;
 use crate::format::superblock::BlockHash;
 use crate::tree::Key;
 use crate::tree::Range;
+use crate::units::Blocks;
 use crate::units::EngramId;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
@@ -37,6 +43,13 @@ pub const HASHES: usize = 16;
 const COPIED: u8 = 0;
 /// In a map: parts of stripes.
 const STRIPED: u8 = 1;
+/// In a map: copies whose blocks do not all lie together.
+const PARTED: u8 = 2;
+/// Parts of an engram in copies, at most.
+pub const MAX_PARTS: usize = 64;
+/// Bytes of a part, at most.
+pub const PART_SIZE: usize = size_of::<RawPart>() + COPIES * size_of::<U64>();
+const _: () = assert!(size_of::<RawMap>() + MAX_PARTS * PART_SIZE <= MAX_VALUE);
 pub(super) const SUB_BITS: u32 = 56;
 
 /// What an item of an engram is about.
@@ -136,11 +149,187 @@ impl Piece {
     }
 }
 
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawPart {
+    first: u8,
+    last: u8,
+    copies: u8,
+    zero: u8,
+}
+
+/// Blocks of an engram in copies that lie together, at each of several places.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// The first of them.
+    pub first: usize,
+    /// How many, not none.
+    pub blocks: usize,
+    /// Where the first of them lies.
+    pub places: Places,
+}
+
+impl Part {
+    /// The block behind the last.
+    pub fn end(&self) -> usize {
+        self.first.saturating_add(self.blocks)
+    }
+
+    /// Whether it has a block.
+    pub fn has(&self, block: usize) -> bool {
+        (self.first..self.end()).contains(&block)
+    }
+
+    /// Those of these blocks that it has, at each of its places.
+    pub fn extents(&self, first: usize, blocks: usize) -> PartExtents<'_> {
+        PartExtents {
+            part: self,
+            first,
+            blocks,
+            next: 0,
+        }
+    }
+
+    /// The same at one of its places.
+    fn extent(&self, first: usize, blocks: usize, copy: usize) -> Option<Extent> {
+        let from = first.max(self.first);
+        let to = first.saturating_add(blocks).min(self.end());
+        let place = self.places.get(copy).filter(|_| from < to)?;
+        Some(Extent {
+            device: place.device,
+            start: self.of(place, from),
+            blocks: Blocks(to.saturating_sub(from) as u64),
+        })
+    }
+
+    /// Where one of its blocks lies, if its first lies at this place.
+    fn of(&self, place: Place, block: usize) -> Blocks {
+        let within = block.saturating_sub(self.first) as u64;
+        Blocks(place.block.0.saturating_add(within))
+    }
+
+    /// Those of these blocks that it has, if there are any.
+    pub fn cut(&self, first: usize, blocks: usize) -> Option<Part> {
+        let from = first.max(self.first);
+        let to = first.saturating_add(blocks).min(self.end());
+        let places = self.places.moved(from.saturating_sub(self.first) as u64)?;
+        (from < to).then_some(Part {
+            first: from,
+            blocks: to.saturating_sub(from),
+            places,
+        })
+    }
+
+    /// Takes the next part in if it goes on where this one ends, at all places.
+    fn join(&mut self, next: &Part) -> bool {
+        let follows =
+            self.end() == next.first && self.places.moved(self.blocks as u64) == Some(next.places);
+        if follows {
+            self.blocks = self.blocks.saturating_add(next.blocks);
+        }
+        follows
+    }
+
+    /// The part that lies next on a disk, of an engram of so many blocks; and what lies behind it.
+    fn parse(value: &[u8], blocks: usize) -> Option<(Self, &[u8])> {
+        let (raw, rest) = RawPart::ref_from_prefix(value).ok()?;
+        let copies = usize::from(raw.copies);
+        let (places, rest) = <[U64]>::ref_from_prefix_with_elems(rest, copies).ok()?;
+        let mut all: RawPlaces = [U64::new(0); COPIES];
+        for (to, place) in all.get_mut(..copies)?.iter_mut().zip(places) {
+            *to = *place;
+        }
+        let (first, last) = (usize::from(raw.first), usize::from(raw.last));
+        let places = Places::parse(&all).filter(|places| places.count() == copies)?;
+        let is_sound = raw.zero == 0 && first <= last && last < blocks;
+        let part = Part {
+            first,
+            blocks: last.saturating_sub(first).saturating_add(1),
+            places,
+        };
+        is_sound.then_some((part, rest))
+    }
+
+    fn encode(&self, value: &mut Vec<u8>) -> Result<(), NoMem> {
+        let copies = self.places.count();
+        let raw = RawPart {
+            first: self.first as u8,
+            last: self.end().saturating_sub(1) as u8,
+            copies: copies as u8,
+            zero: 0,
+        };
+        value.try_extend_from_slice(raw.as_bytes())?;
+        let places = self.places.raw();
+        value.try_extend_from_slice(places.get(..copies).unwrap_or_default().as_bytes())
+    }
+}
+
+/// What lies of a part at each of its places.
+pub struct PartExtents<'p> {
+    part: &'p Part,
+    first: usize,
+    blocks: usize,
+    next: usize,
+}
+
+impl Iterator for PartExtents<'_> {
+    type Item = Extent;
+
+    fn next(&mut self) -> Option<Extent> {
+        let extent = self.part.extent(self.first, self.blocks, self.next)?;
+        self.next = self.next.saturating_add(1);
+        Some(extent)
+    }
+}
+
+/// The parts of an engram in copies.
+pub struct Parts<'m> {
+    map: &'m Map,
+    next: usize,
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        let part = self.map.nth(self.next)?;
+        self.next = self.next.saturating_add(1);
+        Some(part)
+    }
+}
+
+/// Where blocks of an engram lie in copies.
+pub struct Extents<'m> {
+    map: &'m Map,
+    first: usize,
+    blocks: usize,
+    part: usize,
+    copy: usize,
+}
+
+impl Iterator for Extents<'_> {
+    type Item = Extent;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Extent> {
+        loop {
+            let part = self.map.nth(self.part)?;
+            if let Some(extent) = part.extent(self.first, self.blocks, self.copy) {
+                self.copy = self.copy.saturating_add(1);
+                return Some(extent);
+            }
+            (self.part, self.copy) = (self.part.saturating_add(1), 0);
+        }
+    }
+}
+
 /// Where blocks of an engram lie.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Lies {
     /// All of them together, at each of these places.
     Copies(Places),
+    /// In copies as well, but not all together: these parts, in order. What is in none is dead.
+    Parts(Vec<Part>),
     /// In stripes: these pieces, in order. What is in none was given up with its stripe.
     Stripes(Vec<Piece>),
 }
@@ -185,6 +374,7 @@ impl Map {
                 Err(_) => None,
             },
             STRIPED => pieces(rest, blocks)?.map(Lies::Stripes),
+            PARTED => parts(rest, blocks)?.map(Lies::Parts),
             _ => None,
         };
         Ok(lies.map(|lies| Map {
@@ -200,6 +390,7 @@ impl Map {
             version: VERSION,
             kind: match self.lies {
                 Lies::Copies(_) => COPIED,
+                Lies::Parts(_) => PARTED,
                 Lies::Stripes(_) => STRIPED,
             },
             blocks: (self.blocks as u16).into(),
@@ -209,6 +400,11 @@ impl Map {
         let mut value = Vec::try_from_slice(raw.as_bytes())?;
         match &self.lies {
             Lies::Copies(places) => value.try_extend_from_slice(places.raw().as_bytes())?,
+            Lies::Parts(parts) => {
+                for part in parts.iter() {
+                    part.encode(&mut value)?;
+                }
+            }
             Lies::Stripes(pieces) => {
                 for piece in pieces.iter() {
                     value.try_extend_from_slice(piece.raw().as_bytes())?;
@@ -218,18 +414,82 @@ impl Map {
         Ok(value)
     }
 
-    /// The places of its copies, where it lies in copies.
+    /// The places of its copies, where these lie in one piece each.
     pub fn copies(&self) -> Option<&Places> {
         match &self.lies {
             Lies::Copies(places) => Some(places),
+            Lies::Parts(_) | Lies::Stripes(_) => None,
+        }
+    }
+
+    /// Whether it lies in copies.
+    pub fn is_copied(&self) -> bool {
+        !matches!(self.lies, Lies::Stripes(_))
+    }
+
+    /// The parts in which it lies in copies; none where it lies in stripes.
+    pub fn parts(&self) -> Parts<'_> {
+        Parts { map: self, next: 0 }
+    }
+
+    #[inline(never)]
+    fn nth(&self, n: usize) -> Option<Part> {
+        match &self.lies {
+            Lies::Copies(places) => (n == 0).then_some(Part {
+                first: 0,
+                blocks: self.blocks,
+                places: *places,
+            }),
+            Lies::Parts(parts) => parts.get(n).copied(),
             Lies::Stripes(_) => None,
         }
+    }
+
+    /// The part that has a block, where it lies in copies.
+    #[inline(never)]
+    pub fn part(&self, block: usize) -> Option<Part> {
+        self.parts().find(|part| part.has(block))
+    }
+
+    /// Where these blocks lie in copies, part by part, at each place of each.
+    pub fn extents(&self, first: usize, blocks: usize) -> Extents<'_> {
+        Extents {
+            map: self,
+            first,
+            blocks,
+            part: 0,
+            copy: 0,
+        }
+    }
+
+    /// Whether something of it lies on a device.
+    pub fn is_on(&self, device: Slot) -> bool {
+        let mut all = self.extents(0, self.blocks);
+        all.any(|extent| extent.device == device)
+    }
+
+    /// What lies in copies lies in these parts from now on, which are in order. Not if they are too many.
+    pub fn part_as(&mut self, parts: &[Part]) -> Result<bool, NoMem> {
+        let mut joined: Vec<Part> = Vec::new();
+        for part in parts {
+            match joined.last_mut().is_some_and(|last| last.join(part)) {
+                true => {}
+                false => joined.push(*part)?,
+            }
+        }
+        let whole = joined.first().filter(|part| part.blocks == self.blocks);
+        self.lies = match whole {
+            Some(whole) => Lies::Copies(whole.places),
+            None if joined.is_empty() || joined.len() > MAX_PARTS => return Ok(false),
+            None => Lies::Parts(joined),
+        };
+        Ok(true)
     }
 
     /// The pieces in which it lies in stripes.
     pub fn pieces(&self) -> &[Piece] {
         match &self.lies {
-            Lies::Copies(_) => &[],
+            Lies::Copies(_) | Lies::Parts(_) => &[],
             Lies::Stripes(pieces) => pieces,
         }
     }
@@ -242,6 +502,21 @@ impl Map {
         let has = |piece: &&Piece| (piece.first..piece.end()).contains(&block);
         pieces.iter().find(has).copied()
     }
+}
+
+/// The parts of an engram of so many blocks.
+fn parts(value: &[u8], blocks: usize) -> Result<Option<Vec<Part>>, NoMem> {
+    let mut parts: Vec<Part> = Vec::new();
+    let (mut end, mut rest) = (0, value);
+    while !rest.is_empty() {
+        let next = Part::parse(rest, blocks).filter(|(part, _)| part.first >= end);
+        let Some((part, behind)) = next.filter(|_| parts.len() < MAX_PARTS) else {
+            return Ok(None);
+        };
+        (end, rest) = (part.end(), behind);
+        parts.push(part)?;
+    }
+    Ok((end != 0).then_some(parts))
 }
 
 /// The pieces of an engram of so many blocks.
@@ -427,7 +702,6 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::member::Slot;
     use crate::format::pointer::Place;
     use crate::units::Blocks;
     use proptest::prelude::*;
@@ -482,6 +756,84 @@ mod tests {
         assert_eq!(Map::parse(&value[..31]), Ok(None));
     }
 
+    fn parted() -> Map {
+        let place = |device, block| Place {
+            device: Slot::new(device).unwrap(),
+            block: Blocks(block),
+        };
+        let part = |first, blocks, places: &[Place]| Part {
+            first,
+            blocks,
+            places: Places::new(places).unwrap(),
+        };
+        let parts = [
+            part(0, 2, &[place(2, 7), place(1, 9)]),
+            part(5, 3, &[place(3, 4)]),
+        ];
+        let mut map = map();
+        assert_eq!(map.part_as(&parts), Ok(true));
+        map
+    }
+
+    #[test]
+    fn parts_are_where_the_format_says() {
+        let value = parted().encode().unwrap();
+        let mut expected = std::vec![1, 2, 0, 1, 2, 0, 0, 0];
+        expected.extend([0, 1, 2, 0]);
+        expected.extend(((2u64 << 56) | 7).to_le_bytes());
+        expected.extend(((1u64 << 56) | 9).to_le_bytes());
+        expected.extend([5, 7, 1, 0]);
+        expected.extend(((3u64 << 56) | 4).to_le_bytes());
+        assert_eq!(&value[..], &expected[..]);
+        assert_eq!(Map::parse(&value), Ok(Some(parted())));
+        // Three copies, or none; overlapping; the end before the begin; one copy too many; what is to be zero.
+        for (at, byte) in [(10, 3), (10, 0), (28, 1), (29, 4), (30, 6), (31, 1)] {
+            let mut bad = parted().encode().unwrap();
+            bad[at] = byte;
+            assert_eq!(Map::parse(&bad), Ok(None), "byte {at}");
+        }
+        for length in [8, 9, 27, 31, 39] {
+            assert_eq!(Map::parse(&value[..length]), Ok(None));
+        }
+        let mut behind = value.to_vec();
+        behind[2..4].copy_from_slice(&[7, 0]);
+        assert_eq!(Map::parse(&behind), Ok(None));
+    }
+
+    #[test]
+    fn parts_say_where_blocks_lie() {
+        let on = |e: Extent| (e.device.index(), e.start.0, e.blocks.0);
+        let lie = |map: &Map, first, blocks| {
+            map.extents(first, blocks)
+                .map(on)
+                .collect::<std::vec::Vec<_>>()
+        };
+        assert_eq!(lie(&map(), 3, 5), [(2, 10, 5), (1, 12, 5)]);
+        assert_eq!(lie(&parted(), 1, 6), [(2, 8, 1), (1, 10, 1), (3, 4, 2)]);
+        assert_eq!(lie(&parted(), 2, 3), []);
+        assert_eq!(lie(&striped(), 0, 256), []);
+        let part = parted().part(7).unwrap();
+        assert_eq!((part.first, part.blocks), (5, 3));
+        assert_eq!(parted().part(4), None);
+        assert_eq!(
+            part.cut(6, 9).unwrap().extents(0, 256).map(on).next(),
+            Some((3, 5, 2))
+        );
+        assert_eq!(part.cut(8, 9), None);
+        // What lies together is one.
+        let all = map().part(0).unwrap();
+        let (a, b) = (all.cut(0, 9).unwrap(), all.cut(9, 247).unwrap());
+        let mut again = map();
+        assert_eq!(again.part_as(&[a, b]), Ok(true));
+        assert_eq!(again, map());
+        let each: std::vec::Vec<Part> = (0..=MAX_PARTS)
+            .map(|n| all.cut(2 * n, 1).unwrap())
+            .collect();
+        assert_eq!(again.part_as(&each), Ok(false));
+        assert_eq!(again.part_as(&each[1..]), Ok(true));
+        assert_eq!(Map::parse(&again.encode().unwrap()), Ok(Some(again)));
+    }
+
     #[test]
     fn every_field_is_where_the_format_says() {
         let value = map().encode().unwrap();
@@ -519,7 +871,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         let mut value = map().encode().unwrap();
-        for (at, byte) in [(0, 2), (1, 1), (3, 2), (15, 1)] {
+        for (at, byte) in [(0, 2), (1, 1), (1, 2), (1, 3), (3, 2), (15, 1)] {
             let before = value[at];
             value[at] = byte;
             assert_eq!(Map::parse(&value), Ok(None), "byte {at}");

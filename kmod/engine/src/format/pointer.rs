@@ -124,6 +124,27 @@ impl Places {
         self.0.iter().copied().filter_map(Place::unpacked)
     }
 
+    /// One of them.
+    pub fn get(&self, n: usize) -> Option<Place> {
+        self.0.get(n).copied().and_then(Place::unpacked)
+    }
+
+    /// The places so many blocks behind these, if they can be.
+    pub fn moved(&self, blocks: u64) -> Option<Self> {
+        let behind = |place: u64| match Place::unpacked(place) {
+            Some(Place { device, block }) => {
+                let block = Blocks(block.0.saturating_add(blocks));
+                Place { device, block }.packed()
+            }
+            None => Some(0),
+        };
+        let mut moved = self.0;
+        for place in moved.iter_mut() {
+            *place = behind(*place)?;
+        }
+        Some(Places(moved))
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.iter().filter(|p| **p != 0).count()

@@ -6,9 +6,9 @@
 use super::loose;
 use super::Worth;
 use crate::error::NoMem;
+use crate::format::engram::Part;
 use crate::format::geometry::Geometry;
 use crate::format::geometry::Policy;
-use crate::format::pointer::Places;
 use crate::format::stripe::all_wasteful;
 use crate::format::stripe::parse_wasteful;
 use crate::format::stripe::Held;
@@ -73,12 +73,25 @@ pub(super) struct Run {
     pub(super) row: usize,
 }
 
+impl Run {
+    /// The part that has it, of these.
+    pub(super) fn part(&self, parts: &[Part]) -> Option<Part> {
+        let mut parts = parts.iter();
+        parts.find(|part| part.has(self.held.first)).copied()
+    }
+
+    /// How many copies there are of it, if it lies in these parts.
+    fn copies(&self, parts: &[Part]) -> usize {
+        self.part(parts).map_or(0, |part| part.places.count())
+    }
+}
+
 /// Where it lies that is given up.
 pub(super) enum Home {
     /// In all of a stripe.
     Stripe(StripeId, Box<Layout>),
-    /// In copies of an engram.
-    Copies(Places),
+    /// In copies of an engram: in these parts of it.
+    Copies(Vec<Part>),
 }
 
 /// What is given up.
@@ -101,7 +114,11 @@ impl Victim {
     pub(super) fn taken(&self) -> usize {
         match &self.home {
             Home::Stripe(_, layout) => layout.shape.taken(),
-            Home::Copies(places) => self.live().saturating_mul(places.count()),
+            Home::Copies(parts) => {
+                let runs = self.runs.iter();
+                let all = runs.map(|run| run.held.blocks.saturating_mul(run.copies(parts)));
+                all.fold(0, usize::saturating_add)
+            }
         }
     }
 

@@ -9,7 +9,6 @@ use super::choose::Run;
 use super::choose::Victim;
 use crate::format::engram::key;
 use crate::format::engram::Kind;
-use crate::format::engram::Lies;
 use crate::format::engram::Map;
 use crate::format::name::encode_number;
 use crate::format::name::parse_number;
@@ -130,13 +129,13 @@ impl<M: Machine> Files<'_, M> {
         let Some(map) = Map::parse(map)? else {
             return Ok(None);
         };
-        let Lies::Copies(places) = &map.lies else {
+        if !map.is_copied() {
             return Ok(None);
-        };
+        }
         match live_runs(self.mounted, number, &map) {
             Ok(runs) if !runs.is_empty() => Ok(Some(Victim {
                 policy: map.policy,
-                home: Home::Copies(*places),
+                home: Home::Copies(Vec::try_from_iter(map.parts())?),
                 runs,
                 engrams: Vec::try_from_slice(&[number])?,
             })),
@@ -174,7 +173,9 @@ fn live_runs<M: Machine>(
 ) -> Result<Vec<Run>, Error> {
     let live = mounted.live(engram, map.blocks)?;
     let (mut runs, mut hashes) = (Vec::new(), Vec::new());
-    for (first, blocks) in live.runs(0, map.blocks) {
+    let parts = map.parts().map(|part| (part.first, part.blocks));
+    let lie_together = parts.flat_map(|(first, blocks)| live.runs(first, blocks));
+    for (first, blocks) in lie_together {
         mounted.hashes(engram, first, blocks, &mut hashes)?;
         let held = Held {
             engram,

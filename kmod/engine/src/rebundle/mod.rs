@@ -10,6 +10,7 @@ mod choose;
 mod loose;
 mod refill;
 mod relocate;
+mod slots;
 mod swap;
 
 use crate::file::plan::Fetch;
@@ -23,6 +24,7 @@ use crate::names::change::Begun;
 use crate::names::change::Change;
 use crate::names::Error;
 use crate::names::Files;
+use crate::names::Wrong;
 use crate::space::promise::Promise;
 use crate::space::Usage;
 use crate::stripe::seal::MOST;
@@ -79,6 +81,7 @@ impl Moved {
 #[derive(Default, Debug)]
 pub(crate) struct Progress {
     walk: loose::Walk,
+    slots: slots::Walk,
     /// Below the first, all engrams are old; below the second, they will be when more time has passed.
     ages: (EngramId, EngramId),
 }
@@ -106,6 +109,8 @@ struct Worth {
     below: Option<EngramId>,
     /// and only so many blocks of them at once, or more.
     least: usize,
+    /// Somebody waits for it.
+    is_waited_for: bool,
 }
 
 impl Worth {
@@ -114,6 +119,7 @@ impl Worth {
         worst: GRADES,
         below: None,
         least: 0,
+        is_waited_for: true,
     };
 
     /// To nobody yet. The less room is left, the more may be written to gain some: with half of the volume free only what is nearly dead
@@ -129,6 +135,7 @@ impl Worth {
             },
             below: Some(old),
             least: MOST / 2,
+            is_waited_for: false,
         }
     }
 }
@@ -251,11 +258,14 @@ impl<M: Machine> Files<'_, M> {
         if done.as_ref().is_err_and(Error::is_damage) {
             done = self.rebundle_some(walk, worth, true);
         }
-        let once = match done {
+        let mut once = match done {
             // It stays as it is.
             Err(why) if why.is_damage() => Moved::default(),
             done => done?,
         };
+        if once.gained == Blocks(0) {
+            once = self.empty_slots(&mut progress.slots, worth.is_waited_for)?;
+        }
         self.names.tally.lock().moved.add(once);
         Ok(once)
     }
@@ -290,11 +300,14 @@ impl<M: Machine> Files<'_, M> {
         (walk, worth): (&mut loose::Walk, &Worth),
         change: Option<Begun<'_, M>>,
     ) -> Result<Moved, Error> {
+        // Before anything is looked up: what is freed later stays as it is until it was read.
+        let pin = self.mounted.pin();
         let victims = self.choose(stripes, walk, worth)?;
         let cargo = match victims.is_empty() {
             true => None,
             false => self.load(victims)?,
         };
+        drop(pin);
         let Some(cargo) = cargo else {
             walk.go_on();
             return Err(Error::NoSpace);
@@ -312,6 +325,7 @@ impl<M: Machine> Files<'_, M> {
         policy: Option<Policy>,
     ) -> Result<bool, Error> {
         let mut progress = self.names.rebundling.lock();
+        let pin = self.mounted.pin();
         let Some(mut victim) = choose::inspect(self.mounted, stripe)? else {
             return Ok(true);
         };
@@ -323,7 +337,9 @@ impl<M: Machine> Files<'_, M> {
         victims.push(victim)?;
         let walk = &mut progress.walk;
         walk.stay();
-        let Some(cargo) = self.load(victims)? else {
+        let cargo = self.load(victims)?;
+        drop(pin);
+        let Some(cargo) = cargo else {
             return Ok(false);
         };
         match self.ship(&cargo, walk, None, Gain::None) {
@@ -334,7 +350,8 @@ impl<M: Machine> Files<'_, M> {
         }
     }
 
-    /// Reads what lives of them. Those of which something cannot be read stay as they are.
+    /// Reads what lives of them, which was looked up under a pin that still lasts. Those of which something cannot be read stay as they
+    /// are.
     #[inline(never)] // Its frame is large enough alone.
     fn load(&self, victims: Vec<Victim>) -> Result<Option<Box<Cargo>>, Error> {
         let mut cargo = Box::try_new(Cargo {
@@ -343,8 +360,6 @@ impl<M: Machine> Files<'_, M> {
             hashes: Vec::new(),
             bytes: Vec::new(),
         })?;
-        // What is freed meanwhile stays as it is until this is dropped.
-        let _pin = self.mounted.pin();
         for victim in victims {
             let before = (cargo.held.len(), cargo.hashes.len(), cargo.bytes.len());
             match self.load_one(&victim, &mut cargo) {
@@ -386,7 +401,10 @@ impl<M: Machine> Files<'_, M> {
                 fragment: run.fragment,
                 row: run.row,
             },
-            Home::Copies(places) => Site::Copies(*places),
+            Home::Copies(parts) => {
+                let bad = Error::Engram(run.held.engram, Wrong::Disagrees);
+                Site::Copies(run.part(parts).ok_or(bad)?)
+            }
         };
         let Held {
             engram,

@@ -14,7 +14,6 @@ use super::swap::join;
 use super::Cargo;
 use super::Moved;
 use super::Worth;
-use crate::engram::extents;
 use crate::env::Field as _;
 use crate::env::Hash256;
 use crate::env::Hasher as _;
@@ -118,6 +117,8 @@ impl<M: Machine> Files<'_, M> {
     /// What is written, and where that comes from.
     #[inline(never)]
     fn plan_refill(&self, walk: &mut Walk, worth: &Worth) -> Result<Option<Box<Plan>>, Error> {
+        // Before anything is looked up: what is freed later stays as it is until it was read.
+        let _pin = self.mounted.pin();
         let Some((hollow, fitting)) = self.pick(walk, worth)? else {
             return Ok(None);
         };
@@ -232,7 +233,6 @@ impl<M: Machine> Files<'_, M> {
         let mounted = self.mounted;
         let layout = &hollow.layout;
         let read = |fragment| mounted.read_fragment(hollow.stripe, layout, fragment);
-        let _pin = mounted.pin();
         let mut revised = Revised {
             bytes: read(hollow.fragment)?,
             parity: Vec::new(),
@@ -345,7 +345,7 @@ impl<M: Machine> Files<'_, M> {
         let mut alive = 0usize;
         let bad = Error::Stripe(stripe, Wrong::Disagrees);
         for victim in cargo.victims.iter() {
-            let Home::Copies(places) = &victim.home else {
+            let Home::Copies(parts) = &victim.home else {
                 return Err(bad);
             };
             let Some(engram) = victim.engrams.first().copied() else {
@@ -353,7 +353,7 @@ impl<M: Machine> Files<'_, M> {
             };
             let map: Map = mounted.map(engram)?;
             let live = mounted.live(engram, map.blocks)?;
-            if map.copies() != Some(places) || map.policy != victim.policy {
+            if !map.parts().eq(parts.iter().copied()) || map.policy != victim.policy {
                 return Err(Error::Engram(engram, Wrong::Disagrees));
             }
             let mut pieces = Vec::new();
@@ -374,7 +374,7 @@ impl<M: Machine> Files<'_, M> {
             }
             // Those of what died since are free already.
             for (first, blocks) in live.runs(0, map.blocks) {
-                for extent in extents(places, first, blocks) {
+                for extent in map.extents(first, blocks) {
                     txn.free(extent)?;
                 }
             }

@@ -6,16 +6,15 @@
 //!
 //! Nodes are not moved: they are written elsewhere as they change.
 
-use crate::engram::extents;
 use crate::env::DeviceError;
 use crate::env::Devices as _;
 use crate::env::Write;
 use crate::file::plan::Fetch;
 use crate::file::plan::Site;
 use crate::format::engram;
-use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::Map;
+use crate::format::engram::Part;
 use crate::format::engram::HASHES;
 use crate::format::journal::Extent;
 use crate::format::member::Members;
@@ -158,29 +157,35 @@ impl<'m, M: Machine> Room<'m, M> {
         }
     }
 
-    /// A transaction takes the last one, but for what is dead of it.
+    /// A transaction takes the last one, which is for blocks of an engram from one on, but for what is dead of them.
     pub(super) fn take_live(
         &mut self,
         txn: &mut Transaction<'_, M>,
-        live: &Live,
+        (live, first): (&Live, usize),
     ) -> Result<(), Error> {
         let Some(extent) = self.extents.last().copied() else {
             return Ok(());
         };
-        let all = extent.blocks.0 as usize;
         let mut parts: Vec<(bool, Extent)> = Vec::new();
-        let mut at = 0usize;
-        let part = |first: usize, blocks: usize| Extent {
-            start: Blocks(extent.start.0.saturating_add(first as u64)),
-            blocks: Blocks(blocks as u64),
+        let mut at = first;
+        let end = first.saturating_add(extent.blocks.0 as usize);
+        let part = |from: usize, to: usize| Extent {
+            start: Blocks(
+                extent
+                    .start
+                    .0
+                    .saturating_add(from.saturating_sub(first) as u64),
+            ),
+            blocks: Blocks(to.saturating_sub(from) as u64),
             ..extent
         };
-        for (first, blocks) in live.runs(0, all) {
-            parts.push((false, part(at, first.saturating_sub(at))))?;
-            parts.push((true, part(first, blocks)))?;
-            at = first.saturating_add(blocks);
+        for (from, blocks) in live.runs(first, extent.blocks.0 as usize) {
+            let to = from.saturating_add(blocks);
+            parts.push((false, part(at, from)))?;
+            parts.push((true, part(from, to)))?;
+            at = to;
         }
-        parts.push((false, part(at, all.saturating_sub(at))))?;
+        parts.push((false, part(at, end)))?;
         self.extents.pop();
         let mut done = Ok(());
         for (lives, part) in parts.iter().filter(|(_, part)| part.blocks.0 != 0) {
@@ -432,30 +437,73 @@ impl<M: Machine> Files<'_, M> {
         avoid: Members,
         change: Option<Begun<'_, M>>,
     ) -> Result<Option<Blocks>, Error> {
-        let mounted = self.mounted;
         let Some(copied) = self.read_copy(engram, device)? else {
             return Ok(Some(Blocks(0)));
         };
-        let Lies::Copies(places) = &copied.map.lies else {
-            return Ok(None);
-        };
-        let mut others = Vec::new();
-        others.try_extend(extents(places, 0, 1).filter(|e| e.device != device))?;
-        let mut parts: Vec<(usize, &[u8])> = Vec::new();
-        for (first, blocks) in written(&copied, mounted.hash_size())?.iter() {
-            let begin = first.saturating_mul(BLOCK_SIZE);
-            let end = begin.saturating_add(blocks.saturating_mul(BLOCK_SIZE));
-            parts.push((*first, copied.bytes.get(begin..end).unwrap_or_default()))?;
+        let mut room = Room::new(self.mounted);
+        let may_wait = change.is_none();
+        let mut moved: Vec<Part> = Vec::new();
+        for part in copied.map.parts() {
+            let to = (avoid, device, may_wait);
+            moved.push(self.copy_part(engram, &copied, part, to, &mut room)?)?;
         }
-        let mut room = Room::new(mounted);
-        let blocks = copied.map.blocks;
-        let place = room.write(blocks, (avoid, &others), &parts, change.is_none())?;
         let mut change = match change {
             Some(change) => change,
             None => Change::begin_freeing(*self, Timestamp::default())?,
         };
+        let done = self.say_moved((engram, device), &copied, &moved, (&mut change, &mut room))?;
+        let Some(blocks) = done else {
+            return Ok(None);
+        };
+        change.commit_alone(())?;
+        Ok(Some(blocks))
+    }
+
+    /// Writes what lies of a part on a device to another one. Says how it lies then.
+    #[inline(never)] // Its frame is large enough alone.
+    fn copy_part(
+        &self,
+        engram: EngramId,
+        copied: &Copied,
+        part: Part,
+        (avoid, device, may_wait): (Members, Slot, bool),
+        room: &mut Room<'_, M>,
+    ) -> Result<Part, Error> {
+        let mut others = Vec::new();
+        others.try_extend(part.extents(part.first, 1).filter(|e| e.device != device))?;
+        if others.len() == part.places.count() {
+            return Ok(part);
+        }
+        let written = written(copied, self.mounted.hash_size());
+        let mut parts: Vec<(usize, &[u8])> = Vec::new();
+        for (first, blocks) in written.runs(part.first, part.blocks) {
+            let begin = first.saturating_mul(BLOCK_SIZE);
+            let end = begin.saturating_add(blocks.saturating_mul(BLOCK_SIZE));
+            let bytes = copied.bytes.get(begin..end).unwrap_or_default();
+            parts.push((first.saturating_sub(part.first), bytes))?;
+        }
+        let place = room.write(part.blocks, (avoid, &others), &parts, may_wait)?;
+        let mut all = Vec::new();
+        all.try_extend(part.places.iter().map(|p| match p.device == device {
+            true => place,
+            false => p,
+        }))?;
+        let places = Places::new(&all).ok_or(Error::Engram(engram, Wrong::Disagrees))?;
+        Ok(Part { places, ..part })
+    }
+
+    /// What was moved lies there from now on. Says how many blocks of it live; nothing where something changed since it was read.
+    #[inline(never)] // Its frame is large enough alone.
+    fn say_moved(
+        &self,
+        (engram, device): (EngramId, Slot),
+        copied: &Copied,
+        moved: &[Part],
+        (change, room): (&mut Begun<'_, M>, &mut Room<'_, M>),
+    ) -> Result<Option<Blocks>, Error> {
+        let mounted = self.mounted;
         // What was set aside may have been written, where it lay.
-        let now = mounted.map(engram)?;
+        let mut now = mounted.map(engram)?;
         let hashes = hashes_of(mounted, engram, now.blocks)?;
         if now != copied.map || *hashes != *copied.hashes {
             return Ok(None);
@@ -464,24 +512,20 @@ impl<M: Machine> Files<'_, M> {
         let txn = change.txn();
         txn.set_divisible(true);
         for (first, blocks) in live.runs(0, now.blocks) {
-            if let Some(own) = part_on(places, (first, blocks), device) {
+            for own in now.extents(first, blocks).filter(|e| e.device == device) {
                 txn.free(own)?;
             }
         }
-        let mut all = Vec::new();
-        all.try_extend(places.iter().map(|p| match p.device == device {
-            true => place,
-            false => p,
-        }))?;
-        let places = Places::new(&all).ok_or(Error::Engram(engram, Wrong::Disagrees))?;
-        let map = Map {
-            lies: Lies::Copies(places),
-            ..now
-        };
+        for new in moved.iter().rev() {
+            if copied.map.part(new.first) != Some(*new) {
+                room.take_live(txn, (&live, new.first))?;
+            }
+        }
+        if !now.part_as(moved)? {
+            return Err(Error::Engram(engram, Wrong::Disagrees));
+        }
         let key = engram::key(engram, engram::Kind::Map, 0);
-        txn.set(ENGRAMS, key, &map.encode()?)?;
-        room.take_live(txn, &live)?;
-        change.commit_alone(())?;
+        txn.set(ENGRAMS, key, &now.encode()?)?;
         Ok(Some(Blocks(live.count() as u64)))
     }
 
@@ -491,13 +535,9 @@ impl<M: Machine> Files<'_, M> {
         let mounted = self.mounted;
         let _pin = mounted.pin();
         let map = mounted.map(engram)?;
-        let Lies::Copies(places) = &map.lies else {
-            return Ok(None);
-        };
-        if places.iter().all(|place| place.device != device) {
+        if !map.is_on(device) {
             return Ok(None);
         }
-        let places = *places;
         let mut copied = Copied {
             live: mounted.live(engram, map.blocks)?,
             hashes: hashes_of(mounted, engram, map.blocks)?,
@@ -505,28 +545,24 @@ impl<M: Machine> Files<'_, M> {
             map,
         };
         let size = mounted.hash_size();
-        for (first, blocks) in written(&copied, size)?.iter() {
-            let site = Site::Copies(places);
-            let mut fetch = Fetch::new(*first, *blocks, (engram, *first), site);
-            let from = first.saturating_mul(size);
-            let to = from.saturating_add(blocks.saturating_mul(size));
-            let hashes = copied.hashes.get(from..to).unwrap_or_default();
-            fetch.hashes.try_extend_from_slice(hashes)?;
-            // Whose they are is not known here.
-            mounted.fetch(&fetch, &mut copied.bytes, (InodeNo::NONE, FileBlock(0)))?;
+        let written = written(&copied, size);
+        for part in copied.map.parts() {
+            for (first, blocks) in written.runs(part.first, part.blocks) {
+                let mut fetch = Fetch::new(first, blocks, (engram, first), Site::Copies(part));
+                let from = first.saturating_mul(size);
+                let to = from.saturating_add(blocks.saturating_mul(size));
+                let hashes = copied.hashes.get(from..to).unwrap_or_default();
+                fetch.hashes.try_extend_from_slice(hashes)?;
+                // Whose they are is not known here.
+                mounted.fetch(&fetch, &mut copied.bytes, (InodeNo::NONE, FileBlock(0)))?;
+            }
         }
         Ok(Some(copied))
     }
 }
 
-/// What lies on a device of some blocks of an engram.
-fn part_on(places: &Places, (first, blocks): (usize, usize), device: Slot) -> Option<Extent> {
-    let mut all = extents(places, first, blocks);
-    all.find(|e| e.device == device)
-}
-
-/// Runs of blocks that live and were written.
-fn written(copied: &Copied, size: usize) -> Result<Vec<(usize, usize)>, Error> {
+/// The blocks that live and were written.
+fn written(copied: &Copied, size: usize) -> Live {
     let mut written = Live::default();
     let hashes = copied.hashes.chunks_exact(size.max(1));
     for (block, hash) in hashes.enumerate() {
@@ -534,7 +570,7 @@ fn written(copied: &Copied, size: usize) -> Result<Vec<(usize, usize)>, Error> {
             written.set(block, 1);
         }
     }
-    Ok(Vec::try_from_iter(written.runs(0, copied.map.blocks))?)
+    written
 }
 
 /// What is kept of the hashes of an engram's blocks; zeros where nothing is.
@@ -571,8 +607,5 @@ fn fragment_on(value: &[u8], device: Slot) -> Option<usize> {
 /// Whether an engram with this map has a copy on a device.
 fn has_copy_on(value: &[u8], device: Slot) -> Result<bool, Error> {
     let map = Map::parse(value)?;
-    Ok(map.is_some_and(|map| match &map.lies {
-        Lies::Copies(places) => places.iter().any(|p| p.device == device),
-        Lies::Stripes(_) => false,
-    }))
+    Ok(map.is_some_and(|map| map.is_on(device)))
 }

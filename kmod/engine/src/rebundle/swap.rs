@@ -5,7 +5,6 @@
 use super::choose::Victim;
 use super::loose::Walk;
 use super::Cargo;
-use crate::engram::extents;
 use crate::file::striped::Striped;
 use crate::format::engram;
 use crate::format::engram::Lies;
@@ -129,11 +128,11 @@ fn redirect<M: Machine>(
     if losses(map.policy) > losses(cargo.policy()) {
         return Err(bad);
     }
-    if let Lies::Copies(places) = &map.lies {
+    if map.is_copied() {
         // Those of what died are free already.
         let live = txn.mounted().live(engram, map.blocks)?;
         for (first, blocks) in live.runs(0, map.blocks) {
-            for extent in extents(places, first, blocks) {
+            for extent in map.extents(first, blocks) {
                 txn.free(extent)?;
             }
         }

@@ -14,7 +14,6 @@ use crate::check::Defect;
 use crate::check::Ended;
 use crate::check::Finding;
 use crate::format::engram;
-use crate::format::engram::Lies;
 use crate::format::engram::Live;
 use crate::format::engram::Map;
 use crate::format::engram::Owner;
@@ -244,7 +243,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         };
         let found = Finding::Engram(engram, defect);
         let mut patch = Patch::new();
-        if live.count() == 0 && matches!(map.lies, Lies::Copies(_)) {
+        if live.count() == 0 && map.is_copied() {
             patch.remove_range(ENGRAMS, engram::all(engram))?;
             let deed = match whose {
                 Some(_) => Deed::Engram(0, fewer, whose),
@@ -338,11 +337,7 @@ pub(super) fn wanted(map: &Map, named: &[Named]) -> Live {
     for named in named {
         let end = named.first.saturating_add(named.blocks).min(map.blocks);
         for block in named.first..end {
-            let lies = match &map.lies {
-                Lies::Copies(_) => true,
-                Lies::Stripes(_) => map.piece(block).is_some(),
-            };
-            if lies {
+            if map.part(block).is_some() || map.piece(block).is_some() {
                 live.set(block, 1);
             }
         }

@@ -163,7 +163,7 @@ fn rank(found: &Finding, drop_senseless: bool) -> Option<Rank> {
             Defect::NoMap => Some(Rank::Map),
             Defect::Senseless(key) if maps::is_map(*key) => Some(Rank::Map),
             Defect::Senseless(_) => senseless,
-            Defect::Pieces => None,
+            Defect::Pieces | Defect::Parts => None,
             _ => Some(Rank::Engram),
         },
         Finding::Reference(_, Miscount::Senseless(key)) if !references::is_derived(*key) => {

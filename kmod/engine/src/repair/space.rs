@@ -17,8 +17,6 @@ use crate::check::Counted;
 use crate::check::Ended;
 use crate::check::Finding;
 use crate::check::Stage;
-use crate::engram::extents;
-use crate::format::engram::Lies;
 use crate::format::extent;
 use crate::format::extent::Encoding;
 use crate::format::journal::Extent;
@@ -361,11 +359,8 @@ fn keep_what_is_named<M: Machine, O: Observer>(
             let Look::There(map) = look(mounted.map(run.engram).map(Some))? else {
                 continue;
             };
-            let Lies::Copies(places) = &map.lies else {
-                continue;
-            };
             let blocks = run.blocks.min(map.blocks.saturating_sub(run.block()));
-            for e in extents(places, run.block(), blocks) {
+            for e in map.extents(run.block(), blocks) {
                 keep(mounted, e, observer)?;
             }
         }

@@ -20,6 +20,8 @@ pub enum Search {
     Anywhere,
     /// Those too that lie in a slot of which none is set.
     InBrokenSlots,
+    /// All but those that are not set alone in their slot.
+    LastOfSlots,
 }
 
 /// The lowest bit of each slot in which no bit is set.
@@ -27,6 +29,17 @@ fn whole(word: u64) -> u64 {
     let pairs = word | word.wrapping_shr(1);
     let any = pairs | pairs.wrapping_shr(2);
     !any & LOWEST
+}
+
+/// The bits that are not set alone in their slot.
+fn last(word: u64) -> u64 {
+    let clear = !word;
+    let pairs =
+        (clear & 0x5555_5555_5555_5555).wrapping_add(clear.wrapping_shr(1) & 0x5555_5555_5555_5555);
+    let of_slots =
+        (pairs & 0x3333_3333_3333_3333).wrapping_add(pairs.wrapping_shr(2) & 0x3333_3333_3333_3333);
+    let one = whole(of_slots ^ LOWEST);
+    clear & one.wrapping_mul(0xf)
 }
 
 /// So many bits.
@@ -186,6 +199,7 @@ impl Bits {
                     // Each slot's lowest bit is spread over the slot.
                     *word | whole.wrapping_mul(0xf)
                 }
+                Search::LastOfSlots => !last(self.word(at / WORD).unwrap_or(u64::MAX)),
             };
             let wanted = if set { word } else { !word };
             let rest = wanted & u64::MAX.wrapping_shl(at.saturating_sub(base) as u32);
@@ -305,14 +319,20 @@ mod tests {
                 prop_assert_eq!(bits.slots_at(from, count), touched.filter(|s| is_whole(*s)).count() as u64);
             }
             prop_assert_eq!(bits.slot(from), (from..length).find(|s| is_whole(*s)));
-            let free = |at: u64| free(at) && !is_whole(at / SLOT * SLOT);
+            let in_broken = |at: u64| free(at) && !is_whole(at / SLOT * SLOT);
             let expected = (from..length)
-                .filter(|at| free(*at) && (*at == from || !free(*at - 1)))
+                .filter(|at| in_broken(*at) && (*at == from || !in_broken(*at - 1)))
                 .find_map(|at| {
-                    let n = (at..=length).find(|e| !free(*e)).unwrap() - at;
+                    let n = (at..=length).find(|e| !in_broken(*e)).unwrap() - at;
                     (n >= least).then_some((at, n.min(most)))
                 });
             prop_assert_eq!(bits.run(Search::InBrokenSlots, from, least, most), expected);
+            let is_last = |at: u64| {
+                let slot = at / SLOT * SLOT;
+                free(at) && (slot..slot + SLOT).filter(|at| free(*at)).count() == 1
+            };
+            let expected = (from..length).find(|at| is_last(*at));
+            prop_assert_eq!(bits.run(Search::LastOfSlots, from, 1, 1), expected.map(|at| (at, 1)));
         }
     }
 }

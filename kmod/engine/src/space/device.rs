@@ -16,6 +16,8 @@ use embr_rt::Vec;
 
 /// In so many groups is looked for a place in broken slots where there are others as well.
 const NEARBY: u64 = 4;
+/// With fewer whole slots than one in so many, what is written goes where others are broken.
+const SHORT_IN: u64 = 16;
 
 /// So many blocks that one item of the tree describes.
 #[derive(Debug)]
@@ -305,9 +307,11 @@ impl Device {
             return None;
         }
         if unbroken >= least {
-            let found = match most < SLOT && self.saves_slots() {
-                true => self.find_nearby_in_broken(most),
-                false => None,
+            let found = match () {
+                // Whoever was promised blocks takes them in any pieces.
+                () if own != 0 && self.is_short() => self.find_nearby_in_broken(1, most),
+                () if most < SLOT && self.saves_slots() => self.find_nearby_in_broken(most, most),
+                () => None,
             };
             return found.or_else(|| self.find(Search::Anywhere, least, most.min(unbroken)));
         }
@@ -317,6 +321,66 @@ impl Device {
     /// Whether so much of the device is used or broken that nodes may run short of slots while there is room for data.
     fn saves_slots(&self) -> bool {
         self.whole.saturating_mul(2 * SLOT) < self.managed
+    }
+
+    /// Whether so few slots are whole, beside those that were promised, that nodes run short of them soon.
+    pub(super) fn is_short(&self) -> bool {
+        let spare = self.whole.saturating_sub(self.slots);
+        spare.saturating_mul(SHORT_IN * SLOT) < self.managed
+    }
+
+    /// Blocks that can be given out in slots of which others cannot, group by group, where there are any.
+    pub(super) fn broken(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let broken = |g: &Group| g.free.saturating_sub(g.whole.saturating_mul(SLOT));
+        let all = (0..)
+            .zip(self.groups.iter())
+            .map(move |(n, g)| (n, broken(g)));
+        all.filter(|(_, blocks)| *blocks != 0)
+    }
+
+    /// How many blocks of a slot are used, by what committed.
+    pub(super) fn used_in(&self, slot: u64) -> u64 {
+        let first = slot.saturating_mul(SLOT);
+        let group = self.groups.get((first / GROUP) as usize);
+        let is_used = |n: &u64| {
+            let at = first.saturating_add(*n) % GROUP;
+            group.is_none_or(|g| g.used.is_set(at))
+        };
+        (0..SLOT).filter(is_used).count() as u64
+    }
+
+    /// What can be given out of a slot is not given out any more. Says what that was, if there is enough beside what was promised.
+    pub(super) fn hold(&mut self, slot: u64) -> Option<[Option<u64>; SLOT as usize]> {
+        let mut held = [None; SLOT as usize];
+        if !self.present || self.unclaimed() < SLOT {
+            return None;
+        }
+        for (n, held) in (0..).zip(held.iter_mut()) {
+            let at = slot.saturating_mul(SLOT).saturating_add(n);
+            if self.occupy(at, 1) == Some(1) {
+                *held = Some(at);
+            }
+        }
+        Some(held)
+    }
+
+    /// Gives out a block in a slot of which others cannot be given out, the last such of its slot if there is one.
+    pub(super) fn allocate_hole(&mut self) -> Option<u64> {
+        if self.unclaimed() == 0 {
+            return None;
+        }
+        for search in [Search::LastOfSlots, Search::InBrokenSlots] {
+            let found = self.search(self.broken_cursor, |group, from| {
+                let broken = group.free > group.whole.saturating_mul(SLOT);
+                broken.then(|| group.busy.run(search, from, 1, 1))?
+            });
+            if let Some((start, _)) = found {
+                self.occupy(start, 1)?;
+                self.broken_cursor = start.saturating_add(1);
+                return Some(start);
+            }
+        }
+        None
     }
 
     fn find(&mut self, search: Search, least: u64, most: u64) -> Option<(u64, u64)> {
@@ -330,17 +394,17 @@ impl Device {
         Some((start, length))
     }
 
-    /// So many blocks in broken slots, if there are any in the next groups.
-    fn find_nearby_in_broken(&mut self, blocks: u64) -> Option<(u64, u64)> {
+    /// From `least` to `most` blocks in broken slots, if there are any in the next groups.
+    fn find_nearby_in_broken(&mut self, least: u64, most: u64) -> Option<(u64, u64)> {
         let from = self.broken_cursor;
         let mut looked = 0u64;
         let found = self.search(from, |group, from| {
             let broken = group.free.saturating_sub(group.whole.saturating_mul(SLOT));
-            if broken < blocks || looked >= NEARBY {
+            if broken < least || looked >= NEARBY {
                 return None;
             }
             looked = looked.saturating_add(1);
-            group.busy.run(Search::InBrokenSlots, from, blocks, blocks)
+            group.busy.run(Search::InBrokenSlots, from, least, most)
         });
         let Some((start, length)) = found else {
             // Others look elsewhere.

@@ -19,6 +19,7 @@ mod discard;
 pub mod promise;
 pub mod reserve;
 mod share;
+pub(crate) mod slots;
 mod stripes;
 
 use crate::error::NoMem;
@@ -32,7 +33,7 @@ use crate::units::Blocks;
 use crate::units::Generation;
 use away::Away;
 use bits::Bits;
-use bits::SLOT;
+pub(crate) use bits::SLOT;
 pub use claims::Granted;
 use device::Device;
 use discard::Discards;

@@ -15,8 +15,8 @@ use crate::env::Write;
 use crate::file::plan::Fetch;
 use crate::file::plan::Site;
 use crate::format::engram;
-use crate::format::engram::Lies;
 use crate::format::engram::Live;
+use crate::format::engram::Part;
 use crate::format::engram::HASHES;
 use crate::format::geometry::Policy;
 use crate::format::journal::Extent;
@@ -29,6 +29,7 @@ use crate::format::stripe::Layout;
 use crate::names::change::Change;
 use crate::names::Error;
 use crate::names::Files;
+use crate::names::Wrong;
 use crate::stripe::known;
 use crate::tree::nodes::Expect;
 use crate::tree::Key;
@@ -294,18 +295,22 @@ impl<M: Machine> Files<'_, M> {
         map.policy = map.policy.stronger(policy.unwrap_or(map.policy), volume);
         let losses = map.policy.losses(volume);
         let live = mounted.live(engram, map.blocks)?;
-        let Lies::Copies(places) = map.lies else {
+        if !map.is_copied() {
             return Ok(true);
-        };
-        let mut places: Places = places;
-        while mounted.is_few(&places, losses) {
-            let Some(more) = mounted.another_place(&places, map.blocks) else {
-                return Ok(false);
-            };
-            let taken = mounted.fill(engram, (&places, &live), more, change.txn());
-            places = taken?.ok_or(Error::NoSpace)?;
         }
-        map.lies = Lies::Copies(places);
+        let mut parts = Vec::try_from_iter(map.parts())?;
+        for part in parts.iter_mut() {
+            while mounted.is_few(&part.places, losses) {
+                let Some(more) = mounted.another_place(&part.places, part.blocks) else {
+                    return Ok(false);
+                };
+                let taken = mounted.fill(engram, (part, &live), more, change.txn());
+                part.places = taken?.ok_or(Error::NoSpace)?;
+            }
+        }
+        if !map.part_as(&parts)? {
+            return Err(Error::Engram(engram, Wrong::Disagrees));
+        }
         let key = engram::key(engram, engram::Kind::Map, 0);
         change.txn().set(ENGRAMS, key, &map.encode()?)?;
         change.commit_alone(())?;
@@ -475,39 +480,40 @@ impl<M: Machine> Mounted<M> {
     fn pass_engram(&self, engram: EngramId, at: &mut CatchUp) -> Result<bool, Error> {
         let _pin = self.pin();
         let map = self.map(engram)?;
-        let Lies::Copies(places) = &map.lies else {
+        if !map.is_copied() {
             return Ok(false);
-        };
-        let live = self.live(engram, map.blocks)?;
-        for place in places.iter().filter(|p| at.who.has(p.device)) {
-            for (first, blocks) in groups(&live, map.blocks) {
-                self.pass_copy((engram, places), place, (first, blocks), &mut at.tally)?;
-            }
         }
-        Ok(self.is_few(places, map.policy.losses(self.geometry())))
+        let live = self.live(engram, map.blocks)?;
+        let losses = map.policy.losses(self.geometry());
+        let mut is_few = false;
+        for part in map.parts() {
+            for (first, blocks) in groups(&live, (part.first, part.blocks)) {
+                for extent in part.extents(first, blocks).filter(|e| at.who.has(e.device)) {
+                    self.pass_copy((engram, &part), first, extent, &mut at.tally)?;
+                }
+            }
+            is_few |= self.is_few(&part.places, losses);
+        }
+        Ok(is_few)
     }
 
     #[inline(never)]
     fn pass_copy(
         &self,
-        (engram, places): (EngramId, &Places),
-        place: Place,
-        (first, blocks): (usize, usize),
+        (engram, part): (EngramId, &Part),
+        first: usize,
+        extent: Extent,
         tally: &mut CaughtUp,
     ) -> Result<(), Error> {
+        let blocks = extent.blocks.0 as usize;
         let Some(hashes) = self.known_hashes(engram, first, blocks)? else {
             return Ok(());
         };
-        let extent = Extent {
-            device: place.device,
-            start: Blocks(place.block.0.saturating_add(first as u64)),
-            blocks: Blocks(blocks as u64),
-        };
         for n in self.wrong_blocks(extent, &hashes)? {
             let mut bytes = Vec::zeroed(BLOCK_SIZE)?;
-            match self.read_copies(engram, places, first.saturating_add(n), &mut bytes) {
+            match self.read_copies(engram, part, first.saturating_add(n), &mut bytes) {
                 Ok(()) => {
-                    self.write_over(place.device, block(extent, n), &bytes)?;
+                    self.write_over(extent.device, block(extent, n), &bytes)?;
                     tally.blocks = tally.blocks.saturating_add(1);
                 }
                 Err(why) if why.is_damage() => tally.lost = tally.lost.saturating_add(1),
@@ -537,11 +543,11 @@ impl<M: Machine> Mounted<M> {
     fn read_copies(
         &self,
         engram: EngramId,
-        places: &Places,
+        part: &Part,
         block: usize,
         into: &mut [u8],
     ) -> Result<(), Error> {
-        let fetch = Fetch::new(0, 1, (engram, block), Site::Copies(*places));
+        let fetch = Fetch::new(0, 1, (engram, block), Site::Copies(*part));
         let mut fetch = Box::try_new(fetch)?;
         self.hashes(engram, block, 1, &mut fetch.hashes)?;
         self.fetch(&fetch, into, (InodeNo::NONE, FileBlock(0)))
@@ -559,48 +565,47 @@ impl<M: Machine> Mounted<M> {
             .find_map(|slot| self.space.allocate(slot, blocks, blocks))
     }
 
-    /// Writes what lives of an engram to another place, which was given out for all of it, and takes that. Says where it lies then.
+    /// Writes what lives of a part to another place, which was given out for all of it, and takes that. Says where it lies then.
     #[inline(never)]
     fn fill(
         &self,
         engram: EngramId,
-        (places, live): (&Places, &Live),
+        (part, live): (&Part, &Live),
         more: Extent,
         txn: &mut Transaction<'_, M>,
     ) -> Result<Option<Places>, Error> {
-        let written = self.write_copy(engram, (places, live), more);
+        let written = self.write_copy(engram, (part, live), more);
         let mut all = Vec::try_with_capacity(COPIES);
         if let (Ok(()), Ok(all)) = (&written, &mut all) {
             let new = Place {
                 device: more.device,
                 block: more.start,
             };
-            for place in places.iter().chain([new]) {
+            for place in part.places.iter().chain([new]) {
                 // There are no more than that.
                 let _ = all.push_within_capacity(place);
             }
         }
-        let mut end = 0usize;
-        let blocks = more.blocks.0 as usize;
-        let part = |from: usize, to: usize| Extent {
+        let mut end = part.first;
+        let some = |from: usize, to: usize| Extent {
             device: more.device,
-            start: Blocks(more.start.0.saturating_add(from as u64)),
+            start: Blocks((more.start.0).saturating_add(from.saturating_sub(part.first) as u64)),
             blocks: Blocks(to.saturating_sub(from) as u64),
         };
         let mut taken = written;
-        for (first, count) in live.runs(0, blocks) {
+        for (first, count) in live.runs(part.first, part.blocks) {
             if end < first {
-                self.space.give_back(part(end, first));
+                self.space.give_back(some(end, first));
             }
             end = first.saturating_add(count);
             match taken {
                 // If that fails, it goes back.
-                Ok(()) => taken = txn.take(part(first, end)).map_err(Error::from),
-                Err(_) => self.space.give_back(part(first, end)),
+                Ok(()) => taken = txn.take(some(first, end)).map_err(Error::from),
+                Err(_) => self.space.give_back(some(first, end)),
             }
         }
-        if end < blocks {
-            self.space.give_back(part(end, blocks));
+        if end < part.end() {
+            self.space.give_back(some(end, part.end()));
         }
         taken?;
         Ok(Places::new(&all?))
@@ -610,11 +615,11 @@ impl<M: Machine> Mounted<M> {
     fn write_copy(
         &self,
         engram: EngramId,
-        (places, live): (&Places, &Live),
+        (part, live): (&Part, &Live),
         to: Extent,
     ) -> Result<(), Error> {
         let mut bytes = Vec::zeroed(BLOCK_SIZE)?;
-        for (first, blocks) in groups(live, to.blocks.0 as usize) {
+        for (first, blocks) in groups(live, (part.first, part.blocks)) {
             let Some(hashes) = self.known_hashes(engram, first, blocks)? else {
                 continue;
             };
@@ -622,8 +627,9 @@ impl<M: Machine> Mounted<M> {
             for (n, kept) in kept.enumerate() {
                 if kept.iter().any(|byte| *byte != 0) {
                     let from = first.saturating_add(n);
-                    self.read_copies(engram, places, from, &mut bytes)?;
-                    self.write_over(to.device, block(to, from), &bytes)?;
+                    self.read_copies(engram, part, from, &mut bytes)?;
+                    let within = from.saturating_sub(part.first);
+                    self.write_over(to.device, block(to, within), &bytes)?;
                 }
             }
         }
@@ -677,10 +683,16 @@ impl<M: Machine> Mounted<M> {
     }
 }
 
-/// Blocks that live, as many together as share an item of hashes.
-fn groups(live: &Live, blocks: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
-    (0..blocks).step_by(HASHES).flat_map(move |first| {
-        let count = blocks.saturating_sub(first).min(HASHES);
-        live.runs(first, count)
+/// Those of these blocks that live, as many together as share an item of hashes.
+fn groups(
+    live: &Live,
+    (first, blocks): (usize, usize),
+) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let end = first.saturating_add(blocks);
+    let whole = first.saturating_sub(first % HASHES);
+    (whole..end).step_by(HASHES).flat_map(move |group| {
+        let from = group.max(first);
+        let to = group.saturating_add(HASHES).min(end);
+        live.runs(from, to.saturating_sub(from))
     })
 }

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Volumes on which everything was overwritten in small pieces: what is free is single blocks, and nodes need four together. What is told
+//! to be free can be written all the same: what is written goes to holes, in parts, and where no slots are left, some are emptied.
+
+use embr_engine::file::Dirty;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
+use embr_engine::format::engram::Lies;
+use embr_engine::names::Error;
+use embr_engine::names::Files;
+use embr_engine::names::Users;
+use embr_engine::names::View;
+use embr_engine::units::Bytes;
+use embr_engine::units::FileBlock;
+use embr_engine::units::InodeNo;
+use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::Mounted;
+use embrfs_sim::clerk;
+use embrfs_sim::contents;
+use embrfs_sim::desk;
+use embrfs_sim::desk::create;
+use embrfs_sim::desk::drives;
+use embrfs_sim::desk::pattern;
+use embrfs_sim::desk::write;
+use embrfs_sim::fleet::Fleet;
+use embrfs_sim::host::seed;
+use embrfs_sim::host::Chance;
+use embrfs_sim::machine;
+use embrfs_sim::machine::Simulated;
+use embrfs_sim::recording::State;
+use embrfs_sim::states::Plan;
+
+/// Blocks of each file.
+const BLOCKS: usize = 256;
+
+/// Geometries with copies alone: drives, k and m.
+const SHAPES: [(usize, (u8, u8)); 3] = [(1, (1, 0)), (2, (1, 1)), (3, (3, 0))];
+
+/// Files with all that they hold.
+struct Shelf<'a> {
+    of: Files<'a, Simulated>,
+    files: Vec<(InodeNo, Vec<u8>)>,
+}
+
+impl<'a> Shelf<'a> {
+    /// Fills the volume until one part in so many is left.
+    fn fill(
+        of: Files<'a, Simulated>,
+        mounted: &Mounted<Simulated>,
+        chance: &Chance,
+        left: u64,
+    ) -> Self {
+        let mut files = Vec::new();
+        while mounted.statfs().available.0 * left > mounted.statfs().total.0 {
+            let file = create(of, format!("{}", files.len()).as_bytes());
+            let bytes = pattern(BLOCKS, chance.next());
+            // No more at once than there may be room for.
+            for (n, some) in (0..).zip(bytes.chunks(32 * BLOCK_SIZE)) {
+                write(of, file, 32 * n, some, Way::Sealed);
+            }
+            files.push((file, bytes));
+        }
+        Shelf { of, files }
+    }
+
+    /// Writes so many blocks over others, here and there in a file.
+    fn overwrite(&mut self, chance: &Chance, blocks: usize) -> Result<(), Error> {
+        let n = chance.below(self.files.len());
+        let (file, bytes) = &mut self.files[n];
+        let mut at: Vec<usize> = (0..blocks).map(|_| chance.below(BLOCKS)).collect();
+        at.sort_unstable();
+        at.dedup();
+        let new: Vec<Vec<u8>> = at.iter().map(|_| pattern(1, chance.next())).collect();
+        let dirty = at.iter().zip(&new).map(|(at, bytes)| Dirty {
+            at: FileBlock(*at as u64),
+            bytes,
+        });
+        let dirty: Vec<Dirty<'_>> = dirty.collect();
+        self.of
+            .write(*file, &dirty, Way::Sealed, &Written::default())?;
+        for (at, new) in at.iter().zip(&new) {
+            bytes[at * BLOCK_SIZE..][..BLOCK_SIZE].copy_from_slice(new);
+        }
+        Ok(())
+    }
+
+    /// Whether all is as it was written.
+    fn check(&self, mounted: &Mounted<Simulated>) {
+        check(self.of, mounted, &self.files).expect("sound");
+    }
+}
+
+/// Whether the volume is sound, and these files hold what they should.
+fn check(
+    of: Files<'_, Simulated>,
+    mounted: &Mounted<Simulated>,
+    files: &[(InodeNo, Vec<u8>)],
+) -> Result<(), String> {
+    contents::audit(mounted)?;
+    let differs = |(file, bytes): &&(InodeNo, Vec<u8>)| desk::read(of, *file, 0, BLOCKS) != *bytes;
+    match files.iter().find(differs) {
+        Some((file, _)) => Err(format!("{file} is not as it was written")),
+        None => Ok(()),
+    }
+}
+
+/// Engrams that do not lie together.
+fn parted(mounted: &Mounted<Simulated>) -> usize {
+    let all = contents::engrams(mounted).expect("engrams");
+    let is_parted = |known: &&contents::Known| matches!(known.map.lies, Lies::Parts(_));
+    all.values().filter(is_parted).count()
+}
+
+#[test]
+fn what_was_overwritten_in_pieces_can_be_written_again() {
+    let chance = &Chance::new(seed());
+    for (count, shape) in SHAPES {
+        for at_once in [16, 1] {
+            let fleet = drives(chance, Bytes(64 << 20), count, shape);
+            let mounted = desk::mount(chance, &fleet);
+            let (names, view) = (desk::names(), View::first());
+            let of = names.of(&mounted, &view);
+            of.format(&clerk::root()).expect("formatted");
+            let mut shelf = Shelf::fill(of, &mounted, chance, 5);
+            for round in 0..1000 + 125 * at_once {
+                shelf.overwrite(chance, at_once).unwrap_or_else(|why| {
+                    panic!("{shape:?}, {at_once} at once, round {round}: {why}")
+                });
+            }
+            // A block alone lies together.
+            assert!(at_once == 1 || parted(&mounted) > 100, "{shape:?}");
+            shelf.check(&mounted);
+        }
+    }
+}
+
+/// Blocks that are written one by one have trees grow. Only when these have taken what was left, more is refused; so far slots are emptied.
+#[test]
+fn slots_are_emptied_until_nothing_is_left() {
+    let chance = &Chance::new(seed());
+    for (count, shape) in SHAPES {
+        let fleet = drives(chance, Bytes(64 << 20), count, shape);
+        let mut mounted = desk::mount(chance, &fleet);
+        let view = View::first();
+        let mut names = desk::names();
+        let of = names.of(&mounted, &view);
+        of.format(&clerk::root()).expect("formatted");
+        let mut shelf = Shelf::fill(of, &mounted, chance, 16);
+        let why = loop {
+            if let Err(why) = shelf.overwrite(chance, 1) {
+                break why;
+            }
+        };
+        assert!(matches!(why, Error::NoSpace), "{why}");
+        let left = mounted.statfs();
+        assert!(
+            left.available.0 * 100 < left.total.0,
+            "{shape:?}: refused with {} of {} blocks left",
+            left.available.0,
+            left.total.0
+        );
+        let moved = of.tally().moved;
+        assert!(moved.gained.0 > 0, "{shape:?}: nothing was emptied");
+        shelf.check(&mounted);
+        let files = shelf.files;
+        // As it was after a mount; and what is removed is free.
+        mounted.sync().expect("durable");
+        mounted = desk::mount(chance, &fleet);
+        names = desk::names();
+        let of = names.of(&mounted, &view);
+        Shelf { of, files }.check(&mounted);
+        of.unlink(InodeNo::ROOT, b"0", Users::None, embrfs_sim::scribe::NOW)
+            .expect("removed");
+        let more = mounted.statfs();
+        assert!(
+            more.available.0 > left.available.0 + BLOCKS as u64 / 2,
+            "{shape:?}"
+        );
+        let file = create(of, b"new");
+        write(of, file, 0, &pattern(BLOCKS / 2, 1), Way::Sealed);
+    }
+}
+
+/// Slots are emptied, beside what is written: whatever a crash leaves, each block is where its map says.
+#[test]
+fn crashes_among_emptied_slots_leave_all_sound() {
+    let chance = &Chance::new(seed());
+    let wanted = std::env::var("EMBRFS_STATES").map_or(90, |n| n.parse().expect("a number"));
+    let mut states = 0;
+    while states < wanted {
+        for (count, shape) in SHAPES {
+            let fleet = drives(chance, Bytes(32 << 20), count, shape);
+            let mounted = desk::mount(chance, &fleet);
+            let (names, view) = (desk::names(), View::first());
+            let of = names.of(&mounted, &view);
+            of.format(&clerk::root()).expect("formatted");
+            let mut shelf = Shelf::fill(of, &mounted, chance, 8);
+            // As soon as the first are emptied, there are more to be.
+            while of.rebundle().expect("moved").gained.0 == 0 {
+                for _ in 0..8 {
+                    shelf.overwrite(chance, 4).expect("room");
+                }
+            }
+            mounted.checkpoint().expect("durable");
+            fleet.record();
+            let before = of.tally().moved.blocks;
+            let (hot, others) = shelf.files.split_at(1);
+            let (hot, others) = (hot.to_vec(), others.to_vec());
+            let mut hot = Shelf { of, files: hot };
+            for _ in 0..6 {
+                of.rebundle().expect("moved");
+                // It may be full.
+                let _ = hot.overwrite(chance, 4);
+                match chance.below(3) {
+                    0 => mounted.checkpoint().expect("durable"),
+                    1 => mounted.sync().expect("durable"),
+                    _ => {}
+                }
+            }
+            assert!(
+                of.tally().moved.blocks > before,
+                "{shape:?}: nothing was moved"
+            );
+            let recording = fleet.recorded();
+            let plan = Plan {
+                seed: chance.next(),
+                subsets: 2,
+                tears: 1,
+                mixed: 20,
+            };
+            let after = |state: &State, own: &Chance| -> Result<(), String> {
+                let snapshot = recording.at(state).ok_or("no such state")?;
+                let fleet = Fleet::start(own.next(), &snapshot);
+                let mounted = machine::mount(own.next(), &fleet, machine::READ_WRITE)?;
+                let names = desk::names();
+                check(names.of(&mounted, &view), &mounted, &others)
+            };
+            for (state, own) in recording.some(plan, 12.0) {
+                states += 1;
+                after(&state, &own).unwrap_or_else(|why| panic!("{shape:?}: {state}: {why}"));
+            }
+        }
+    }
+}

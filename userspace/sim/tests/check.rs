@@ -1112,7 +1112,7 @@ fn extents_and_engrams_that_disagree() {
         let gone = s.lie(2, 2).pop().expect("the last");
         vec![
             Finding::Unused(gone),
-            Finding::TooFew(Use::Engram(s.engram), all - 1, all),
+            Finding::Fewer(Use::Engram(s.engram), all - 1, all),
         ]
     });
     // A file that counts its blocks wrongly.

@@ -9,6 +9,7 @@ use embr_engine::file::Written;
 use embr_engine::format::engram::Lies;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
+use embr_engine::names::Names;
 use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::units::Bytes;
@@ -29,7 +30,11 @@ use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::recording::State;
+use embrfs_sim::scribe::NOW;
 use embrfs_sim::states::Plan;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 /// Blocks of each file.
 const BLOCKS: usize = 256;
@@ -59,6 +64,8 @@ impl<'a> Shelf<'a> {
             for (n, some) in (0..).zip(bytes.chunks(32 * BLOCK_SIZE)) {
                 write(of, file, 32 * n, some, Way::Sealed);
             }
+            of.truncate(file, Bytes(bytes.len() as u64), NOW)
+                .expect("a size");
             files.push((file, bytes));
         }
         Shelf { of, files }
@@ -170,7 +177,7 @@ fn slots_are_emptied_until_nothing_is_left() {
         names = desk::names();
         let of = names.of(&mounted, &view);
         Shelf { of, files }.check(&mounted);
-        of.unlink(InodeNo::ROOT, b"0", Users::None, embrfs_sim::scribe::NOW)
+        of.unlink(InodeNo::ROOT, b"0", Users::None, NOW)
             .expect("removed");
         let more = mounted.statfs();
         assert!(
@@ -241,5 +248,73 @@ fn crashes_among_emptied_slots_leave_all_sound() {
                 after(&state, &own).unwrap_or_else(|why| panic!("{shape:?}: {state}: {why}"));
             }
         }
+    }
+}
+
+/// What all who act share.
+struct Hall {
+    mounted: Mounted<Simulated>,
+    names: Names,
+    view: View,
+    is_done: AtomicBool,
+}
+
+impl Hall {
+    fn files(&self) -> Files<'_, Simulated> {
+        self.names.of(&self.mounted, &self.view)
+    }
+}
+
+/// While what keeps a slot from being whole is read, some of it dies: that is given back once, and what lives is where its map says.
+#[test]
+fn what_dies_while_a_slot_is_emptied_is_not_moved() {
+    let chance = &Chance::new(seed());
+    for (count, shape) in SHAPES {
+        let fleet = drives(chance, Bytes(32 << 20), count, shape);
+        let hall = Arc::new(Hall {
+            mounted: desk::mount(chance, &fleet),
+            names: desk::names(),
+            view: View::first(),
+            is_done: AtomicBool::new(false),
+        });
+        let of = hall.files();
+        of.format(&clerk::root()).expect("formatted");
+        let mut shelf = Shelf::fill(of, &hall.mounted, chance, 8);
+        while of.rebundle().expect("moved").gained.0 == 0 {
+            for _ in 0..8 {
+                shelf.overwrite(chance, 4).expect("room");
+            }
+        }
+        let mut rounds = 0;
+        while rounds < 6 {
+            for _ in 0..8 {
+                shelf.overwrite(chance, 4).expect("room");
+            }
+            let mut gone: Vec<(InodeNo, u64)> = Vec::new();
+            for _ in 0..12 {
+                let n = chance.below(shelf.files.len());
+                let (file, bytes) = &mut shelf.files[n];
+                let block = chance.below(BLOCKS);
+                bytes[block * BLOCK_SIZE..][..BLOCK_SIZE].fill(0);
+                gone.push((*file, block as u64));
+            }
+            let its = hall.clone();
+            let punch = move || {
+                for (file, block) in gone {
+                    let (from, to) = (Bytes(block << 12), Bytes((block + 1) << 12));
+                    (its.files().punch(file, from, to, NOW)).expect("punched");
+                }
+                its.is_done.store(true, Ordering::Relaxed);
+            };
+            let before = of.tally().moved.blocks;
+            fleet.after_reads(chance.below(30), punch);
+            of.rebundle().expect("moved");
+            rounds += usize::from(of.tally().moved.blocks > before);
+            // There may have been fewer reads than that.
+            while !hall.is_done.swap(false, Ordering::Relaxed) {
+                desk::read(of, shelf.files[0].0, 0, BLOCKS);
+            }
+        }
+        shelf.check(&hall.mounted);
     }
 }

@@ -250,7 +250,15 @@ impl<'s> Storm<'s> {
         mounted: &Mounted<Simulated>,
         annals: &mut Annals,
     ) -> Result<(), String> {
-        let mut actor = Actor::new(mounted, annals.lefts[0].clone(), 100)?;
+        let mut actor = match Actor::new(mounted, annals.lefts[0].clone(), 100) {
+            Ok(actor) => actor,
+            // All copies of what says which heads there are may have rotted, before anything was done.
+            Err(_) if self.woe == Woe::Rotten && !self.safe => {
+                self.weathered.stopped += 1;
+                return Ok(());
+            }
+            Err(why) => return Err(why),
+        };
         let count = 3 + self.chance.below(10);
         let begin = self.chance.below(count);
         for number in 0..count.min(self.most) {
@@ -324,6 +332,47 @@ impl<'s> Storm<'s> {
             }
             Err(Failed::Engine(why)) => Ok(Err(why)),
             Err(why) => Err(why.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ace::Scene;
+
+    /// What comes of deeds on a volume of which everything rots once it is mounted.
+    fn all_rotten(scene: Scene, woe: Woe) -> Result<Weathered, String> {
+        let stage = Stage::new(scene)?;
+        let mut storm = Storm::new(&stage, woe, 1, usize::MAX);
+        let fleet = stage.fleet(1);
+        let without_cache = Options {
+            cache: Bytes(0),
+            ..machine::READ_WRITE
+        };
+        let mounted = machine::mount(1, &fleet, without_cache)?;
+        for drive in fleet.drives() {
+            fleet.rot_some(drive.slot(), usize::MAX);
+        }
+        let mut annals = Annals {
+            lefts: vec![stage.estate().clone()],
+            durable: 0,
+            last: None,
+        };
+        storm.act(&fleet, &mounted, &mut annals)?;
+        Ok(storm.weathered)
+    }
+
+    #[test]
+    fn heads_that_cannot_be_opened_end_a_storm_only_where_the_only_drive_had_rotted() {
+        let rotten = all_rotten(Scene::kept(1, 0), Woe::Rotten);
+        assert_eq!(rotten.map(|came| came.stopped), Ok(1));
+        for (scene, woe) in [
+            (Scene::kept(2, 1), Woe::Rotten),
+            (Scene::kept(1, 0), Woe::Lies),
+        ] {
+            let why = all_rotten(scene, woe).expect_err("nothing is to be lost here");
+            assert!(why.contains("tree 6"), "{scene}, {woe:?}: {why}");
         }
     }
 }

@@ -245,6 +245,37 @@ fn a_collapse_takes_no_room_of_what_was_accepted() {
     });
 }
 
+/// Wherever memory fails: once the next change of the file has carried out the rest, nothing is promised any more.
+#[test]
+fn room_for_what_moves_goes_with_its_end() {
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, Bytes(32 << 20), 1, 0);
+    let mounted = mount(chance, &fleet);
+    let (names, view) = (names(), View::first());
+    let files = names.of(&mounted, &view);
+    files.format(&clerk::root()).expect("formatted");
+    let file = create(files, b"file");
+    let one = block(1);
+    for nth in 1.. {
+        desk::write(files, file, 0, &desk::pattern(6, nth), Way::Sealed);
+        failpoint::fail_nth(nth);
+        let done = files.collapse(file, FileBlock(0), FileBlock(1), NOW);
+        let failed = failpoint::off().failed;
+        let dirty = [Dirty {
+            at: FileBlock(0),
+            bytes: &one,
+        }];
+        let written = files.write(file, &dirty, Way::Inline, &Written::default());
+        written.expect("the rest is done");
+        assert_eq!(mounted.ledger().promised, (Blocks(0), 0), "{nth}");
+        match done {
+            Ok(_) if failed == 0 => return,
+            Ok(_) | Err(Error::Fault(Fault::NoMemory)) => {}
+            Err(why) => panic!("{why}"),
+        }
+    }
+}
+
 /// A drive does not take data, and memory fails after that.
 #[test]
 fn what_a_drive_refused_keeps_its_room() {

@@ -87,7 +87,8 @@ impl<M: Machine> Files<'_, M> {
         look(self.intent(file)?)
     }
 
-    /// Carries out what is being done with a file.
+    /// Carries out what is being done with a file. Who changes the file does so, and who takes a snapshot: both at once may, each a piece
+    /// at a time.
     #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn settle(&self, file: InodeNo) -> Result<bool, Error> {
         if !self.regain_room(file)? {
@@ -95,36 +96,39 @@ impl<M: Machine> Files<'_, M> {
         }
         let mut shift = self.names.shifts.lock().take(file);
         let done = self.settle_with(file, &mut shift);
-        let mut shifts = self.names.shifts.lock();
-        match done {
-            Ok(()) => shifts.end(file),
-            Err(_) => shifts.put_back(file, shift),
+        if done.is_err() {
+            self.names.shifts.lock().put_back(file, shift);
         }
-        drop(shifts);
         done.map(|()| true)
     }
 
     #[inline(never)]
     fn settle_with(&self, file: InodeNo, shift: &mut Option<Box<Shift>>) -> Result<(), Error> {
-        while let Some(intent) = self.intent(file)? {
-            match self.go_on(&intent, Batch::Large, shift) {
-                Err(Error::NoSpace) => self.go_on(&intent, Batch::Small, shift)?,
+        loop {
+            let more = match self.go_on(file, Batch::Large, shift) {
+                Err(Error::NoSpace) => self.go_on(file, Batch::Small, shift)?,
                 done => done?,
+            };
+            if !more {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
-    /// Does as much of an operation as one transaction holds.
+    /// Does as much of what is being done with a file as one transaction holds. Says whether there is more.
     #[inline(never)]
     fn go_on(
         &self,
-        intent: &Intent,
+        file: InodeNo,
         batch: Batch,
         shift: &mut Option<Box<Shift>>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut ahead = shift.as_ref().map(|shift| shift.ahead).unwrap_or_default();
         let mut change = Change::begin_freeing(*self, Timestamp::default())?;
+        // How far it has come is known only while nobody else goes on with it.
+        let Some(intent) = &self.intent(file)? else {
+            return Ok(false);
+        };
         let rest = match intent.operation {
             Operation::Clear => clear_more(&mut change, intent, batch)?,
             Operation::Collapse => collapse_more(&mut change, intent, batch, &mut ahead)?,
@@ -132,15 +136,20 @@ impl<M: Machine> Files<'_, M> {
         };
         match rest {
             Some(cursor) => change.intend(&Intent { cursor, ..*intent })?,
-            None => change.remove(item(intent.inode))?,
+            None => {
+                change.remove(item(file))?;
+                change.still = Some(file);
+            }
         }
         let Some(shift) = shift else {
-            return change.commit_alone(()).map(|_| ());
+            return change.commit_alone(()).map(|_| rest.is_some());
         };
         let mut part = shift.part(ahead);
         let done = change.commit_under((), &mut part);
         shift.put_back(part);
-        done.map(|_| shift.ahead = ahead)
+        done?;
+        shift.ahead = ahead;
+        Ok(rest.is_some())
     }
 
     /// As [`Self::settle`], for what is seen to be done already: if it cannot go on now, it does later. Whoever changes the file next

@@ -86,7 +86,9 @@ impl Shifts {
     }
 
     pub(super) fn put_back(&mut self, file: InodeNo, shift: Option<Box<Shift>>) {
-        if let Some((_, room)) = self.0.iter_mut().find(|(of, _)| *of == file) {
+        let found = self.0.iter_mut().find(|(of, _)| *of == file);
+        // Another may have been at work on it without.
+        if let Some((_, room)) = found.filter(|(_, room)| room.is_none()) {
             *room = shift;
         }
     }
@@ -152,10 +154,22 @@ impl<M: Machine> Files<'_, M> {
             return Ok(true);
         }
         match self.room_for(file, from, to) {
-            Ok(shift) => self.names.shifts.lock().add(file, shift)?,
+            Ok(shift) => self.keep_room(file, shift)?,
             Err(Error::NoSpace) => {}
             Err(why) => return Err(why),
         }
         Ok(true)
+    }
+
+    /// This is the room of a file, unless it is done by now, or another has found some.
+    #[inline(never)]
+    fn keep_room(&self, file: InodeNo, shift: Box<Shift>) -> Result<(), Error> {
+        let _alone = self.names.changing.lock();
+        let is_done = self.intent(file)?.is_none();
+        let mut shifts = self.names.shifts.lock();
+        match is_done || shifts.has(file) {
+            true => Ok(()),
+            false => Ok(shifts.add(file, shift)?),
+        }
     }
 }

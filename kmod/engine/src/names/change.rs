@@ -415,9 +415,7 @@ impl<M: Machine> Begun<'_, M> {
     pub(crate) fn commit_alone<T>(mut self, what: T) -> Result<Done<T>, Error> {
         self.put_inodes()?;
         let group = self.txn.commit_in_place(None)?;
-        if let Some(file) = self.still {
-            self.files.names.shifts.lock().end(file);
-        }
+        self.end_shift();
         Ok(Done { what, group })
     }
 
@@ -433,12 +431,20 @@ impl<M: Machine> Begun<'_, M> {
         match done {
             Ok(group) => {
                 promise.spend(self.spent);
+                self.end_shift();
                 Ok(Done { what, group })
             }
             Err(why) => {
                 self.give_up_under(promise);
                 Err(why)
             }
+        }
+    }
+
+    /// Before anybody can begin to move something in that file again.
+    fn end_shift(&self) {
+        if let Some(file) = self.still {
+            self.files.names.shifts.lock().end(file);
         }
     }
 

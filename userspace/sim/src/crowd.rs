@@ -283,7 +283,7 @@ fn play(stage: &Stage, fleet: &Fleet, seed: u64, shape: Shape) -> Result<Played,
         );
         Ok((recording, events, deeds, log.failed.take()))
     };
-    let outcome = World::new(seed).run(world);
+    let outcome = World::new(seed).holding().run(world);
     outcome.map_err(|failure| failure.to_string())?.value
 }
 

@@ -12,6 +12,9 @@
 //! tasks are left, they can never go on: the run ends with a report of who waits for what, and who holds it. A run
 //! is only over when all its tasks are, so a worker that nobody stops is reported, too.
 //!
+//! Where chance finds the moment that matters too rarely, a world is told to be [calm](World::calm), and a task to stand
+//! still at one point: a test that has it do so at each of its points in turn has tried them all.
+//!
 //! A world repeats only if its tasks do: they must not ask std for time, hash maps with random seeds, threads, or
 //! addresses. [`random`] gives them chance that repeats.
 //!
@@ -41,6 +44,7 @@ pub struct World {
     seed: u64,
     step_limit: u64,
     holds: bool,
+    is_calm: bool,
     spurious_one_in: u64,
 }
 
@@ -106,6 +110,7 @@ impl World {
             seed,
             step_limit: 1 << 24,
             holds: false,
+            is_calm: false,
             spurious_one_in: 0,
         }
     }
@@ -119,6 +124,13 @@ impl World {
     /// In half of all worlds, tasks are held back now and then, while the others take up to thousands of steps.
     pub fn holding(mut self) -> Self {
         self.holds = true;
+        self
+    }
+
+    /// A task that could go on does so, unless it yields or [stands still](stand_still), as one that is started does before
+    /// anything else.
+    pub fn calm(mut self) -> Self {
+        self.is_calm = true;
         self
     }
 
@@ -151,6 +163,19 @@ pub fn active() -> bool {
 /// None outside of a world.
 pub fn random() -> Option<u64> {
     current().map(|task| task.random())
+}
+
+/// At its `n`-th point from here, counted from zero, the calling task stands still until all others have ended, wait for more
+/// than time, or began to stand still later.
+pub fn stand_still(n: u64) {
+    if let Some(task) = current() {
+        task.stand_still(n);
+    }
+}
+
+/// Whether the calling task has stood still since it was told to; if it has not, it does not any more.
+pub fn has_stood_still() -> bool {
+    current().is_some_and(|task| task.has_stood_still())
 }
 
 /// Makes `value` part of the trace, so that two runs that differ in it are told apart.

@@ -140,7 +140,7 @@ impl Scheduler {
             .spawn(move || current.live(&my_baton, body))
             .ok()?;
         state.threads.push(thread);
-        state.tasks.push(Task::new(name, baton));
+        state.add(Task::new(name, baton));
         Some(TaskId(me))
     }
 
@@ -258,14 +258,15 @@ impl Current {
     /// A place where another task may be let forward.
     pub(crate) fn point(&self, op: Op, name: &'static str) {
         let mut state = self.stepped(op, name);
-        if state.lets_forward() {
+        if state.stands_still(self.me) || state.lets_forward() {
             self.world.switch(state, self.me);
         }
     }
 
     /// A place where another task is let forward, if any can run.
     pub(crate) fn yield_now(&self) {
-        let state = self.stepped(Op::Yield, "");
+        let mut state = self.stepped(Op::Yield, "");
+        state.stands_still(self.me);
         self.world.switch(state, self.me);
     }
 
@@ -357,6 +358,17 @@ impl Current {
 
     pub(crate) fn random(&self) -> u64 {
         self.world.lock().random()
+    }
+
+    pub(crate) fn stand_still(&self, n: u64) {
+        self.world.lock().tasks[self.me].until_still = Some(n);
+    }
+
+    pub(crate) fn has_stood_still(&self) -> bool {
+        self.world.lock().tasks[self.me]
+            .until_still
+            .take()
+            .is_none()
     }
 
     pub(crate) fn trace(&self, value: u64) {

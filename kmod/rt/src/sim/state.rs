@@ -53,6 +53,8 @@ pub(crate) enum Op {
 pub(super) enum Status {
     Ready,
     Blocked,
+    /// It could go on, and does not while any other can, or will when time passes.
+    Still,
     Done,
 }
 
@@ -75,6 +77,8 @@ pub(super) struct Task {
     pub(super) waiting: Option<Waiting>,
     pub(super) wake: Wake,
     pub(super) holding: Vec<Holding>,
+    /// How many points it passes before it stands still at one.
+    pub(super) until_still: Option<u64>,
     pub(super) baton: Arc<Baton>,
 }
 
@@ -86,6 +90,7 @@ impl Task {
             waiting: None,
             wake: Wake::Notified,
             holding: Vec::new(),
+            until_still: None,
             baton,
         }
     }
@@ -106,10 +111,14 @@ pub(super) struct State {
     chance: u64,
     /// At a point where it could go on, a task does so unless these bits of a draw are all zero.
     stay_mask: u64,
+    /// It always does so.
+    is_calm: bool,
     /// Now and then a task is held back for up to so many steps; for none in some worlds.
     hold: u64,
     /// Who is held back, and until which step.
     held: Option<(usize, u64)>,
+    /// Who stands still, the longest first.
+    still: VecDeque<usize>,
     spurious_one_in: u64,
     step_limit: u64,
     pub(super) now: u64,
@@ -132,12 +141,14 @@ impl State {
             seed: world.seed,
             chance: 0,
             stay_mask: (1 << eagerness) - 1,
+            is_calm: world.is_calm,
             hold: if !world.holds || drawn & 4 == 0 {
                 0
             } else {
                 16 << ((drawn >> 3) % 10)
             },
             held: None,
+            still: VecDeque::new(),
             spurious_one_in: world.spurious_one_in,
             step_limit: world.step_limit,
             now: 0,
@@ -168,7 +179,32 @@ impl State {
 
     /// Whether the running task, which could go on, lets another one forward.
     pub(super) fn lets_forward(&mut self) -> bool {
-        self.random() & self.stay_mask == 0
+        !self.is_calm && self.random() & self.stay_mask == 0
+    }
+
+    /// Whether this is the point where the task stands still.
+    pub(super) fn stands_still(&mut self, id: usize) -> bool {
+        let left = &mut self.tasks[id].until_still;
+        let is_here = *left == Some(0);
+        *left = left.and_then(|n| n.checked_sub(1));
+        if is_here {
+            self.stand_still(id);
+        }
+        is_here
+    }
+
+    fn stand_still(&mut self, id: usize) {
+        self.tasks[id].status = Status::Still;
+        self.still.push_back(id);
+    }
+
+    /// Adds a task. In a calm world, it leaves those forward that are there.
+    pub(super) fn add(&mut self, task: Task) {
+        let id = self.tasks.len();
+        self.tasks.push(task);
+        if self.is_calm && id != 0 {
+            self.stand_still(id);
+        }
     }
 
     pub(super) fn below(&mut self, n: usize) -> usize {
@@ -259,7 +295,11 @@ impl State {
                 return Some(chosen);
             }
             let deadline = |t: &Task| t.waiting.as_ref().and_then(|w| w.deadline);
-            let next = self.tasks.iter().filter_map(deadline).min()?;
+            let Some(next) = self.tasks.iter().filter_map(deadline).min() else {
+                let longest = self.still.pop_front()?;
+                self.tasks[longest].status = Status::Ready;
+                continue;
+            };
             self.now = self.now.max(next);
             self.fold(Op::Advance as u64 ^ (self.now << 8));
             let now = self.now;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
+use super::has_stood_still;
 use super::random;
+use super::stand_still;
 use super::trace;
 use super::Kind;
 use super::World;
@@ -215,6 +217,52 @@ fn a_lost_wakeup_is_found_by_trying_seeds() {
     for seed in 0..1000 {
         World::new(seed).run(|| lost_wakeup(true)).unwrap();
     }
+}
+
+#[test]
+fn a_lost_wakeup_is_found_by_standing_still_at_each_point() {
+    let world = |n, careful| {
+        World::new(n).calm().run(move || {
+            stand_still(n);
+            lost_wakeup(careful);
+            has_stood_still()
+        })
+    };
+    let careful = |n| world(n, true).unwrap().value;
+    let points = (0..).take_while(|n| careful(*n)).count() as u64;
+    let failed: Vec<super::Failure> = (0..points).filter_map(|n| world(n, false).err()).collect();
+    assert!(!failed.is_empty(), "{points} points");
+    assert!(failed.iter().all(|f| f.kind == Kind::Deadlock));
+}
+
+/// Two write down what they do next to each other; one stands still at one point, the other at another.
+#[test]
+fn who_stood_still_first_goes_on_first() {
+    fn orders(one: u64, other: u64) -> Vec<u32> {
+        let world = World::new(one ^ other).calm().run(move || {
+            let log =
+                Arc::try_new(Mutex::try_new(Vec::new(), lock_class!("log")).unwrap()).unwrap();
+            let write = |log: &Mutex<Vec<u32>>, n: u32| (0..2).for_each(|i| log.lock().push(n + i));
+            let theirs = log.clone();
+            let worker = start(move || {
+                stand_still(other);
+                write(&theirs, 10);
+            });
+            stand_still(one);
+            write(&log, 0);
+            worker.join();
+            let written = log.lock().clone();
+            written
+        });
+        world.unwrap().value
+    }
+    // Each takes a lock and releases it, twice.
+    assert_eq!(orders(9, 9), [0, 1, 10, 11]);
+    assert_eq!(orders(0, 9), [10, 11, 0, 1]);
+    assert_eq!(orders(2, 9), [0, 10, 11, 1]);
+    assert_eq!(orders(0, 2), [10, 0, 1, 11]);
+    assert_eq!(orders(2, 0), [0, 1, 10, 11]);
+    assert_eq!(orders(2, 2), [0, 10, 1, 11]);
 }
 
 #[test]

@@ -12,7 +12,8 @@
 //! again and again ([`campaign`]), now and then without the newest root ([`roots`]); simpler ones have numbers ([`numbered`]). Short sequences of operations ([`deed`]) have a model of all they leave ([`estate`]); those of one
 //! and two are gone through completely ([`ace`]), and others are done while drives fail ([`storm`]).
 //! Names, files and bytes are kept in snapshots, too. What was [met](seen) in all of this is counted.
-//! Several tasks work on names and files at once ([`crowd`]), in one order that explains what they were told.
+//! Several tasks work on names and files at once ([`crowd`]), in one order that explains what they were told;
+//! or two, of which one stands still wherever it can ([`still`]).
 //!
 //! Names have a model of their own ([`files`]), and somebody who does the same to both ([`clerk`]). What files hold has
 //! plain bytes beside it ([`scribe`], [`manuscript`]); whether it agrees with free space is looked up item by item ([`contents`]).
@@ -53,6 +54,7 @@ pub mod sectors;
 pub mod seen;
 pub mod specimen;
 pub mod states;
+pub mod still;
 pub mod storm;
 pub mod stripes;
 pub mod tale;

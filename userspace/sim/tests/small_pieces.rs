@@ -17,6 +17,10 @@ use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::Mounted;
+use embr_rt::lock_class;
+use embr_rt::sim::World;
+use embr_rt::time::Duration;
+use embr_rt::work::Worker;
 use embrfs_sim::clerk;
 use embrfs_sim::contents;
 use embrfs_sim::desk;
@@ -35,6 +39,7 @@ use embrfs_sim::states::Plan;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::Mutex;
 
 /// Blocks of each file.
 const BLOCKS: usize = 256;
@@ -317,4 +322,92 @@ fn what_dies_while_a_slot_is_emptied_is_not_moved() {
         }
         shelf.check(&hall.mounted);
     }
+}
+
+/// One task overwrites a file in small pieces, one reads another file, which others overwrote before, and one empties slots, as often as there
+/// are any to be emptied. Says how many blocks that moved.
+fn together(seed: u64) -> u64 {
+    let world = World::new(seed).holding().run(move || {
+        let chance = &Chance::new(seed);
+        let (count, shape) = SHAPES[chance.below(SHAPES.len())];
+        let fleet = drives(chance, Bytes(32 << 20), count, shape);
+        let hall = Arc::new(Hall {
+            mounted: desk::mount(chance, &fleet),
+            names: desk::names(),
+            view: View::first(),
+            is_done: AtomicBool::new(false),
+        });
+        let of = hall.files();
+        of.format(&clerk::root()).expect("formatted");
+        let mut shelf = Shelf::fill(of, &hall.mounted, chance, 8);
+        while of.rebundle().expect("moved").gained.0 == 0 {
+            for _ in 0..8 {
+                shelf.overwrite(chance, 4).expect("room");
+            }
+        }
+        // And more, until it is worth another look.
+        for _ in 0..10 {
+            for _ in 0..4 {
+                shelf.overwrite(chance, 4).expect("room");
+            }
+            hall.mounted.checkpoint().expect("durable");
+        }
+        let before = of.tally().moved.blocks.0;
+        let files = shelf.files;
+        let (hot, others) = (files[..1].to_vec(), files[1..].to_vec());
+        let (its, own) = (hall.clone(), Chance::new(chance.next()));
+        let read = others.clone();
+        let reads = Worker::try_spawn(lock_class!("reads"), move || {
+            while !its.is_done.load(Ordering::Relaxed) {
+                let (file, bytes) = &read[own.below(read.len())];
+                let first = own.below(BLOCKS - 16);
+                let found = desk::read(its.files(), *file, first as u64, 16);
+                let wanted = &bytes[first * BLOCK_SIZE..][..found.len()];
+                assert!(found == wanted, "other bytes");
+            }
+        });
+        let (its, own) = (hall.clone(), Chance::new(chance.next()));
+        let written = Arc::new(Mutex::new(hot));
+        let theirs = written.clone();
+        let writes = Worker::try_spawn(lock_class!("writes"), move || {
+            let files = theirs.lock().expect("alone").clone();
+            let mut shelf = Shelf {
+                of: its.files(),
+                files,
+            };
+            while !its.is_done.load(Ordering::Relaxed) {
+                match shelf.overwrite(&own, 4) {
+                    Ok(()) | Err(Error::NoSpace) => {}
+                    Err(why) => panic!("{why}"),
+                }
+                *theirs.lock().expect("alone") = shelf.files.clone();
+            }
+        });
+        for n in 0..40 {
+            of.rebundle().expect("moved");
+            if n > 6 && of.tally().moved.blocks.0 > before {
+                break;
+            }
+            if chance.below(3) == 0 {
+                hall.mounted.checkpoint().expect("durable");
+            }
+            embr_rt::time::sleep(Duration::from_micros(20));
+        }
+        hall.is_done.store(true, Ordering::Relaxed);
+        drop((reads.expect("a task"), writes.expect("a task")));
+        let mut all = written.lock().expect("alone").clone();
+        all.extend(others);
+        check(of, &hall.mounted, &all).unwrap_or_else(|why| panic!("{why}"));
+        of.tally().moved.blocks.0 - before
+    });
+    world
+        .unwrap_or_else(|failure| panic!("EMBRFS_SEED={seed}: {failure}"))
+        .value
+}
+
+#[test]
+fn slots_are_emptied_beside_readers_and_writers() {
+    let seed = seed();
+    let moved = (0..24).map(|n| together(seed + n)).sum::<u64>();
+    assert!(moved > 0, "nothing was moved");
 }

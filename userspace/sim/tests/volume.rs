@@ -164,6 +164,67 @@ fn who_never_heard_of_an_epoch_is_stale_although_it_is_named() {
     );
 }
 
+/// How three devices stand, the last of which was told otherwise of the newest epoch. All were told of it; only the first has a root there, and
+/// the last if it `has_root`.
+fn told_otherwise(has_root: bool, otherwise: impl FnOnce(&mut Superblock)) -> [Standing; 3] {
+    let disks = volume(42, 1, 2, &[SIZE; 3]);
+    enter_epoch(&disks[0], 0xaa, 0b111, 40, true);
+    enter_epoch(&disks[1], 0xaa, 0b111, 40, false);
+    enter_epoch(&disks[2], 0xaa, 0b111, 40, has_root);
+    // It is to speak for nobody.
+    change_superblock(&disks[0], |superblock| superblock.sequence += 1);
+    change_superblock(&disks[2], otherwise);
+    let members = probe_all(&disks);
+    let volume = assemble(&members).expect("one stale member of two tolerated");
+    assert_eq!(volume.epoch().after, Generation(39));
+    [0, 1, 2].map(|i| volume.seats()[i].standing)
+}
+
+/// Else roots of the epoch that it is given do not count, and are written over those that do.
+#[test]
+fn who_was_told_otherwise_of_an_epoch_is_stale() {
+    let [first, second] = [Standing::Current(0), Standing::Current(1)];
+    let stale = [first, second, Standing::Stale(2)];
+    let current = [first, second, Standing::Current(2)];
+    for has_root in [false, true] {
+        assert_eq!(told_otherwise(has_root, |_| ()), current);
+        // The next root is the 41st, which counts.
+        let earlier = |superblock: &mut Superblock| superblock.epochs[0].after = Generation(30);
+        assert_eq!(told_otherwise(has_root, earlier), current);
+    }
+    for (after, standings) in [(40, current), (41, stale), (u64::MAX, stale)] {
+        let later = |superblock: &mut Superblock| superblock.epochs[0].after = Generation(after);
+        assert_eq!(told_otherwise(false, later), standings);
+    }
+    let without_it = |superblock: &mut Superblock| {
+        superblock.epochs[0].present = Members(0b011);
+        superblock.epochs[0].absent = Members(0b100);
+    };
+    assert_eq!(told_otherwise(false, without_it), stale);
+}
+
+/// By what it was told it has a newer root than who speaks: what the others write next would not be the newest there.
+#[test]
+fn who_was_told_another_number_of_an_epoch_is_stale() {
+    let disks = volume(43, 1, 2, &[SIZE; 3]);
+    for disk in &disks {
+        enter_epoch(disk, 0xaa, 0b111, 40, true);
+    }
+    for disk in &disks[..2] {
+        change_superblock(disk, |superblock| {
+            superblock.epochs.truncate(1);
+            superblock.epochs[0].number += 1;
+        });
+    }
+    let member = probe(&disks[2], &Scalar).expect("sound");
+    write_root(&disks[2], &member.superblock, member.root.epoch, 60);
+    let volume = assemble(&probe_all(&disks)).expect("one stale member of two tolerated");
+    assert_eq!(volume.generation(), Generation(40));
+    let standings = [0, 1, 2].map(|i| volume.seats()[i].standing);
+    let [first, second] = [Standing::Current(0), Standing::Current(1)];
+    assert_eq!(standings, [first, second, Standing::Stale(2)]);
+}
+
 #[test]
 fn stale_members_are_missed_like_those_that_are_not_here() {
     let disks = volume(36, 1, 1, &[SIZE; 3]);

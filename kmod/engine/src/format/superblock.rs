@@ -21,6 +21,7 @@ use crate::format::seal;
 use crate::units::Bytes;
 use crate::units::DeviceId;
 use crate::units::EpochId;
+use crate::units::Generation;
 use crate::units::Timestamp;
 use crate::units::Uuid;
 use crate::units::BLOCK_SHIFT;
@@ -424,6 +425,15 @@ impl Superblock {
     pub fn epoch(&self, id: EpochId) -> Option<&Epoch> {
         self.epochs.iter().find(|e| e.id == id)
     }
+
+    /// Whether a root of this epoch and generation is one that the device can have been given.
+    pub fn counts(&self, epoch: EpochId, generation: Generation) -> bool {
+        let Some(epoch) = self.epoch(epoch) else {
+            return false;
+        };
+        let slot = self.this_device().map(|e| e.slot);
+        generation > epoch.after && slot.is_some_and(|slot| epoch.present.has(slot))
+    }
 }
 
 impl Raw {
@@ -553,7 +563,6 @@ mod tests {
     use super::*;
     use crate::hash::Scalar;
     use crate::units::Blocks;
-    use crate::units::Generation;
     use std::vec;
 
     const AT: Bytes = Bytes(64 << 10);

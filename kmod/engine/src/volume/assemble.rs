@@ -223,12 +223,18 @@ fn knows(by: &Superblock, current: &Epoch, of: &Epoch) -> bool {
 }
 
 /// Whether a device that stands at epoch `of` has all that is in `current`. One that takes part in it, but has no root of it yet, was
-/// there before: an epoch begins with what was there, and nothing is acknowledged in it before all who take part have a root. But who takes
-/// part has heard of it: of whoever has not, roots of that epoch would never count.
-fn is_current(member: &Member, of: &Epoch, current: &Epoch, slot: Slot) -> bool {
-    let has_heard = || member.superblock.epochs.iter().any(|e| e.id == current.id);
+/// there before: an epoch begins with what was there, and nothing is acknowledged in it before all who take part have a root.
+fn is_current(of: &Epoch, current: &Epoch, slot: Slot) -> bool {
     let takes_part = of.id == current.parent && current.present.has(slot);
-    of.id == current.id || takes_part && has_heard()
+    of.id == current.id || takes_part
+}
+
+/// Whether the `next` root of `current` will be the newest on a device. Of whoever never heard of that epoch, or was told otherwise of it, it would
+/// not, and might lie where the newest was.
+fn will_be_newest(member: &Member, current: &Epoch, next: Generation) -> bool {
+    let superblock = &member.superblock;
+    let heard = superblock.epoch(current.id);
+    heard.is_some_and(|e| e.number == current.number) && superblock.counts(current.id, next)
 }
 
 /// The volume that these devices are, if enough of it is there to read everything.
@@ -277,6 +283,7 @@ pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
     }
     let superblock = &chief.superblock;
     let epoch = *standing(chief).ok_or(AssembleError::Split(speaker, speaker))?;
+    let next = Generation(chief.root.generation.0.saturating_add(1));
 
     // The members are those of the epoch that has a root. The device table may already be that of a later one, which was
     // recorded but never began: what it adds is not a member yet, what it removes still is.
@@ -303,7 +310,8 @@ pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
         if !knows(superblock, &epoch, theirs) {
             return Err(AssembleError::Split(speaker, index));
         }
-        seat.standing = if is_current(member, theirs, &epoch, seat.entry.slot) {
+        let has_all = is_current(theirs, &epoch, seat.entry.slot);
+        seat.standing = if has_all && will_be_newest(member, &epoch, next) {
             Standing::Current(index)
         } else {
             Standing::Stale(index)
@@ -325,7 +333,6 @@ pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
     let lineage = lineage.filter(|e| e.number <= epoch.number);
     let lineage = Vec::try_from_iter(lineage.map(|e| e.id))?;
     // Where a newer root than the newest that was found would lie.
-    let next = Generation(chief.root.generation.0.saturating_add(1));
     let next = 1u64.wrapping_shl(layout::ring_slot(next));
     let current = members.iter().filter(is_current).count();
     let doubtful = members.iter().filter(is_current);

@@ -200,15 +200,6 @@ struct Rings<'a> {
 }
 
 impl Rings<'_> {
-    /// Whether the root is one that this device can have been given in its epoch.
-    fn counts(&self, root: &Root) -> bool {
-        let Some(epoch) = self.superblock.epoch(root.epoch) else {
-            return false;
-        };
-        let slot = self.superblock.this_device().map(|e| e.slot);
-        root.generation > epoch.after && slot.is_some_and(|slot| epoch.present.has(slot))
-    }
-
     /// The epoch's depth, then the generation: what makes one root newer than another.
     fn age(&self, root: &Root) -> (u64, Generation) {
         let number = self.superblock.epoch(root.epoch).map_or(0, |e| e.number);
@@ -227,7 +218,9 @@ impl Rings<'_> {
         match Root::parse(hasher, bytes, at, slot, volume, device) {
             // Of what it held before it was set back nothing is wanted.
             Ok(root) if self.is_of_before(&root) => {}
-            Ok(root) if !self.counts(&root) => self.bad.push((at, BadRoot::Foreign))?,
+            Ok(root) if !self.superblock.counts(root.epoch, root.generation) => {
+                self.bad.push((at, BadRoot::Foreign))?
+            }
             Ok(root) => {
                 if self
                     .newest

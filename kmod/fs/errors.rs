@@ -71,6 +71,7 @@ pub(crate) fn fault_errno(why: &Fault) -> Error {
         | Fault::SpaceItem(_)
         | Fault::SpaceLost(_)
         | Fault::Shrunk(_)
+        | Fault::DeviceTable
         | Fault::JournalLost(_)
         | Fault::JournalRecord(_) => EUCLEAN,
     }

@@ -4,21 +4,30 @@
 
 use embr_engine::env::Device as _;
 use embr_engine::env::WritableDevice as _;
+use embr_engine::format::epoch::Epoch;
 use embr_engine::format::journal::Header;
 use embr_engine::format::layout;
+use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
+use embr_engine::format::member::State;
 use embr_engine::format::superblock::Superblock;
 use embr_engine::hash::Scalar;
 use embr_engine::tree::Key;
 use embr_engine::units::Bytes;
+use embr_engine::units::EpochId;
+use embr_engine::units::Generation;
 use embr_engine::units::Sequence;
 use embr_engine::units::TreeId;
+use embr_engine::units::Uuid;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::probe;
 use embr_engine::volume::recover::Options;
+use embr_engine::volume::sides::Discard;
+use embr_engine::volume::sides::Refused;
 use embr_engine::volume::Fault;
+use embr_engine::volume::Member;
 use embrfs_sim::fleet::DriveHandle;
 use embrfs_sim::fleet::Fleet;
 use embrfs_sim::forge;
@@ -115,6 +124,44 @@ fn unknown_features_that_allow_reading() {
     let fleet = filled(1, 0, 50);
     change_superblock(&fleet, slot(0), |s| s.features.compatible = 1 << 9);
     machine::mount(7, &fleet, READ_WRITE).expect("to be written by anybody");
+}
+
+/// As if a device had been added or removed, and a crash had come before the epoch of that had a root.
+#[test]
+fn a_device_table_that_is_that_of_a_later_epoch() {
+    let added = |superblock: &mut Superblock| {
+        let mut third = superblock.members[0];
+        (third.slot, third.id) = (slot(2), superblock.next_device);
+        third.uuid = Uuid([0x33; 16]);
+        superblock.next_device.0 += 1;
+        superblock.members.push(third).expect("memory");
+        Members(0b111)
+    };
+    let removed = |superblock: &mut Superblock| {
+        superblock.members[1].state = State::Removed;
+        Members(0b01)
+    };
+    let changes: [&dyn Fn(&mut Superblock) -> Members; 2] = [&added, &removed];
+    for change in changes {
+        let fleet = filled(2, 1, 50);
+        change_superblock(&fleet, slot(0), |superblock| {
+            let first = superblock.epochs[0];
+            let later = Epoch {
+                id: EpochId([9; 16]),
+                parent: first.id,
+                number: first.number + 1,
+                after: Generation(1 << 20),
+                present: change(superblock),
+                absent: Members(0),
+            };
+            superblock.epochs = embr_rt::Vec::try_from_slice(&[later, first]).expect("memory");
+        });
+        only_to_be_read(&fleet, &["device table", "another volume"], 50);
+        let members = fleet.drives().into_iter().map(|d| probe(&d, &Scalar));
+        let members: Vec<Member> = members.map(|m| m.expect("a member")).collect();
+        let planned = Discard::plan(&members, &[]);
+        assert_eq!(planned.err(), Some(Refused::DeviceTable));
+    }
 }
 
 #[test]

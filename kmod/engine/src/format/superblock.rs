@@ -288,6 +288,13 @@ fn field<T: Into<u64> + Copy>(name: &'static str, value: T, ok: bool) -> Result<
     }
 }
 
+/// Whether the members that an epoch has are those of the device table.
+fn names(epoch: &Epoch, table: &[Entry]) -> bool {
+    let members = table.iter().filter(|e| e.state == State::Member);
+    let listed: Members = members.map(|e| e.slot).collect();
+    Members(epoch.present.0 | epoch.absent.0) == listed
+}
+
 impl Superblock {
     /// Checks copy number `copy`, read at `at`: everything that can be told from these bytes alone.
     pub fn parse(
@@ -426,6 +433,11 @@ impl Superblock {
         self.epochs.iter().find(|e| e.id == id)
     }
 
+    /// Whether the device table is that of this epoch. Else it is that of a later one, and a superblock that ends with this one cannot be read.
+    pub fn has_table_of(&self, epoch: &Epoch) -> bool {
+        names(epoch, &self.members)
+    }
+
     /// Whether a root of this epoch and generation is one that the device can have been given.
     pub fn counts(&self, epoch: EpochId, generation: Generation) -> bool {
         let Some(epoch) = self.epoch(epoch) else {
@@ -543,15 +555,10 @@ impl Raw {
             }
             epochs.push(epoch)?;
         }
-        let listed: Members = members
-            .iter()
-            .filter(|e| e.state == State::Member)
-            .map(|e| e.slot)
-            .collect();
         let current = epochs
             .first()
             .ok_or(BadSuperblock::Epoch(0, BadEpoch::Empty))?;
-        if Members(current.present.0 | current.absent.0) != listed {
+        if !names(current, members) {
             return Err(BadSuperblock::Epoch(0, BadEpoch::Members));
         }
         Ok(epochs)

@@ -56,6 +56,7 @@ pub struct Volume {
     unknown_read_only: Unknown,
     seats: Vec<Seat>,
     is_doubtful: bool,
+    has_its_table: bool,
     speaker: usize,
     lineage: Vec<EpochId>,
 }
@@ -341,6 +342,7 @@ pub fn assemble_in_part(members: &[Member]) -> Result<Volume, AssembleError> {
     Ok(Volume {
         // A root is on one device more than may be lost.
         is_doubtful: doubtful >= copies.min(current),
+        has_its_table: superblock.has_table_of(&epoch),
         uuid: superblock.volume,
         label: superblock.label,
         geometry: superblock.geometry,
@@ -394,6 +396,11 @@ impl Volume {
     /// Whether so many devices could not be read where a newer root would lie that there may be one.
     pub fn is_doubtful(&self) -> bool {
         self.is_doubtful
+    }
+
+    /// Whether the device table is that of its epoch. Else superblocks that tell of a next one could not be read.
+    pub fn has_its_table(&self) -> bool {
+        self.has_its_table
     }
 
     /// Which of the devices given speaks for it.

@@ -135,6 +135,8 @@ pub enum Fault {
     UnknownTree(TreeId),
     /// A device has fewer bytes than the volume says that it uses of it.
     Shrunk(Slot),
+    /// The device table is not that of the volume's epoch: with it, none could begin.
+    DeviceTable,
 }
 
 impl Fault {
@@ -244,6 +246,9 @@ impl fmt::Display for Fault {
                 f,
                 "the device in slot {} is smaller than the volume says: mount read-only, and run fsck.embrfs",
                 slot.index()
+            ),
+            Fault::DeviceTable => f.write_str(
+                "the device table has other members than the volume's newest epoch: mount read-only, and copy the files to another volume",
             ),
         }
     }

@@ -160,6 +160,9 @@ fn may_be_written(volume: &Volume, parts: &[Part]) -> Result<(), Fault> {
     if volume.is_doubtful() {
         return Err(Fault::RootUnread);
     }
+    if !volume.has_its_table() {
+        return Err(Fault::DeviceTable);
+    }
     for part in parts {
         let mut seats = volume.seats().iter();
         if seats.any(|s| s.entry.slot == part.slot && s.entry.bytes() > part.size) {

@@ -31,6 +31,8 @@ pub enum Refused {
     Foreign(usize),
     /// This device was not written to apart from the others: there is nothing to discard.
     Agrees(usize),
+    /// The device table of those that stay is not that of their epoch: superblocks that say the same could not be read.
+    DeviceTable,
 }
 
 impl From<NoMem> for Refused {
@@ -69,6 +71,9 @@ impl Discard {
         let Some(speaker) = kept.get(volume.speaker()) else {
             return Err(Refused::Kept(AssembleError::Nothing));
         };
+        if !volume.has_its_table() {
+            return Err(Refused::DeviceTable);
+        }
         let devices = all_given(&volume, &speaker.superblock, given_up)?;
         let all = kept.iter().chain(given_up);
         let written = all.map(|m| m.superblock.sequence).fold(0, u64::max);

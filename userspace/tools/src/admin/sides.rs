@@ -91,6 +91,9 @@ fn refusal(why: &Refused, kept: &[String], given_up: &[String]) -> Failure {
             "{} was not written to apart from the others: there is nothing to discard",
             name(index)
         ),
+        Refused::DeviceTable => {
+            "the device table of those that stay has other members than their newest epoch: copy the files to another volume".to_owned()
+        }
     };
     Failure::new(FAILED, "volume", text)
 }

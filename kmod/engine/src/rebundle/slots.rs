@@ -107,6 +107,11 @@ impl<M: Machine> Files<'_, M> {
     /// takes more than a step and nobody waits for it.
     #[inline(never)]
     pub(super) fn empty_slots(&self, walk: &mut Walk, is_waited_for: bool) -> Result<Moved, Error> {
+        let now = self.mounted.generation();
+        if now.0 >= walk.since.0.saturating_add(LATER) {
+            walk.in_vain.clear();
+            walk.since = now;
+        }
         let mut steps = 0usize;
         loop {
             if !walk.ready.is_empty() {
@@ -131,11 +136,6 @@ impl<M: Machine> Files<'_, M> {
     /// Where most lies free in broken slots. Says whether there is anything.
     #[inline(never)] // Its frame is large enough alone.
     fn choose_groups(&self, walk: &mut Walk) -> Result<bool, Error> {
-        let now = self.mounted.generation();
-        if now.0 >= walk.since.0.saturating_add(LATER) {
-            walk.in_vain.clear();
-            walk.since = now;
-        }
         let mut broken = self.mounted.space.broken()?;
         broken.retain(|b| b.free >= SLOT && !walk.in_vain.contains(&(b.device, b.group)));
         broken.sort_unstable_by_key(|b| core::cmp::Reverse(b.free));

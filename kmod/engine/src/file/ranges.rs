@@ -238,16 +238,20 @@ impl<M: Machine> Files<'_, M> {
         )
     }
 
-    /// For a change that makes what lies from a block on move: the size, and room for that.
+    /// For a change that makes what lies from a block on move: the size, and room for that, if there is any. What cannot be in any case is
+    /// refused as that.
     #[inline(never)]
     fn before_shift(
         &self,
         file: InodeNo,
         from: FileBlock,
         now: Timestamp,
-    ) -> Result<(Begun<'_, M>, Bytes, Box<Shift>), Error> {
-        self.settle(file)?;
-        let room = self.room_to_shift(file, from)?;
+    ) -> Result<(Begun<'_, M>, Bytes, Option<Box<Shift>>), Error> {
+        let settled = self.settle(file);
+        let room = match settled.and_then(|_| self.room_to_shift(file, from)) {
+            Err(Error::NoSpace) => None,
+            room => Some(room?),
+        };
         let mut change = Change::begin(*self, now)?;
         let inode = change.inode(file)?;
         regular(inode)?;
@@ -260,11 +264,12 @@ impl<M: Machine> Files<'_, M> {
 
     fn shift(
         &self,
-        (change, room): (Begun<'_, M>, Box<Shift>),
+        (change, room): (Begun<'_, M>, Option<Box<Shift>>),
         size: Bytes,
         intent: Intent,
     ) -> Result<Done<()>, Error> {
         let file = intent.inode;
+        let room = room.ok_or(Error::NoSpace)?;
         // It must not be too late for want of memory.
         self.names.shifts.lock().add(file, room)?;
         let done = intended(change, size, &intent);

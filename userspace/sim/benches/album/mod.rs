@@ -28,7 +28,7 @@ use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::time::Duration;
 
-const DEVICE: Bytes = Bytes(4 << 30);
+const DEVICE: Bytes = Bytes(6 << 30);
 const CACHE: Bytes = Bytes(1 << 30);
 const DIRTY: Bytes = Bytes(64 << 20);
 /// Files in one directory, and blocks of each.

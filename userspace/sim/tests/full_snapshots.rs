@@ -348,3 +348,28 @@ fn what_came_after_a_snapshot_needs_no_room() {
     is_writable(&mut brim);
     brim.look();
 }
+
+/// What was kept for removing what a head and its snapshot share is given back when the head is deleted.
+#[test]
+fn the_room_of_a_deleted_head_comes_back() {
+    let chance = &Chance::new(seed());
+    let mut brim = Brim::new(chance, 2, (1, 1));
+    brim.fill(1);
+    // What is left needs room twice.
+    for _ in 0..3 {
+        brim.unlink(2);
+    }
+    assert!(brim.take());
+    let taken = *brim.taken.keys().next().expect("taken");
+    let mounted = brim.mounted();
+    let kept = || mounted.ledger().reserve.removal;
+    let before = kept();
+    assert_ne!(before, 0);
+    let grown = brim
+        .names
+        .grow(mounted, name(taken).as_bytes(), b"head", NOW);
+    grown.expect("grown");
+    assert!(kept() > before, "{before}");
+    brim.names.delete(mounted, b"head").expect("deleted");
+    assert_eq!(kept(), before);
+}

@@ -5,6 +5,7 @@
 
 use embr_engine::check;
 use embr_engine::file::Way;
+use embr_engine::format::epoch;
 use embr_engine::format::layout;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
@@ -660,6 +661,27 @@ fn who_is_being_caught_up_speaks_for_nobody() {
         alone(&world.fleet).expect_err("refused still");
     }
     alone(&world.fleet).expect("all of the volume");
+}
+
+/// More epochs come and go than the table holds while somebody is away: the one at which he stands is not forgotten.
+#[test]
+fn who_was_away_for_many_epochs_is_caught_up() {
+    let chance = &Chance::new(seed());
+    let mut world = World::new(chance, 3, (1, 2));
+    world.session(10);
+    world.fleet.vanish(slot(2));
+    for n in 0..epoch::ENTRIES {
+        world.fleet.vanish(slot(1));
+        world.session(1);
+        world.fleet.come_back(slot(1), &Survival::All);
+        let desk = world.open();
+        catch_up(&desk, &mut || ()).unwrap_or_else(|why| panic!("round {n}: {why}"));
+    }
+    world.fleet.come_back(slot(2), &Survival::All);
+    let desk = world.open();
+    catch_up(&desk, &mut || ()).expect("caught up");
+    sound(&desk).expect("sound");
+    assert_eq!(desk.is(world.models.last().expect("one")), Ok(true));
 }
 
 /// A drive that fails while it is caught up is out again, and everything else goes on; later it is caught up.

@@ -194,6 +194,62 @@ fn slots_are_emptied_until_nothing_is_left() {
     }
 }
 
+/// A file in as many parts as there can be, each in five copies, goes as a whole, at once or after a mount.
+#[test]
+fn what_lies_in_many_parts_and_copies_is_removed() {
+    const MANY: usize = 4096;
+    let chance = &Chance::new(seed());
+    let fleet = drives(chance, Bytes(64 << 20), 5, (1, 4));
+    let mut mounted = desk::mount(chance, &fleet);
+    let view = View::first();
+    let mut names = desk::names();
+    let of = names.of(&mounted, &view);
+    of.format(&clerk::root()).expect("formatted");
+    let shelf = Shelf::fill(of, &mounted, chance, 20);
+    // Of everything every second block goes.
+    for (file, _) in &shelf.files {
+        for block in (0..BLOCKS as u64).step_by(2) {
+            let at = Bytes(block * BLOCK_SIZE as u64);
+            of.punch(*file, at, Bytes(at.0 + BLOCK_SIZE as u64), NOW)
+                .expect("punched");
+        }
+    }
+    for _ in 0..3 {
+        mounted.checkpoint().expect("a root");
+    }
+    for name in [&b"written"[..], b"set aside"] {
+        let file = create(of, name);
+        for at in (0..MANY).step_by(BLOCKS) {
+            match name {
+                b"written" => write(of, file, at as u64, &pattern(BLOCKS, 7), Way::Sealed),
+                _ => {
+                    let from = FileBlock(at as u64);
+                    of.preallocate(file, from, from.plus(BLOCKS as u64), None, NOW)
+                        .map(drop)
+                        .expect("set aside");
+                }
+            }
+        }
+        of.truncate(file, Bytes((MANY * BLOCK_SIZE) as u64), NOW)
+            .expect("a size");
+        assert!(parted(&mounted) > MANY / BLOCKS, "{}", parted(&mounted));
+        mounted.checkpoint().expect("a root");
+        if name == b"written" {
+            of.unlink(InodeNo::ROOT, name, Users::None, NOW)
+                .expect("removed");
+        } else {
+            let removed = of.unlink(InodeNo::ROOT, name, Users::Some, NOW);
+            removed.expect("removed");
+        }
+    }
+    mounted.sync().expect("durable");
+    mounted = desk::mount(chance, &fleet);
+    names = desk::names();
+    let of = names.of(&mounted, &view);
+    assert_eq!(of.forget_orphans().expect("forgotten"), 1);
+    contents::audit(&mounted).expect("sound");
+}
+
 /// Slots are emptied, beside what is written: whatever a crash leaves, each block is where its map says.
 #[test]
 fn crashes_among_emptied_slots_leave_all_sound() {

@@ -30,8 +30,9 @@ use embr_rt::Vec;
 
 /// Bytes of the journal that an engram takes at most, beside what each run of dead blocks takes.
 const PER_ENGRAM: usize = 200;
-/// Bytes of the journal for a run of dead blocks: two items of owners, and what is freed on each device.
-const PER_RUN: usize = 2 * 56 + COPIES * 24;
+/// Bytes of the journal for a run of dead blocks: two items of owners; and for what is freed in one place on one device.
+const PER_RUN: usize = 2 * 56;
+const PER_FREED: usize = 24;
 
 /// An engram of which blocks die.
 struct Edit {
@@ -48,6 +49,8 @@ pub(crate) struct Edits {
     /// By their engrams.
     edits: Vec<Edit>,
     runs: u32,
+    /// Places that are given back.
+    freed: usize,
     /// Whether others go on naming what was named here.
     leaves_others: bool,
     stripes: stripe::Edits,
@@ -69,7 +72,8 @@ impl Edits {
     pub(crate) fn cost(&self) -> usize {
         let engrams = self.edits.len().saturating_mul(PER_ENGRAM);
         let runs = (self.runs as usize).saturating_mul(PER_RUN);
-        let own = engrams.saturating_add(runs);
+        let freed = self.freed.saturating_mul(PER_FREED);
+        let own = engrams.saturating_add(runs).saturating_add(freed);
         own.saturating_add(self.stripes.cost())
             .saturating_add(self.shares.cost())
     }
@@ -150,14 +154,22 @@ impl Edits {
             return Err(Error::Engram(engram, Wrong::Disagrees));
         }
         edit.live.clear(first, blocks);
+        let mut freed = match edit.map.is_copied() {
+            true => edit.map.extents(first, blocks).count(),
+            false => COPIES,
+        };
         let last = edit.dead.last_mut();
         match last.filter(|(at, n)| at.saturating_add(*n) == first) {
-            Some((_, n)) => *n = n.saturating_add(blocks),
+            Some((_, n)) => {
+                *n = n.saturating_add(blocks);
+                freed = freed.saturating_sub(edit.freed_before(first));
+            }
             None => {
                 edit.dead.push((first, blocks))?;
                 self.runs = self.runs.saturating_add(1);
             }
         }
+        self.freed = self.freed.saturating_add(freed);
         self.kill_in_stripes(mounted, engram, (first, blocks))
     }
 
@@ -202,6 +214,17 @@ impl Edits {
 }
 
 impl Edit {
+    /// Of the places that are given back of blocks from here on, those that go with what is dead right before.
+    fn freed_before(&self, first: usize) -> usize {
+        if !self.map.is_copied() {
+            return COPIES;
+        }
+        let before = first.checked_sub(1).and_then(|at| self.map.part(at));
+        before
+            .filter(|part| part.end() > first)
+            .map_or(0, |part| part.extents(part.first, part.blocks).count())
+    }
+
     fn finish<M: Machine>(&self, txn: &mut Transaction<'_, M>) -> Result<(), Error> {
         if self.map.is_copied() {
             for (first, blocks) in self.dead.iter() {

@@ -12,6 +12,7 @@ use crate::env::Hasher as _;
 use crate::format::engram::Map;
 use crate::format::engram::Part;
 use crate::format::engram::MAX_BLOCKS;
+use crate::format::engram::MAX_PARTS;
 use crate::format::geometry::Policy;
 use crate::format::inline;
 use crate::format::intent::Intent;
@@ -434,6 +435,17 @@ impl Store<'_> {
     pub(super) fn used(&self) -> impl Iterator<Item = &Extent> + '_ {
         self.places.iter().take(self.copies)
     }
+}
+
+/// How many of these stores are one engram: each is a part of it. Where free space is in pieces, they would be many.
+pub(super) fn together(stores: &[Store<'_>]) -> usize {
+    let mut blocks = 0usize;
+    let fits = |store: &&Store<'_>| {
+        blocks = blocks.saturating_add(store.blocks);
+        store.old.is_none() && blocks <= MAX_BLOCKS
+    };
+    let fresh = stores.iter().take(MAX_PARTS).take_while(fits);
+    fresh.count().max(1)
 }
 
 /// Where the engram of these stores lies.

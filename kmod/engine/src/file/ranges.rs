@@ -8,6 +8,7 @@ use super::edit::Edit;
 use super::pieces::Holds;
 use super::pieces::Piece;
 use super::plan::map;
+use super::plan::together;
 use super::plan::Given;
 use super::regular;
 use super::shift::Shift;
@@ -19,6 +20,7 @@ use super::WINDOW_BLOCKS;
 use crate::engram;
 use crate::format::engram::Owner;
 use crate::format::engram::MAX_BLOCKS;
+use crate::format::engram::MAX_PARTS;
 use crate::format::intent::Intent;
 use crate::format::intent::Operation;
 use crate::names::change::Begun;
@@ -35,6 +37,12 @@ use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
 use embr_rt::Box;
 use embr_rt::Vec;
+
+/// Room for what moves, if there is any.
+type Room = Option<Box<Shift>>;
+
+/// Blocks that are set aside at once, at least, where there is little room.
+const AT_LEAST: u64 = 16;
 
 impl<M: Machine> Files<'_, M> {
     /// The bytes from `from` to before `to` become zeros, and whole blocks among them a hole. The size stays.
@@ -163,14 +171,23 @@ impl<M: Machine> Files<'_, M> {
         to: FileBlock,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut at = from;
+        let (mut at, mut most) = (from, u64::MAX);
         while at < to {
-            at = self.with_room(|| {
+            let end = at.plus(most.min(to.0.saturating_sub(at.0)));
+            let done = self.with_room(|| {
                 let mut change = Change::begin(*self, now)?;
-                let done = preallocate_some(&mut change, file, at, to)?;
+                let done = preallocate_some(&mut change, file, at, end)?;
                 change.commit_alone(())?;
                 Ok(done)
-            })?;
+            });
+            match done {
+                Ok(done) => at = done,
+                // Of less at once fewer nodes are needed for the moment.
+                Err(Error::NoSpace) if end.0.saturating_sub(at.0) > AT_LEAST => {
+                    most = (end.0.saturating_sub(at.0) / 4).max(AT_LEAST);
+                }
+                Err(why) => return Err(why),
+            }
         }
         Ok(())
     }
@@ -246,7 +263,7 @@ impl<M: Machine> Files<'_, M> {
         file: InodeNo,
         from: FileBlock,
         now: Timestamp,
-    ) -> Result<(Begun<'_, M>, Bytes, Option<Box<Shift>>), Error> {
+    ) -> Result<(Begun<'_, M>, Bytes, Room), Error> {
         let settled = self.settle(file);
         let room = match settled.and_then(|_| self.room_to_shift(file, from)) {
             Err(Error::NoSpace) => None,
@@ -264,7 +281,7 @@ impl<M: Machine> Files<'_, M> {
 
     fn shift(
         &self,
-        (change, room): (Begun<'_, M>, Option<Box<Shift>>),
+        (change, room): (Begun<'_, M>, Room),
         size: Bytes,
         intent: Intent,
     ) -> Result<Done<()>, Error> {
@@ -303,7 +320,15 @@ fn preallocate_some<M: Machine>(
     let files = change.files;
     let mut edit = Edit::new(change, file);
     let mut holes: Vec<FileBlock> = Vec::new();
-    let mut price = 0usize;
+    // Where free space is in pieces, each block is a part of an engram.
+    let losses = edit
+        .change
+        .inode(file)?
+        .policy
+        .losses(files.mounted.geometry());
+    let each = engram::cost_of_part(usize::from(losses).saturating_add(1))
+        .saturating_add(engram::cost_of_new(0, 0, 0) / MAX_PARTS);
+    let mut price = engram::cost_of_new(0, 0, 0);
     let mut at = from;
     while at < to && holes.len() < MAX_BLOCKS && edit.has_room(price) {
         let into_window = at.0 % WINDOW_BLOCKS;
@@ -316,6 +341,7 @@ fn preallocate_some<M: Machine>(
                 if holes.last().is_none_or(|last| last.plus(1) != at) {
                     price = price.saturating_add(64);
                 }
+                price = price.saturating_add(each);
                 holes.push(at)?;
             }
             at = at.plus(1);
@@ -330,11 +356,13 @@ fn preallocate_some<M: Machine>(
     let mut given = Given::new(files.mounted, policy, &mut promise);
     given.reserve(holes.len())?;
     let mut holes = holes.iter().copied();
-    while let Some(store) = given.stores.last_mut() {
+    let mut rest = given.stores.as_mut_slice();
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at_mut(together(rest));
         let engram = files.names.engrams.lock().give(files.mounted)?;
-        let map = map(core::slice::from_ref(&*store), policy)?;
+        let map = map(now, policy)?;
         let mut owners: Vec<(usize, Owner)> = Vec::new();
-        for (block, hole) in holes.by_ref().take(store.blocks).enumerate() {
+        for (block, hole) in holes.by_ref().take(map.blocks).enumerate() {
             edit.put(hole, State::Unwritten(At { engram, block }))?;
             let last = owners.last_mut().map(|(_, owner)| owner);
             match last.filter(|o| o.at.plus(o.blocks as u64) == hole) {
@@ -351,16 +379,19 @@ fn preallocate_some<M: Machine>(
         }
         let txn = edit.change.txn();
         engram::create(txn, engram, &map, &[], &owners)?;
-        while store.places.len() > store.copies {
-            if let Some(spare) = store.places.pop() {
-                files.mounted.space.give_back(spare);
+        for store in now {
+            while store.places.len() > store.copies {
+                if let Some(spare) = store.places.pop() {
+                    files.mounted.space.give_back(spare);
+                }
+            }
+            while let Some(place) = store.places.pop() {
+                txn.take(place)?;
             }
         }
-        while let Some(place) = store.places.pop() {
-            txn.take(place)?;
-        }
-        given.stores.pop();
+        rest = later;
     }
+    given.stores.clear();
     edit.finish()?;
     Ok(at)
 }

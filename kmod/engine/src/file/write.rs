@@ -7,6 +7,7 @@ use super::edit::Edit;
 use super::edit::PER_DEAD;
 use super::edit::PER_GONE;
 use super::plan::map;
+use super::plan::together;
 use super::plan::Given;
 use super::plan::Source;
 use super::plan::Store;
@@ -24,7 +25,6 @@ use crate::engram;
 use crate::format::engram::Owner;
 use crate::format::engram::HASHES;
 use crate::format::engram::MAX_BLOCKS;
-use crate::format::engram::MAX_PARTS;
 use crate::format::extent::WINDOW;
 use crate::format::geometry::Policy;
 use crate::names::change::Change;
@@ -383,17 +383,6 @@ fn adopt_all<M: Machine>(
     }
     stores.clear();
     Ok(())
-}
-
-/// How many of these stores are one engram: each is a part of it. Where free space is in pieces, they would be many.
-fn together(stores: &[Store<'_>]) -> usize {
-    let mut blocks = 0usize;
-    let fits = |store: &&Store<'_>| {
-        blocks = blocks.saturating_add(store.blocks);
-        store.old.is_none() && blocks <= MAX_BLOCKS
-    };
-    let fresh = stores.iter().take(MAX_PARTS).take_while(fits);
-    fresh.count().max(1)
 }
 
 /// Takes as many blocks as one engram and one transaction take.

@@ -40,9 +40,17 @@ pub(super) struct Walk {
     next: EngramId,
     /// Nobody beside changes anything.
     pub(super) alone: bool,
+    /// All engrams below this number are there.
+    given: EngramId,
 }
 
 impl Walk {
+    /// Learns which engrams are there by now. Called without a pin: who makes one may be waiting for room that goes with pins.
+    pub(super) fn begin<M: Machine>(&mut self, files: Files<'_, M>) -> Result<(), Error> {
+        self.given = files.given(self.alone)?;
+        Ok(())
+    }
+
     /// Nothing of what was found last is given up.
     pub(super) fn stay(&mut self) {
         self.next = self.passed.unwrap_or_default();
@@ -86,8 +94,7 @@ impl<M: Machine> Files<'_, M> {
             None => self.passed()?,
         };
         (walk.passed, walk.next) = (Some(from), from);
-        let given = self.given(walk.alone)?;
-        let end = below.map_or(given, |below| below.min(given));
+        let end = below.map_or(walk.given, |below| below.min(walk.given));
         let range = Range {
             first: key(from, Kind::Map, 0),
             last: key(end, Kind::Map, 0),

@@ -122,6 +122,12 @@ impl Worth {
         is_waited_for: true,
     };
 
+    /// To who may need it soon.
+    const ANY_STEP: Self = Worth {
+        is_waited_for: false,
+        ..Self::ANYTHING
+    };
+
     /// To nobody yet. The less room is left, the more may be written to gain some: with half of the volume free only what is nearly dead
     /// is worth it, as what still lives in other stripes may die by itself.
     fn ahead(usage: Usage, old: EngramId) -> Self {
@@ -174,8 +180,8 @@ impl<M: Machine> Files<'_, M> {
     /// [`Mounted::promise`]: crate::volume::Mounted::promise
     pub fn promise(&self, blocks: Blocks) -> Result<Promise, Error> {
         if blocks.0 != 0 && !self.mounted.is_read_only() && !self.mounted.space.is_roomy() {
-            // Who writes when little room is left helps to make some; that he cannot is no reason to refuse him.
-            let _ = self.rebundle();
+            // Who writes when little room is left helps to make some, in steps; that he cannot is no reason to refuse him.
+            let _ = self.rebundle_a_step();
         }
         self.with_room(|| Ok(self.mounted.promise(blocks)?))
     }
@@ -214,6 +220,12 @@ impl<M: Machine> Files<'_, M> {
     /// where nothing is wasted, or where there is no room to move anything to.
     pub fn rebundle(&self) -> Result<Moved, Error> {
         self.rebundle_worth(&mut self.names.rebundling.lock(), &Worth::ANYTHING)
+    }
+
+    /// The same, but that nobody waits for more than a step of it.
+    #[inline(never)] // Its frame is large enough alone.
+    fn rebundle_a_step(&self) -> Result<Moved, Error> {
+        self.rebundle_worth(&mut self.names.rebundling.lock(), &Worth::ANY_STEP)
     }
 
     /// The same before anybody needs room, of what is worth it by then.
@@ -300,6 +312,7 @@ impl<M: Machine> Files<'_, M> {
         (walk, worth): (&mut loose::Walk, &Worth),
         change: Option<Begun<'_, M>>,
     ) -> Result<Moved, Error> {
+        walk.begin(*self)?;
         // Before anything is looked up: what is freed later stays as it is until it was read.
         let pin = self.mounted.pin();
         let victims = self.choose(stripes, walk, worth)?;

@@ -106,6 +106,7 @@ impl<M: Machine> Files<'_, M> {
     #[inline(never)]
     pub(super) fn refill(&self, walk: &mut Walk, worth: &Worth) -> Result<Option<Moved>, Error> {
         walk.alone = false;
+        walk.begin(*self)?;
         let Some(plan) = self.plan_refill(walk, worth)? else {
             return Ok(None);
         };

@@ -18,6 +18,7 @@ use crate::format::engram::Kind;
 use crate::format::engram::Map;
 use crate::format::engram::Part;
 use crate::format::journal::Extent;
+use crate::format::member::Members;
 use crate::format::member::Slot;
 use crate::format::pointer::Place;
 use crate::format::pointer::Places;
@@ -52,9 +53,13 @@ const FOUND: usize = 65536;
 /// Items that are looked at in one step, at most, and steps that are made for nobody.
 const LOOKED: usize = 16384;
 const STEPS: usize = 16;
+/// How often all maps are looked through in vain for who waits.
+const LOOKS: usize = 16;
 /// Slots that are emptied in one transaction, at most; where that finds no room, the next is tried.
 const BATCHES: [usize; 4] = [64, 16, 4, 1];
-/// So many roots later it is looked again whether anything can be gained.
+/// A group is looked at again once so many more blocks are free in broken slots of it;
+const MORE: u64 = 16 * SLOT;
+/// and so many roots later, whatever was freed.
 const LATER: u64 = 8;
 
 /// A block of an engram that lies in a broken slot.
@@ -77,8 +82,8 @@ pub(super) struct Walk {
     found: Vec<Found>,
     /// What empties slots, those first of which least has to be moved; the next is the last.
     ready: Vec<Vec<Found>>,
-    /// Groups of which nothing could be gained since the root that is named below.
-    in_vain: Vec<(Slot, u64)>,
+    /// Groups of which nothing could be gained since the root that is named below, and the least that was free in broken slots since.
+    in_vain: Vec<Broken>,
     since: Generation,
 }
 
@@ -112,7 +117,7 @@ impl<M: Machine> Files<'_, M> {
             walk.in_vain.clear();
             walk.since = now;
         }
-        let mut steps = 0usize;
+        let (mut steps, mut looks) = (0usize, 0usize);
         loop {
             if !walk.ready.is_empty() {
                 let moved = self.empty_some(walk)?;
@@ -125,19 +130,45 @@ impl<M: Machine> Files<'_, M> {
                 return Ok(Moved::default());
             }
             steps = steps.saturating_add(1);
-            if self.look(walk)? {
-                self.sort_out(walk)?;
+            if self.look_further(walk)? {
+                looks = looks.saturating_add(1);
+                if looks >= LOOKS && walk.ready.is_empty() {
+                    return Ok(Moved::default());
+                }
             } else if steps >= STEPS && !is_waited_for {
                 return Ok(Moved::default());
             }
         }
     }
 
+    /// Looks at the next engrams, and sorts out what was found with the last. Says whether that is done.
+    #[inline(never)] // Its frame is large enough alone.
+    fn look_further(&self, walk: &mut Walk) -> Result<bool, Error> {
+        let is_last = match self.look(walk) {
+            // What lies behind is not found; what was found can be moved all the same.
+            Err(why) if why.is_damage() => true,
+            done => done?,
+        };
+        if is_last {
+            self.sort_out(walk)?;
+        }
+        Ok(is_last)
+    }
+
     /// Where most lies free in broken slots. Says whether there is anything.
     #[inline(never)] // Its frame is large enough alone.
     fn choose_groups(&self, walk: &mut Walk) -> Result<bool, Error> {
         let mut broken = self.mounted.space.broken()?;
-        broken.retain(|b| b.free >= SLOT && !walk.in_vain.contains(&(b.device, b.group)));
+        let is_same = |a: &Broken, b: &Broken| (a.device, a.group) == (b.device, b.group);
+        for known in walk.in_vain.iter_mut() {
+            let now = broken.iter().find(|b| is_same(b, known));
+            known.free = known.free.min(now.map_or(0, |b| b.free));
+        }
+        let in_vain = |b: &Broken| walk.in_vain.iter().find(|known| is_same(b, known));
+        // Where more became free since, there may be something to be gained.
+        let is_new =
+            |b: &Broken| in_vain(b).is_none_or(|known| b.free >= known.free.saturating_add(MORE));
+        broken.retain(|b| b.free >= SLOT && is_new(b));
         broken.sort_unstable_by_key(|b| core::cmp::Reverse(b.free));
         let place = |b: &Broken| (b.device, b.group);
         walk.groups = Vec::try_from_iter(broken.iter().take(GROUPS).map(place))?;
@@ -230,9 +261,16 @@ impl<M: Machine> Files<'_, M> {
         }
         let most = |slot: &Vec<Found>| core::cmp::Reverse(slot.len());
         walk.ready.sort_unstable_by_key(most);
-        let groups = core::mem::take(&mut walk.groups);
         // Whatever comes of it: the others first.
-        walk.in_vain.try_extend_from_slice(&groups)?;
+        for (device, group) in core::mem::take(&mut walk.groups).iter().copied() {
+            walk.in_vain
+                .retain(|known| (known.device, known.group) != (device, group));
+            walk.in_vain.push(Broken {
+                device,
+                group,
+                free: u64::MAX,
+            })?;
+        }
         Ok(())
     }
 
@@ -321,12 +359,19 @@ impl<M: Machine> Files<'_, M> {
             .hold(first.device, first.slot, &mut held.extents);
         all.ok_or(Error::NoSpace)?;
         let mut bytes = Vec::zeroed(BLOCK_SIZE)?;
+        let before = written.len();
+        // Where one of them stays, so do the others: what was written of them is not used.
         for from in slot {
             match self.read_found(from, &mut bytes) {
                 Ok(true) => {}
-                Ok(false) => return Ok(()),
-                // It stays, and so do the others.
-                Err(why) if why.is_damage() => return Ok(()),
+                Ok(false) => {
+                    written.truncate(before);
+                    return Ok(());
+                }
+                Err(why) if why.is_damage() => {
+                    written.truncate(before);
+                    return Ok(());
+                }
                 Err(why) => return Err(why),
             }
             lent.extents.try_reserve(1)?;
@@ -341,7 +386,11 @@ impl<M: Machine> Files<'_, M> {
             match outcome {
                 Ok(()) => written.push(Written { from: *from, to })?,
                 Err(DeviceError::NoMemory) => return Err(Error::Fault(Fault::NoMemory)),
-                Err(_) => return Ok(()),
+                Err(_) => {
+                    written.truncate(before);
+                    mounted.report(Members::default().with(to.device));
+                    return Ok(());
+                }
             }
         }
         Ok(())

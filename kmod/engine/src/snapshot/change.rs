@@ -153,13 +153,11 @@ pub(super) fn commit<M: Machine>(
     shelf: &Shelf,
 ) -> Result<Done<()>, Error> {
     let turns = shelf.turns()?;
-    let needs_room = shelf.needs_room()?;
+    let room = shelf.room()?;
     let mounted = txn.mounted();
     let group = txn.commit()?;
     // From here on nothing fails.
-    if !needs_room {
-        mounted.space.keep_for_removal(0, false);
-    }
+    mounted.space.keep_less_for_removal(room);
     for (view, lineage) in turns {
         view.turn_to(lineage);
     }

@@ -174,23 +174,18 @@ impl Shelf {
         mounted: &Mounted<M>,
         must: bool,
     ) -> Result<bool, Error> {
+        Ok(mounted.space.keep_for_removal(self.room()?, must))
+    }
+
+    /// How many nodes are to be kept for removing, of all heads of which others see something.
+    pub(super) fn room(&self) -> Result<u64, Error> {
         let mut all = 0u64;
         for known in self.nodes.iter() {
             if known.node.state == State::Head && self.lineage(known.id)?.has_below() {
                 all = all.saturating_add(known.node.room);
             }
         }
-        Ok(mounted.space.keep_for_removal(all, must))
-    }
-
-    /// Whether there is a head that others see something of.
-    pub(super) fn needs_room(&self) -> Result<bool, Error> {
-        for known in self.nodes.iter() {
-            if known.node.state == State::Head && self.lineage(known.id)?.has_below() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(all)
     }
 
     /// Whether the nodes make one tree, of which each version is one's own.

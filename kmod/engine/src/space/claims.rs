@@ -492,6 +492,17 @@ impl Space {
         is_full || !must
     }
 
+    /// No more nodes than these have to be kept for that from now on.
+    pub(crate) fn keep_less_for_removal(&self, nodes: u64) {
+        let mut state = self.state.lock();
+        let before = state.claims.reserve;
+        if nodes < before.removal {
+            state.claims.reserve = before.with_removal(nodes);
+            state.fill_reserve();
+            state.lend_reserve();
+        }
+    }
+
     /// How much room there is for data on a volume with such stripes, which take more than they need: so much would find room there.
     pub fn usage(&self, wanted: Geometry, reclaimable: Blocks) -> Usage {
         let state = self.state.lock();

@@ -70,6 +70,19 @@ pub(super) struct Device {
 }
 
 impl Group {
+    /// A block that is free in a slot of which others are used: what is only pending goes by itself.
+    fn hole(&self, search: Search, from: u64) -> Option<(u64, u64)> {
+        let mut from = from;
+        loop {
+            let (at, blocks) = self.busy.run(search, from, 1, 1)?;
+            let slot = (at / SLOT).saturating_mul(SLOT);
+            if (slot..slot.saturating_add(SLOT)).any(|n| self.used.is_set(n)) {
+                return Some((at, blocks));
+            }
+            from = slot.saturating_add(SLOT);
+        }
+    }
+
     fn try_new(length: u64) -> Result<Self, NoMem> {
         let busy = Bits::try_new(length)?;
         Ok(Group {
@@ -372,7 +385,7 @@ impl Device {
         for search in [Search::LastOfSlots, Search::InBrokenSlots] {
             let found = self.search(self.broken_cursor, |group, from| {
                 let broken = group.free > group.whole.saturating_mul(SLOT);
-                broken.then(|| group.busy.run(search, from, 1, 1))?
+                broken.then(|| group.hole(search, from))?
             });
             if let Some((start, _)) = found {
                 self.occupy(start, 1)?;

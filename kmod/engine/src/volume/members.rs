@@ -161,8 +161,11 @@ impl Records {
     fn begin(&mut self, new: Epoch) {
         let epochs = &mut self.superblock.epochs;
         epochs.retain(|e| e.number < new.number);
-        // Who stands at an epoch that is not there any more is not taken for a member.
-        epochs.truncate(epoch::ENTRIES.saturating_sub(1));
+        while epochs.len() >= epoch::ENTRIES {
+            // Who stands at an epoch that is not there any more is not taken for a member.
+            let gone = needless(epochs).unwrap_or(epochs.len().saturating_sub(1));
+            epochs.remove(gone);
+        }
         // There is room.
         if epochs.push_within_capacity(new).is_ok() {
             epochs.rotate_right(1);
@@ -189,6 +192,22 @@ impl Records {
         self.superblock.set_back = self.set_back.get(part.slot.index()).copied().unwrap_or(0);
         mend::write_superblock(hasher, device, &self.superblock, &mut self.buffer)
     }
+}
+
+/// Epochs that are kept whoever stands there: groups of the journal that lie behind the newest root are of them.
+const NEWEST: usize = 4;
+
+/// The oldest epoch at which nobody stands: each member does at the last one in which it took part, or, where it got no root of that, at the
+/// one before.
+fn needless(epochs: &[Epoch]) -> Option<usize> {
+    let stands = |at: usize| {
+        let later = epochs.get(..at).unwrap_or_default();
+        let present = epochs.get(at).map_or(0, |e| e.present.0);
+        let of = |bit: u64| later.iter().filter(move |e| e.present.0 & bit != 0);
+        let mut bits = (0..u64::BITS).map(|n| present & 1u64.wrapping_shl(n));
+        bits.any(|bit| bit != 0 && of(bit).count() < 2)
+    };
+    (NEWEST..epochs.len()).rev().find(|at| !stands(*at))
 }
 
 /// One of the devices.

@@ -182,7 +182,15 @@ pub fn journal(input: &[u8]) {
 
 /// A whole volume, changed anywhere and sealed again: it is mounted read-only, checked, and everything in it is visited.
 pub fn mount(input: &[u8]) {
-    Specimen::with(Build::Single, |volume| look(&volume.changed(input)));
+    let Some((control, input)) = input.split_first() else {
+        return;
+    };
+    let build = match control % 3 {
+        0 => Build::Single,
+        1 => Build::Striped,
+        _ => Build::Torn,
+    };
+    Specimen::with(build, |volume| look(&volume.changed(input)));
 }
 
 /// A whole volume, changed anywhere and sealed again: it is mounted read-write and worked on, again and again. The first byte says on
@@ -194,10 +202,12 @@ pub fn work(input: &[u8]) {
     let Some((deeds, input)) = input.split_first_chunk() else {
         return;
     };
-    let build = match control % 4 {
+    let build = match control % 8 {
         0 | 1 => Build::Single,
         2 => Build::Pair,
-        _ => Build::Half,
+        3 => Build::Half,
+        4..=6 => Build::Striped,
+        _ => Build::Torn,
     };
     let chance = Chance::new(u64::from(u16::from_le_bytes(*deeds)));
     let fleet = Specimen::with(build, |volume| volume.changed(input));
@@ -262,8 +272,28 @@ fn visit(mounted: &Mounted<Simulated>) {
     let Ok(names) = Names::try_new(HashWidth::Full) else {
         return;
     };
-    let view = View::first();
-    let files = names.of(mounted, &view);
+    visit_as(mounted, &names, &View::first());
+    let listed = names.snapshots(mounted);
+    for listed in listed.iter().flat_map(|listed| listed.iter()) {
+        if let Ok(view) = names.open(mounted, &listed.name) {
+            visit_as(mounted, &names, &view);
+        }
+    }
+    for tree in TREES {
+        let mut last = None;
+        let mut up = mounted.scan(tree, Range::ALL);
+        while let Some(Ok(Some((key, _)))) = up.as_mut().map(|scan| scan.next()) {
+            assert!(Some(key) > last, "keys rise");
+            last = Some(key);
+        }
+        let mut down = mounted.scan_back(tree, Range::ALL);
+        while let Some(Ok(Some(_))) = down.as_mut().map(|scan| scan.next()) {}
+    }
+}
+
+/// Everything that can be reached by names and numbers, as somebody sees it.
+fn visit_as(mounted: &Mounted<Simulated>, names: &Names, view: &View) {
+    let files = names.of(mounted, view);
     let mut ahead = vec![InodeNo::ROOT];
     let mut seen = BTreeSet::new();
     ahead.extend(
@@ -299,16 +329,6 @@ fn visit(mounted: &Mounted<Simulated>) {
             }
         }
     }
-    for tree in TREES {
-        let mut last = None;
-        let mut up = mounted.scan(tree, Range::ALL);
-        while let Some(Ok(Some((key, _)))) = up.as_mut().map(|scan| scan.next()) {
-            assert!(Some(key) > last, "keys rise");
-            last = Some(key);
-        }
-        let mut down = mounted.scan_back(tree, Range::ALL);
-        while let Some(Ok(Some(_))) = down.as_mut().map(|scan| scan.next()) {}
-    }
 }
 
 #[cfg(test)]
@@ -332,18 +352,22 @@ mod tests {
     }
 
     #[test]
-    fn the_sound_image_is_sound() {
-        super::mount(&[]);
-        super::Specimen::with(super::Build::Single, |volume| {
-            let fleet = volume.changed(&[]);
-            let mounted = embrfs_sim::machine::inspect(1, &fleet).expect("mounted");
-            assert_eq!(mounted.volume(), volume.volume());
-            let names = super::Names::try_new(super::HashWidth::Full).expect("memory");
-            let view = super::View::first();
-            let files = names.of(&mounted, &view);
-            embrfs_sim::inspector::check(&mounted, Some(files), super::Depth::Copies, &[])
-                .expect("sound");
-        });
+    fn the_sound_images_are_sound() {
+        for build in 0..3 {
+            super::mount(&[build]);
+        }
+        for build in [super::Build::Single, super::Build::Striped] {
+            super::Specimen::with(build, |volume| {
+                let fleet = volume.changed(&[]);
+                let mounted = embrfs_sim::machine::inspect(1, &fleet).expect("mounted");
+                assert_eq!(mounted.volume(), volume.volume());
+                let names = super::Names::try_new(super::HashWidth::Full).expect("memory");
+                let view = names.open(&mounted, b"").expect("the head");
+                let files = names.of(&mounted, &view);
+                embrfs_sim::inspector::check(&mounted, Some(files), super::Depth::Copies, &[])
+                    .expect("sound");
+            });
+        }
     }
 
     #[test]

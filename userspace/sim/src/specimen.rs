@@ -16,10 +16,12 @@ use crate::recording::Snapshot;
 use embr_engine::env::Device as _;
 use embr_engine::env::WritableDevice as _;
 use embr_engine::file::Dirty;
+use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::engram::Map;
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::geometry::Policy;
 use embr_engine::format::inode::Rdev;
 use embr_engine::format::journal::Header;
 use embr_engine::format::journal::Record;
@@ -55,6 +57,7 @@ use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::TREES;
 use embr_engine::volume::probe;
 use embr_engine::volume::Mounted;
+use embr_rt::Arc;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -93,6 +96,10 @@ pub enum Build {
     Pair,
     /// The same, of which one is not here.
     Half,
+    /// On three, with stripes, and with all else that a volume can have: snapshots and heads, clones, files that are to survive less.
+    Striped,
+    /// The same, of which one is not here.
+    Torn,
 }
 
 /// The volume that all inputs begin with.
@@ -162,6 +169,75 @@ fn fill(files: Files<'_, Simulated>, from: usize, count: usize) {
     make(directory, "open", What::Regular);
     let removed = files.unlink(directory, b"open", Users::Some, Timestamp::default());
     removed.expect("removed");
+}
+
+/// Blocks of which none is like another.
+fn blocks(count: usize, seed: u64) -> Vec<u8> {
+    let chance = Chance::new(seed);
+    let words = count * BLOCK_SIZE / 8;
+    (0..words)
+        .flat_map(|_| chance.next().to_le_bytes())
+        .collect()
+}
+
+/// Stripes, clones, files that are to survive less, places that are set aside; snapshots of all that, one of which was just deleted, and two
+/// heads. Gives the one that the volume shows by itself.
+fn enrich(mounted: &Mounted<Simulated>, names: &Names) -> Arc<View> {
+    let now = Timestamp::default();
+    let view = names.open(mounted, b"").expect("the head");
+    let files = names.of(mounted, &view);
+    let make = |name: &[u8]| {
+        let made = files.create(InodeNo::ROOT, name, &new(What::Regular));
+        made.expect("made").what.number
+    };
+    let write = |file, at, bytes: &[u8]| {
+        let at = FileBlock(at);
+        let end = at.plus((bytes.len() / BLOCK_SIZE) as u64).start();
+        let written = Written {
+            size: Some(end),
+            ..Written::default()
+        };
+        let dirty = [Dirty { at, bytes }];
+        files
+            .write(file, &dirty, Way::Sealed, &written)
+            .expect("written");
+    };
+    let pair = |from, to, count| Pair {
+        from: (from, FileBlock(0)),
+        to: (to, FileBlock(0)),
+        blocks: Blocks(count),
+    };
+    let (large, clone, twin, weak) = (make(b"large"), make(b"clone"), make(b"twin"), make(b"weak"));
+    for n in 0..4 {
+        write(large, 64 * n, &blocks(64, n));
+    }
+    let size = Some(FileBlock(100).start());
+    let cloned = files.clone_range(&pair(large, clone, 100), size, now);
+    cloned.expect("cloned");
+    write(twin, 0, &blocks(64, 0));
+    let shared = files.same_range(&pair(large, twin, 8)).expect("shared");
+    assert_eq!(shared.what, Blocks(8));
+    files
+        .set_policy(weak, Policy::NO_LOSS, now)
+        .expect("a policy");
+    write(weak, 0, &blocks(10, 9));
+    let (from, to) = (FileBlock(20), FileBlock(40));
+    files
+        .preallocate(weak, from, to, None, now)
+        .expect("set aside");
+    files.take_snapshot(b"kept", now).expect("taken");
+    for n in 0..8 {
+        write(large, 3 * n, &blocks(1, 20 + n));
+    }
+    let removed = files.unlink(InodeNo::ROOT, b"twin", Users::None, now);
+    removed.expect("removed");
+    files.take_snapshot(b"gone", now).expect("taken");
+    write(clone, 5, &blocks(3, 30));
+    names.grow(mounted, b"kept", b"head", now).expect("grown");
+    names.delete(mounted, b"gone").expect("deleted");
+    files.rebundle().expect("moved");
+    drop(view);
+    names.open(mounted, b"").expect("the head")
 }
 
 /// All items, and where nodes, data and fixed things lie.
@@ -237,18 +313,18 @@ fn groups(drive: &DriveHandle, part: &Part) -> Vec<Group> {
         groups.push(Group { at, header, bytes });
     }
     groups.sort_by_key(|g| g.header.sequence);
-    assert!(groups.len() > 2);
     groups
 }
 
 impl Specimen {
     fn make(build: Build) -> Self {
-        let devices = match build {
-            Build::Single => 1,
-            Build::Pair | Build::Half => 2,
+        let (devices, shape) = match build {
+            Build::Single => (1, (1, 0)),
+            Build::Pair | Build::Half => (2, (1, 1)),
+            Build::Striped | Build::Torn => (3, (2, 1)),
         };
         let fleet = Fleet::new(1, &vec![SIZE; devices]);
-        let geometry = Geometry::new(1, devices as u8 - 1).expect("a geometry");
+        let geometry = Geometry::new(shape.0, shape.1).expect("a geometry");
         machine::make(2, &fleet, geometry).expect("made");
         let mounted = machine::mount(3, &fleet, machine::READ_WRITE).expect("mounted");
         let names = Names::try_new(HashWidth::Full).expect("memory");
@@ -256,6 +332,11 @@ impl Specimen {
         let files = names.of(&mounted, &view);
         files.format(&new(What::Directory)).expect("formatted");
         fill(files, 0, 60);
+        let view = match build {
+            Build::Striped | Build::Torn => enrich(&mounted, &names),
+            _ => names.open(&mounted, b"").expect("the head"),
+        };
+        let files = names.of(&mounted, &view);
         for _ in 0..2 {
             mounted.checkpoint().expect("a checkpoint");
         }
@@ -272,14 +353,17 @@ impl Specimen {
             id: part.id,
             groups: groups(&fleet.drive(part.slot).expect("a drive"), part),
         });
+        let members: Vec<Member> = members.collect();
+        // Not every device has the journal.
+        assert!(members.iter().any(|member| member.groups.len() > 2));
         let mut specimen = Specimen {
-            members: members.collect(),
+            members,
             snapshot: fleet.snapshot(),
             volume,
             facts,
         };
-        if build == Build::Half {
-            let gone = specimen.members.pop().expect("two members");
+        if matches!(build, Build::Half | Build::Torn) {
+            let gone = specimen.members.pop().expect("several members");
             specimen.snapshot.drives.remove(&gone.slot);
         }
         specimen
@@ -335,7 +419,7 @@ impl Specimen {
             let mut index = 0u8;
             let mut edit = |_: forge::Spot, bytes: &mut Vec<u8>| {
                 let of_this = changes.iter().filter(|c| c.what < NODES);
-                for change in of_this.filter(|c| c.what % 16 == index) {
+                for change in of_this.filter(|c| c.what % 16 == index % 16) {
                     change.node(self, bytes);
                 }
                 index = index.wrapping_add(1);

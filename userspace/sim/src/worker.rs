@@ -10,13 +10,16 @@ use crate::image;
 use crate::inspector::Found;
 use crate::machine;
 use crate::machine::Simulated;
+use crate::mender;
 use embr_engine::check;
 use embr_engine::check::path;
 use embr_engine::check::Depth;
 use embr_engine::file::Dirty;
+use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::file::MAX_SIZE;
+use embr_engine::format::geometry::Policy;
 use embr_engine::format::inode::FileType;
 use embr_engine::format::layout;
 use embr_engine::hash::Scalar;
@@ -150,6 +153,10 @@ pub fn work(fleet: &Fleet, chance: &Chance, done: &mut Done) {
         }
     }
     inspect(fleet, done);
+    if chance.below(4) == 0 {
+        done.note("repair", mender::mend(6, fleet, mender::PLAIN));
+        inspect(fleet, done);
+    }
     assert!(
         reserved(fleet) == untouched,
         "something was written to a system area that is neither a superblock nor a root"
@@ -223,8 +230,10 @@ fn use_it(mounted: &Mounted<Simulated>, chance: &Chance, done: &mut Done) {
     let Ok(names) = Names::try_new(HashWidth::Full) else {
         return;
     };
-    let view = View::first();
-    let files = names.of(mounted, &view);
+    let first = View::first();
+    let opened = done.note("open", names.open(mounted, b""));
+    let view = opened.as_deref().unwrap_or(&first);
+    let files = names.of(mounted, view);
     // As the module does: what is damaged is told, and stays.
     let mut damage = 0u64;
     let mut damaged = |_: Error| -> Result<(), Error> {
@@ -255,14 +264,16 @@ fn use_it(mounted: &Mounted<Simulated>, chance: &Chance, done: &mut Done) {
         };
         let mut work = Work {
             mounted,
+            of: &names,
             files,
             chance,
             done,
         };
-        match chance.below(3) {
+        match chance.below(4) {
             0 => work.names(&any(), &any()),
             1 => work.contents(any().number),
-            _ => work.others(&any()),
+            2 => work.others(&any()),
+            _ => work.wide(&any(), &any()),
         }
     }
 }
@@ -308,6 +319,7 @@ pub fn fill(mounted: &Mounted<Simulated>, done: &mut Done) {
 
 struct Work<'w> {
     mounted: &'w Mounted<Simulated>,
+    of: &'w Names,
     files: Files<'w, Simulated>,
     chance: &'w Chance,
     done: &'w mut Done,
@@ -467,6 +479,79 @@ impl Work<'_> {
             ),
             10 => done.tell("sync", self.mounted.sync()),
             _ => done.tell("checkpoint", self.mounted.checkpoint()),
+        }
+    }
+
+    /// What concerns more than one file, or all of the volume.
+    fn wide(&mut self, it: &Known, other: &Known) {
+        let (files, chance, names, mounted) = (self.files, self.chance, self.of, self.mounted);
+        let done = &mut *self.done;
+        let kept: [&[u8]; 5] = [b"kept", b"gone", b"head", b"new", b""];
+        let (name, second) = (chance.one(&kept), chance.one(&kept));
+        let block = |n: &[u64]| FileBlock(chance.one(n));
+        let pair = Pair {
+            from: (it.number, block(&[0, 1, 40])),
+            to: (other.number, block(&[0, 1, 7, 1 << 40])),
+            blocks: Blocks(chance.one(&[1, 8, 100, 1 << 40, u64::MAX])),
+        };
+        match chance.below(14) {
+            0 | 1 => done.tell("clone", files.clone_range(&pair, None, NOW)),
+            2 => done.tell("dedupe", files.same_range(&pair)),
+            3 => done.tell("take", files.take_snapshot(name, NOW)),
+            4 => done.tell("grow", names.grow(mounted, name, second, NOW)),
+            5 => done.tell("delete", names.delete(mounted, name)),
+            6 => {
+                for _ in 0..20 {
+                    if done.note("sweep", names.sweep(mounted)) != Some(true) {
+                        break;
+                    }
+                }
+            }
+            7 => done.tell("rebundle", files.rebundle()),
+            8 => {
+                done.tell("grow old", files.grow_old());
+                done.tell("rebundle ahead", files.rebundle_ahead());
+            }
+            9 => {
+                let policy = Policy::new(chance.below(6) as u8).unwrap_or_default();
+                done.tell("policy", files.set_policy(it.number, policy, NOW));
+            }
+            10 => {
+                let views = [name, second].map(|name| names.open(mounted, name));
+                let [Ok(old), Ok(new)] = &views else { return };
+                let mut told = 0;
+                let mut tell = |_| {
+                    told += 1;
+                    match told {
+                        1000 => Err(Error::Invalid),
+                        _ => Ok(()),
+                    }
+                };
+                let differs = names.difference(mounted, (old, new), InodeNo::NONE, &mut tell);
+                done.tell("difference", differs);
+            }
+            11 => {
+                let Some(view) = done.note("open a snapshot", names.open(mounted, name)) else {
+                    return;
+                };
+                let files = names.of(mounted, &view);
+                let mut buffer = [0; 2 * BLOCK_SIZE];
+                let read = files.read(it.number, FileBlock(0), &mut buffer);
+                done.tell("read in a snapshot", read);
+            }
+            12 => done.tell("snapshots", names.snapshots(mounted)),
+            _ => {
+                let begun = files.begin_catch_up(mounted.returning());
+                let Some(mut at) = done.note("begin to catch up", begun) else {
+                    return;
+                };
+                for _ in 0..200 {
+                    let more = done.note("catch up", files.catch_up_some(&mut at));
+                    if more != Some(true) {
+                        break;
+                    }
+                }
+            }
         }
     }
 }

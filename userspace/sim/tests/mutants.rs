@@ -237,6 +237,16 @@ fn a_volume_that_lacks_a_device_may_say_anything() {
 }
 
 #[test]
+fn a_volume_with_stripes_and_snapshots_may_say_anything() {
+    worked_on(Build::Striped);
+}
+
+#[test]
+fn a_volume_with_stripes_that_lacks_a_device_may_say_anything() {
+    worked_on(Build::Torn);
+}
+
+#[test]
 fn mutants_may_be_worked_on() {
     let done = each_seed(|seed, done| {
         let mutant = mutant(seed);

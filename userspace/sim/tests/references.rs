@@ -811,3 +811,25 @@ fn what_a_clone_costs() {
         assert!(names + references < 2048);
     }
 }
+
+/// A range that is nearly all a hole is cloned, and compared, by what is in it.
+#[test]
+fn holes_of_any_size_are_cloned_at_once() {
+    let far = 1 << 44;
+    let desk = Desk::new(3);
+    let block = pattern(1, 99);
+    write(desk.files(), desk.a, far, &block, Way::Sealed);
+    // What was there is gone.
+    write(desk.files(), desk.b, far / 2, &block, Way::Sealed);
+    desk.clone(0, 0, 2 * far);
+    let found = [0, far / 2, far, 2 * far - 1].map(|at| read(desk.files(), desk.b, at, 1));
+    let zeros = vec![0; BLOCK_SIZE];
+    let first = desk.bytes[..BLOCK_SIZE].to_vec();
+    assert!(found == [first, zeros.clone(), block, zeros]);
+    let same = desk.files().same_range(&desk.pair(0, 0, 2 * far));
+    assert_eq!(same.expect("compared").what, Blocks(2 * far));
+    write(desk.files(), desk.b, far + 9, &pattern(1, 5), Way::Sealed);
+    let same = desk.files().same_range(&desk.pair(0, 0, 2 * far));
+    assert_eq!(same.expect("compared").what, Blocks(far + 9));
+    contents::audit(&desk.mounted).expect("sound");
+}

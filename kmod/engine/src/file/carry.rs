@@ -178,7 +178,8 @@ impl<M: Machine> Mounted<M> {
 
     /// Writes what a block held over it: the only case in which data is written where data lies.
     fn rewrite(&self, fetch: &Fetch, place: Extent, block: &[u8]) {
-        if !self.present().has(place.device) {
+        // Whatever an image says, nothing but data is written over.
+        if !self.present().has(place.device) || !self.may_hold(place) {
             return;
         }
         let mut write = [Write::new(place.device, at(place), block)];

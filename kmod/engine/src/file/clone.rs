@@ -138,6 +138,20 @@ impl<M: Machine> Files<'_, M> {
         }
     }
 
+    /// How many blocks, from the first on, are holes in both, of which nothing is said: there may be more of them than anybody could go
+    /// through one by one.
+    #[inline(never)] // Its frame is large enough alone.
+    pub(super) fn holes(&self, pair: &Pair) -> Result<u64, Error> {
+        let mut holes = pair.blocks.0;
+        for (file, at) in [pair.from, pair.to] {
+            let mut windows = Windows::new(*self, file, at, at.plus(holes))?;
+            if let Some(window) = windows.next()? {
+                holes = holes.min(window.start().0.saturating_sub(at.0));
+            }
+        }
+        Ok(holes)
+    }
+
     /// Does as much as one transaction holds; says how many blocks.
     #[inline(never)]
     fn clone_piece(
@@ -147,7 +161,11 @@ impl<M: Machine> Files<'_, M> {
         (size, now): (Option<Bytes>, Timestamp),
     ) -> Result<Done<u64>, Error> {
         let mut change = Change::begin(*self, now)?;
-        let done = clone_blocks(&mut change, &rest.first(most))?;
+        let first = rest.first(most);
+        let done = match clone_blocks(&mut change, &first)? {
+            all if all == first.blocks.0 => all.saturating_add(self.holes(&rest.behind(all))?),
+            some => some,
+        };
         let until = rest.to.1.plus(done).start();
         let inode = change.inode_mut(rest.to.0)?;
         if let Some(size) = size {

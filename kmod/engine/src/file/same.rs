@@ -65,6 +65,11 @@ impl<M: Machine> Files<'_, M> {
             }
             same = same.saturating_add(blocks);
             rest = rest.behind(blocks);
+            if !differs {
+                let holes = self.holes(&rest)?;
+                same = same.saturating_add(holes);
+                rest = rest.behind(holes);
+            }
             if differs || rest.blocks.0 == 0 {
                 return Ok(Done {
                     what: Blocks(same),

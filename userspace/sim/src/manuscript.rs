@@ -11,6 +11,7 @@ use crate::cache::shuffle;
 use crate::clerk;
 use crate::contents;
 use crate::contents::Copies;
+use crate::desk::pattern;
 use crate::fleet::Fleet;
 use crate::host::Chance;
 use crate::machine;
@@ -127,15 +128,6 @@ fn write(
     };
     let done = files.write(file, &dirty, way, &written);
     done.map(|_| ()).map_err(failed)
-}
-
-/// Bytes of which no block is like another.
-fn pattern(blocks: usize, seed: u64) -> Vec<u8> {
-    let chance = Chance::new(seed);
-    let words = blocks * BLOCK_SIZE / 8;
-    (0..words)
-        .flat_map(|_| chance.next().to_le_bytes())
-        .collect()
 }
 
 fn durable(mounted: &Mounted<Simulated>) -> Result<(), String> {

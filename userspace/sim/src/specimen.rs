@@ -6,6 +6,9 @@
 use crate::craft;
 use crate::craft::Facts;
 use crate::craft::Whim;
+use crate::desk::create;
+use crate::desk::pattern;
+use crate::desk::write;
 use crate::fleet::DriveHandle;
 use crate::fleet::Fleet;
 use crate::forge;
@@ -57,7 +60,6 @@ use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::TREES;
 use embr_engine::volume::probe;
 use embr_engine::volume::Mounted;
-use embr_rt::Arc;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -171,37 +173,14 @@ fn fill(files: Files<'_, Simulated>, from: usize, count: usize) {
     removed.expect("removed");
 }
 
-/// Blocks of which none is like another.
-fn blocks(count: usize, seed: u64) -> Vec<u8> {
-    let chance = Chance::new(seed);
-    let words = count * BLOCK_SIZE / 8;
-    (0..words)
-        .flat_map(|_| chance.next().to_le_bytes())
-        .collect()
-}
-
 /// Stripes, clones, files that are to survive less, places that are set aside; snapshots of all that, one of which was just deleted, and two
-/// heads. Gives the one that the volume shows by itself.
-fn enrich(mounted: &Mounted<Simulated>, names: &Names) -> Arc<View> {
+/// heads.
+fn enrich(mounted: &Mounted<Simulated>, names: &Names) {
     let now = Timestamp::default();
     let view = names.open(mounted, b"").expect("the head");
     let files = names.of(mounted, &view);
-    let make = |name: &[u8]| {
-        let made = files.create(InodeNo::ROOT, name, &new(What::Regular));
-        made.expect("made").what.number
-    };
-    let write = |file, at, bytes: &[u8]| {
-        let at = FileBlock(at);
-        let end = at.plus((bytes.len() / BLOCK_SIZE) as u64).start();
-        let written = Written {
-            size: Some(end),
-            ..Written::default()
-        };
-        let dirty = [Dirty { at, bytes }];
-        files
-            .write(file, &dirty, Way::Sealed, &written)
-            .expect("written");
-    };
+    let make = |name: &[u8]| create(files, name);
+    let write = |file, at, bytes: &[u8]| write(files, file, at, bytes, Way::Sealed);
     let pair = |from, to, count| Pair {
         from: (from, FileBlock(0)),
         to: (to, FileBlock(0)),
@@ -209,35 +188,33 @@ fn enrich(mounted: &Mounted<Simulated>, names: &Names) -> Arc<View> {
     };
     let (large, clone, twin, weak) = (make(b"large"), make(b"clone"), make(b"twin"), make(b"weak"));
     for n in 0..4 {
-        write(large, 64 * n, &blocks(64, n));
+        write(large, 64 * n, &pattern(64, n));
     }
     let size = Some(FileBlock(100).start());
     let cloned = files.clone_range(&pair(large, clone, 100), size, now);
     cloned.expect("cloned");
-    write(twin, 0, &blocks(64, 0));
+    write(twin, 0, &pattern(64, 0));
     let shared = files.same_range(&pair(large, twin, 8)).expect("shared");
     assert_eq!(shared.what, Blocks(8));
     files
         .set_policy(weak, Policy::NO_LOSS, now)
         .expect("a policy");
-    write(weak, 0, &blocks(10, 9));
+    write(weak, 0, &pattern(10, 9));
     let (from, to) = (FileBlock(20), FileBlock(40));
     files
         .preallocate(weak, from, to, None, now)
         .expect("set aside");
     files.take_snapshot(b"kept", now).expect("taken");
     for n in 0..8 {
-        write(large, 3 * n, &blocks(1, 20 + n));
+        write(large, 3 * n, &pattern(1, 20 + n));
     }
     let removed = files.unlink(InodeNo::ROOT, b"twin", Users::None, now);
     removed.expect("removed");
     files.take_snapshot(b"gone", now).expect("taken");
-    write(clone, 5, &blocks(3, 30));
+    write(clone, 5, &pattern(3, 30));
     names.grow(mounted, b"kept", b"head", now).expect("grown");
     names.delete(mounted, b"gone").expect("deleted");
     files.rebundle().expect("moved");
-    drop(view);
-    names.open(mounted, b"").expect("the head")
 }
 
 /// All items, and where nodes, data and fixed things lie.
@@ -332,10 +309,10 @@ impl Specimen {
         let files = names.of(&mounted, &view);
         files.format(&new(What::Directory)).expect("formatted");
         fill(files, 0, 60);
-        let view = match build {
-            Build::Striped | Build::Torn => enrich(&mounted, &names),
-            _ => names.open(&mounted, b"").expect("the head"),
-        };
+        if matches!(build, Build::Striped | Build::Torn) {
+            enrich(&mounted, &names);
+        }
+        let view = names.open(&mounted, b"").expect("the head");
         let files = names.of(&mounted, &view);
         for _ in 0..2 {
             mounted.checkpoint().expect("a checkpoint");

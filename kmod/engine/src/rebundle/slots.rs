@@ -82,7 +82,7 @@ pub(super) struct Walk {
     found: Vec<Found>,
     /// What empties slots, those first of which least has to be moved; the next is the last.
     ready: Vec<Vec<Found>>,
-    /// Groups of which nothing could be gained since the root that is named below, and the least that was free in broken slots since.
+    /// Groups of which nothing could be gained since the root that is named below, in order, and the least that was free in broken slots since.
     in_vain: Vec<Broken>,
     since: Generation,
 }
@@ -159,18 +159,19 @@ impl<M: Machine> Files<'_, M> {
     #[inline(never)] // Its frame is large enough alone.
     fn choose_groups(&self, walk: &mut Walk) -> Result<bool, Error> {
         let mut broken = self.mounted.space.broken()?;
-        let is_same = |a: &Broken, b: &Broken| (a.device, a.group) == (b.device, b.group);
-        for known in walk.in_vain.iter_mut() {
-            let now = broken.iter().find(|b| is_same(b, known));
-            known.free = known.free.min(now.map_or(0, |b| b.free));
-        }
-        let in_vain = |b: &Broken| walk.in_vain.iter().find(|known| is_same(b, known));
-        // Where more became free since, there may be something to be gained.
-        let is_new =
-            |b: &Broken| in_vain(b).is_none_or(|known| b.free >= known.free.saturating_add(MORE));
-        broken.retain(|b| b.free >= SLOT && is_new(b));
-        broken.sort_unstable_by_key(|b| core::cmp::Reverse(b.free));
         let place = |b: &Broken| (b.device, b.group);
+        broken.sort_unstable_by_key(place);
+        let free = |all: &[Broken], b: &Broken| {
+            let at = all.binary_search_by_key(&place(b), place).ok();
+            at.and_then(|at| all.get(at)).map(|b| b.free)
+        };
+        for known in walk.in_vain.iter_mut() {
+            known.free = known.free.min(free(&broken, known).unwrap_or(0));
+        }
+        // Where more became free since, there may be something to be gained.
+        let least = |b: &Broken| free(&walk.in_vain, b).map_or(0, |free| free.saturating_add(MORE));
+        broken.retain(|b| b.free >= SLOT.max(least(b)));
+        broken.sort_unstable_by_key(|b| core::cmp::Reverse(b.free));
         walk.groups = Vec::try_from_iter(broken.iter().take(GROUPS).map(place))?;
         walk.groups.sort_unstable();
         (walk.from, walk.found) = (EngramId(1), Vec::new());
@@ -263,13 +264,19 @@ impl<M: Machine> Files<'_, M> {
         walk.ready.sort_unstable_by_key(most);
         // Whatever comes of it: the others first.
         for (device, group) in core::mem::take(&mut walk.groups).iter().copied() {
-            walk.in_vain
-                .retain(|known| (known.device, known.group) != (device, group));
-            walk.in_vain.push(Broken {
+            // How much is free there is seen when others are chosen.
+            let looked_at = Broken {
                 device,
                 group,
                 free: u64::MAX,
-            })?;
+            };
+            let place = |b: &Broken| (b.device, b.group);
+            let at = (walk.in_vain).binary_search_by_key(&(device, group), place);
+            match at.map(|at| walk.in_vain.get_mut(at)) {
+                Ok(Some(known)) => *known = looked_at,
+                Ok(None) => {}
+                Err(at) => walk.in_vain.insert(at, looked_at)?,
+            }
         }
         Ok(())
     }
@@ -303,7 +310,11 @@ impl<M: Machine> Files<'_, M> {
         let mut lent = Lent { mounted, extents };
         let mut written = Vec::new();
         for slot in slots {
-            self.copy_out(slot, &mut held, &mut lent, &mut written)?;
+            let before = written.len();
+            if !self.copy_out(slot, &mut held, &mut lent, &mut written)? {
+                // Where one block stays, so do the others.
+                written.truncate(before);
+            }
         }
         if written.is_empty() {
             return Ok(Moved::default());
@@ -337,7 +348,7 @@ impl<M: Machine> Files<'_, M> {
         })
     }
 
-    /// Writes what lies in a slot to holes, if it lies there still.
+    /// Writes what lies in a slot to holes, if it lies there still. Says whether that is done with all of it.
     #[inline(never)] // Its frame is large enough alone.
     fn copy_out(
         &self,
@@ -345,13 +356,13 @@ impl<M: Machine> Files<'_, M> {
         held: &mut Lent<'_, M>,
         lent: &mut Lent<'_, M>,
         written: &mut Vec<Written>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mounted = self.mounted;
         let Some(first) = slot.first() else {
-            return Ok(());
+            return Ok(false);
         };
         if mounted.space.used_in(first.device, first.slot) != slot.len() as u64 {
-            return Ok(());
+            return Ok(false);
         }
         held.extents.try_reserve(SLOT as usize)?;
         let all = mounted
@@ -359,19 +370,11 @@ impl<M: Machine> Files<'_, M> {
             .hold(first.device, first.slot, &mut held.extents);
         all.ok_or(Error::NoSpace)?;
         let mut bytes = Vec::zeroed(BLOCK_SIZE)?;
-        let before = written.len();
-        // Where one of them stays, so do the others: what was written of them is not used.
         for from in slot {
             match self.read_found(from, &mut bytes) {
                 Ok(true) => {}
-                Ok(false) => {
-                    written.truncate(before);
-                    return Ok(());
-                }
-                Err(why) if why.is_damage() => {
-                    written.truncate(before);
-                    return Ok(());
-                }
+                Ok(false) => return Ok(false),
+                Err(why) if why.is_damage() => return Ok(false),
                 Err(why) => return Err(why),
             }
             lent.extents.try_reserve(1)?;
@@ -387,13 +390,12 @@ impl<M: Machine> Files<'_, M> {
                 Ok(()) => written.push(Written { from: *from, to })?,
                 Err(DeviceError::NoMemory) => return Err(Error::Fault(Fault::NoMemory)),
                 Err(_) => {
-                    written.truncate(before);
                     mounted.report(Members::default().with(to.device));
-                    return Ok(());
+                    return Ok(false);
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reads a block, verified, from whichever copy is sound. Says whether it was ever written, and lies there still.

@@ -2,6 +2,8 @@
 
 //! Entries of directories: each lies where it is looked for, once, and leads to an inode that knows of it.
 
+use super::parents::Known;
+use super::parents::There;
 use super::patch::Patch;
 use super::Deed;
 use super::Mender;
@@ -147,6 +149,25 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         }
     }
 
+    /// Whether who lists the directory comes to this name of an inode: so if all of its entries make sense.
+    pub(super) fn is_listed(&self, known: &Known) -> Result<bool, Ended> {
+        if !matches!(known.there, There::Sound(_)) {
+            return Ok(false);
+        }
+        let (first, last) = (
+            Item::new(known.directory, Kind::ENTRY, 0),
+            Item::new(known.directory, Kind::ENTRY, u64::MAX),
+        );
+        let mut items = self.files.view.items(self.mounted, first, last);
+        loop {
+            match look(items.next().map_err(Error::Fault))? {
+                Look::There((_, value)) if name::parse_entry(&value).is_some() => {}
+                Look::There(_) | Look::Unknown => return Ok(false),
+                Look::Missing => return Ok(true),
+            }
+        }
+    }
+
     /// An entry that leads to nothing, or to what does not agree with it.
     pub(super) fn entry_target(&mut self, found: &Finding) -> Result<(), Ended> {
         let Some(entry) = self.entry_of(found)? else {
@@ -173,7 +194,10 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
         let here = entry.directory();
         let is_known = names.iter().any(|n| n.is(here, &entry.name));
         let others = names.iter().filter(|n| !n.is(here, &entry.name));
-        let has_others = others.clone().any(|n| n.is_sound());
+        let mut has_others = false;
+        for other in others {
+            has_others |= self.is_listed(other)?;
+        }
         let is_second =
             to == InodeNo::ROOT || to == here || inode.is_directory() && !is_known && has_others;
         let mut patch = Patch::new();

@@ -162,7 +162,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             true => 1,
             false => inode.nlink as usize,
         };
-        let mut kept = 0usize;
+        let mut is_kept = false;
         let mut restored: Option<(InodeNo, Vec<u8>)> = None;
         let mut removed: Option<Vec<u8>> = None;
         for known in names.iter_mut() {
@@ -176,13 +176,14 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             };
             let is_short = sound.saturating_add(usize::from(restored.is_some())) < wanted;
             match known.there {
-                There::Sound(item) if inode.is_directory() && kept != 0 => {
+                There::Sound(item) if inode.is_directory() && is_kept => {
                     // The first of a directory's names counts.
                     self.remove_entry(&mut patch, item, inode.kind)?;
                     removed = Some(Vec::try_from_slice(&known.name)?);
                     known.there = There::Nowhere;
                 }
-                There::Sound(_) | There::Unknown => kept = kept.saturating_add(1),
+                There::Sound(_) if inode.is_directory() => is_kept = self.is_listed(known)?,
+                There::Sound(_) | There::Unknown => {}
                 // One at a time: the next round sees to more.
                 There::Missing(free) if inode.nlink != 0 && is_short && restored.is_none() => {
                     let is_above = inode.is_directory()

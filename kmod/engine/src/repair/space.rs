@@ -17,6 +17,7 @@ use crate::check::Counted;
 use crate::check::Ended;
 use crate::check::Finding;
 use crate::check::Stage;
+use crate::format::engram::Live;
 use crate::format::extent;
 use crate::format::extent::Encoding;
 use crate::format::journal::Extent;
@@ -312,7 +313,7 @@ fn chart_anew<M: Machine, O: Observer>(
             observer.does(&found, &Deed::NodesCounted(*there));
         }
     }
-    keep_what_is_named(mounted, observer)?;
+    keep_what_is_named(mounted, observer, &of_space)?;
     Ok(!shared.is_empty())
 }
 
@@ -341,12 +342,16 @@ fn of_nodes<M: Machine>(
     Ok(nodes.found)
 }
 
-/// What files name is not given out, also where it is said to be dead.
+/// What files name is not given out, also where it is said to be dead, or nothing says what lives. It is going to live again, so it may not
+/// lie where a node does.
 #[inline(never)]
 fn keep_what_is_named<M: Machine, O: Observer>(
     mounted: &Mounted<M>,
     observer: &mut O,
+    of_space: &Base,
 ) -> Result<(), Refused> {
+    let mut revived: Vec<Extent> = Vec::new();
+    let mut at_node: Result<Option<Extent>, Refused> = Ok(None);
     let done = data::items(mounted, NAMES, &mut |key, value| {
         let (item, _) = Item::of(key);
         if item.kind() != Kind::EXTENTS {
@@ -359,18 +364,41 @@ fn keep_what_is_named<M: Machine, O: Observer>(
             let Look::There(map) = look(mounted.map(run.engram).map(Some))? else {
                 continue;
             };
+            let live = match look(mounted.live(run.engram, map.blocks).map(Some))? {
+                Look::There(live) => live,
+                _ => Live::default(),
+            };
             let blocks = run.blocks.min(map.blocks.saturating_sub(run.block()));
+            let lives = (run.block()..).take(blocks).all(|block| live.has(block));
             for e in map.extents(run.block(), blocks) {
+                let mut all = (e.start.0..).take(e.blocks.0 as usize);
+                if !lives && all.any(|n| mounted.is_used(e.device, Blocks(n))) {
+                    revived.push(e)?;
+                }
                 keep(mounted, e, observer)?;
+            }
+            if revived.len() >= MOST {
+                at_node = of_nodes(mounted, &revived, of_space);
+                revived.clear();
+                if !matches!(at_node, Ok(None)) {
+                    return Err(Ended::Interrupted);
+                }
             }
         }
         Ok(())
     });
+    if let Some(e) = at_node? {
+        return Err(Refused::Shared(e));
+    }
     match done {
-        Ok(_) => Ok(()),
-        Err(Ended::Fault(why)) => Err(why.into()),
-        Err(Ended::NoMemory) => Err(Fault::NoMemory.into()),
-        Err(Ended::Interrupted) => Err(Refused::Interrupted),
+        Ok(_) => {}
+        Err(Ended::Fault(why)) => return Err(why.into()),
+        Err(Ended::NoMemory) => return Err(Fault::NoMemory.into()),
+        Err(Ended::Interrupted) => return Err(Refused::Interrupted),
+    }
+    match of_nodes(mounted, &revived, of_space)? {
+        Some(e) => Err(Refused::Shared(e)),
+        None => Ok(()),
     }
 }
 

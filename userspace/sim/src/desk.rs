@@ -11,6 +11,8 @@ use embr_engine::file::Dirty;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::layout;
+use embr_engine::format::member::Slot;
 use embr_engine::format::snapshot;
 use embr_engine::format::snapshot::Node;
 use embr_engine::format::snapshot::State;
@@ -21,6 +23,7 @@ use embr_engine::names::New;
 use embr_engine::names::View;
 use embr_engine::names::What;
 use embr_engine::tree::Key;
+use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
@@ -100,6 +103,25 @@ pub fn one_file(mounted: &Mounted<Simulated>, names: &Names, view: &View) -> Ino
     let files = names.of(mounted, view);
     files.format(&clerk::root()).expect("formatted");
     create(files, b"file")
+}
+
+/// Part of what is used of a drive rots, but for superblocks, roots and the journal.
+pub fn rot(chance: &Chance, fleet: &Fleet, mounted: &Mounted<Simulated>, slot: Slot) {
+    let parts = mounted.parts();
+    let part = parts.iter().find(|p| p.slot == slot).expect("here");
+    let journal = part.journal.start.0..part.journal.start.0 + part.journal.blocks.0;
+    let areas: Vec<u64> = layout::areas(part.size)
+        .map(|(_, at)| at.whole_blocks().0)
+        .collect();
+    let area = layout::AREA_SIZE.whole_blocks().0;
+    for block in 0..part.size.whole_blocks().0 {
+        let is_fixed =
+            journal.contains(&block) || areas.iter().any(|at| (*at..at + area).contains(&block));
+        if !is_fixed && mounted.is_used(slot, Blocks(block)) && chance.below(6) == 0 {
+            let at = block * BLOCK_SIZE as u64 + chance.below(BLOCK_SIZE) as u64;
+            fleet.rot(slot, Bytes(at), 1 << chance.below(8));
+        }
+    }
 }
 
 /// Writes whole blocks; the file ends behind them, if not further on.

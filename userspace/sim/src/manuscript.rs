@@ -8,14 +8,17 @@ mod versions;
 
 use crate::ace;
 use crate::cache::shuffle;
+use crate::cache::Survival;
 use crate::clerk;
 use crate::contents;
 use crate::contents::Copies;
+use crate::desk;
 use crate::desk::pattern;
 use crate::fleet::Fleet;
 use crate::host::Chance;
 use crate::machine;
 use crate::machine::Simulated;
+use crate::mender;
 use crate::recording;
 use crate::recording::Recording;
 use crate::recording::State;
@@ -29,6 +32,7 @@ use embr_engine::file::Pair;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
@@ -42,6 +46,7 @@ use embr_engine::units::InodeNo;
 use embr_engine::units::BLOCK_SIZE;
 use embr_engine::volume::recover::Options;
 use embr_engine::volume::Mounted;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use versions::Contents;
 use versions::Shapes;
@@ -72,8 +77,8 @@ pub struct Manuscript {
     file: InodeNo,
     /// Whether snapshots come and go.
     keeps: bool,
-    /// Drives that the volume can do without.
-    parity: u8,
+    /// How many drives its files are told to do without: at least as many as the volume does.
+    survives: RangeInclusive<u8>,
     /// The numbers of the operations that were done, of those that the seed has.
     pub steps: Vec<usize>,
 }
@@ -96,6 +101,11 @@ fn drives(
     let geometry = Geometry::new(data, parity).map_err(|why| why.to_string())?;
     machine::make(chance.next(), &fleet, geometry)?;
     Ok(fleet)
+}
+
+/// How many losses a file on such a volume may be told to survive, if it is to bear as many as the volume at least.
+fn survivable(count: usize, (_, parity): (u8, u8)) -> RangeInclusive<u8> {
+    parity..=parity.max(count.saturating_sub(1).min(4) as u8)
 }
 
 /// A volume with one empty file.
@@ -161,6 +171,8 @@ impl Manuscript {
         // Many blocks in the tree are more than a transaction, or a group, holds.
         let large = chance.below(3) == 0;
         let mut scribe = Scribe::new(chance, file, if large { 300 } else { 70 });
+        let survives = survivable(count, bundle);
+        scribe.losses = Some(survives.clone());
         if large {
             scribe.ways = &[Way::Inline];
             scribe.lengths = &[BLOCK_SIZE];
@@ -192,7 +204,7 @@ impl Manuscript {
             left,
             file,
             keeps,
-            parity: bundle.1,
+            survives,
             steps,
         })
     }
@@ -254,21 +266,26 @@ impl Manuscript {
             left,
             file,
             keeps,
-            parity: bundle.1,
+            survives: survivable(count, bundle),
             steps: Vec::new(),
         })
     }
 
     /// Whether there are drives that it can do without: they are taken away from each state.
     pub fn bears_loss(&self) -> bool {
-        self.parity != 0
+        self.parity() != 0
+    }
+
+    /// Drives that the volume can do without.
+    fn parity(&self) -> u8 {
+        *self.survives.start()
     }
 
     /// Whether what this crash left is allowed, without as many drives as may be lost too; and without the newest root, where that is
     /// asked. Says what was met.
     pub fn check(&self, seed: u64, state: &State, older_root: bool) -> Result<Seen, String> {
         let mut seen = Seen::default();
-        if self.parity != 0 {
+        if self.bears_loss() {
             seen.merge(&self.check_bereft(seed, state)?);
         }
         let snapshot = self.recording.at(state).ok_or("no such state")?;
@@ -290,7 +307,39 @@ impl Manuscript {
         let snapshot = self.recording.at(state).ok_or("no such state")?;
         let chance = Chance::new(seed);
         let fleet = Fleet::start(chance.next(), &snapshot);
-        self.stands(&chance, &fleet, state, (Copies::All, takes))
+        let (mut seen, contents) = self.stands(&chance, &fleet, state, (Copies::All, takes))?;
+        if chance.below(8) == 0 {
+            self.needs_no_repair(&chance, &fleet, &contents)?;
+            seen.repairs += 1;
+        }
+        Ok(seen)
+    }
+
+    /// A repair does nothing to it.
+    fn needs_no_repair(
+        &self,
+        chance: &Chance,
+        fleet: &Fleet,
+        contents: &Contents,
+    ) -> Result<(), String> {
+        let deeds = mender::mend(chance.next(), fleet, mender::PLAIN)?;
+        if !deeds.0.is_empty() {
+            return Err(format!("a repair of what is sound: {deeds:?}"));
+        }
+        self.is(chance, fleet, contents)
+    }
+
+    /// It holds this.
+    fn is(&self, chance: &Chance, fleet: &Fleet, contents: &Contents) -> Result<(), String> {
+        let options = Options {
+            read_only: true,
+            ..machine::READ_WRITE
+        };
+        let mounted = machine::mount(chance.next(), fleet, options)?;
+        match versions::found(&mounted, &ace::names()?, self.file)? == *contents {
+            true => Ok(()),
+            false => Err("it does not hold what it did".into()),
+        }
     }
 
     /// Of half of all states a snapshot is taken first: not the same for all of one seed.
@@ -304,15 +353,77 @@ impl Manuscript {
         let fleet = Fleet::start(seed, &snapshot);
         let mut slots: Vec<Slot> = snapshot.drives.keys().copied().collect();
         shuffle(&mut slots, &Chance::new(seed));
-        slots.truncate(self.parity.into());
+        let here = slots.split_off(self.parity().into());
         slots.iter().for_each(|slot| fleet.vanish(*slot));
         let how = (Copies::MayLack, self.takes(seed, state));
-        let seen = self.stands(&Chance::new(seed), &fleet, state, how);
-        let seen = seen.map_err(|why| format!("without drives {slots:?}: {why}"))?;
+        let chance = &Chance::new(seed);
+        let done = self.stands(chance, &fleet, state, how).and_then(|done| {
+            let (mut seen, contents) = done;
+            if chance.below(4) == 0 {
+                self.catches_up(chance, &fleet, (&slots, &here), contents)?;
+                seen.caught_up += 1;
+            }
+            Ok(seen)
+        });
+        let seen = done.map_err(|why| format!("without drives {slots:?}: {why}"))?;
         Ok(Seen {
             degraded: 1,
             ..seen
         })
+    }
+
+    /// Drives that were gone come back, and are caught up while the volume is worked on; then it can do without as many of the others.
+    fn catches_up(
+        &self,
+        chance: &Chance,
+        fleet: &Fleet,
+        (gone, here): (&[Slot], &[Slot]),
+        contents: Contents,
+    ) -> Result<(), String> {
+        let within = |why: String| format!("they came back: {why}");
+        for slot in gone {
+            fleet.come_back(*slot, &Survival::Subset(chance.next()));
+        }
+        let mounted = machine::mount(chance.next(), fleet, machine::READ_WRITE).map_err(within)?;
+        // They are worth only what verifies.
+        for slot in gone.iter().filter(|_| chance.below(2) == 0) {
+            desk::rot(chance, fleet, &mounted, *slot);
+        }
+        let names = ace::names()?;
+        let scribe = Scribe::new(chance, self.file, 70);
+        let mut versions = Versions::new(chance, &scribe, contents, self.keeps);
+        let view = names.open(&mounted, b"").map_err(failed)?;
+        let files = names.of(&mounted, &view);
+        let mut at = files
+            .begin_catch_up(mounted.returning())
+            .map_err(|why| within(failed(why)))?;
+        let mut number = 2000;
+        while files
+            .catch_up_some(&mut at)
+            .map_err(|why| within(failed(why)))?
+        {
+            if chance.below(4) == 0 {
+                let done = versions.step(&mounted, &names, number);
+                done.map_err(|why| within(format!("going on: {why}")))?;
+                number += 1;
+            }
+        }
+        let tally = at.tally();
+        let is_out = mounted.returning() != Members::default();
+        if is_out || (tally.lost, tally.below) != (0, 0) {
+            let out = mounted.returning();
+            return Err(within(format!("{tally:?}, out still: {out:?}")));
+        }
+        versions.compare(&mounted, &names).map_err(within)?;
+        contents::audit(&mounted).map_err(within)?;
+        drop(view);
+        mounted.close().map_err(|why| within(why.to_string()))?;
+        let contents = versions.contents();
+        for slot in here.iter().take(gone.len()) {
+            fleet.vanish(*slot);
+        }
+        let is = self.is(chance, fleet, &contents);
+        is.map_err(|why| within(format!("caught up, and without {here:?} now: {why}")))
     }
 
     fn stands(
@@ -321,7 +432,7 @@ impl Manuscript {
         fleet: &Fleet,
         state: &State,
         (copies, takes): (Copies, bool),
-    ) -> Result<Seen, String> {
+    ) -> Result<(Seen, Contents), String> {
         let seen_read_only = {
             let options = Options {
                 read_only: true,
@@ -364,7 +475,8 @@ impl Manuscript {
                 "nothing from {durable} to {committed} left files like {names:?}"
             ));
         }
-        let scribe = Scribe::new(chance, self.file, 70);
+        let mut scribe = Scribe::new(chance, self.file, 70);
+        scribe.losses = Some(self.survives.clone());
         let mut versions = Versions::new(chance, &scribe, all, self.keeps || takes);
         for number in 0..5 {
             // Numbers that no step has.
@@ -379,7 +491,8 @@ impl Manuscript {
             contents::audit_but(&mounted, copies)
                 .map_err(|why| format!("once all snapshots were deleted: {why}"))?;
         }
-        Ok(seen)
+        mounted.close().map_err(|why| format!("closing: {why}"))?;
+        Ok((seen, versions.contents()))
     }
 }
 

@@ -20,6 +20,7 @@ use embr_engine::units::InodeNo;
 use embr_engine::units::Timestamp;
 use embr_engine::units::BLOCK_SIZE;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// When everything here happens.
 pub const NOW: Timestamp = Timestamp {
@@ -68,8 +69,8 @@ pub struct Scribe<'c> {
     most: usize,
     /// Whether no other snapshot has a share in it, so that blocks may be shifted.
     alone: bool,
-    /// How many losses the file may be told to survive, up to this many; if any, no drive may be lost.
-    pub losses: u8,
+    /// How many losses the file may be told to survive, if that is told: one of these.
+    pub losses: Option<RangeInclusive<u8>>,
     /// How it writes: one of these.
     pub ways: &'static [Way],
     /// How many bytes of a block it writes, the rest zeros: one of these.
@@ -87,7 +88,7 @@ impl<'c> Scribe<'c> {
             model: Vec::new(),
             most,
             alone: true,
-            losses: 0,
+            losses: None,
             lengths: &[0, 1, 100, 4000, BLOCK_SIZE],
             ways: &[Way::Inline, Way::Sealed],
             seen: BTreeMap::new(),
@@ -358,10 +359,10 @@ impl<'c> Scribe<'c> {
             }
             7 | 8 => self.clone_blocks(files, between)?,
             9 => self.dedupe(files)?,
-            10 if self.losses != 0 && self.chance.below(2) == 0 => {
+            10 if self.losses.is_some() && self.chance.below(2) == 0 => {
                 *self.seen.entry("policy").or_default() += 1;
-                let losses = self.chance.below(usize::from(self.losses) + 1) as u8;
-                let policy = Policy::surviving(losses).expect("a policy");
+                let losses: Vec<u8> = self.losses.iter().cloned().flatten().collect();
+                let policy = Policy::surviving(self.chance.one(&losses)).expect("a policy");
                 files.set_policy(self.file, policy, NOW)?;
             }
             _ => self.write(files, between)?,

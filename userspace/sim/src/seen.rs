@@ -17,6 +17,10 @@ pub struct Seen {
     pub rebuilt: u64,
     /// Volumes that a crash left with snapshots.
     pub kept: u64,
+    /// Volumes whose drives came back and were caught up.
+    pub caught_up: u64,
+    /// Sound volumes to which a repair did nothing.
+    pub repairs: u64,
 }
 
 impl Seen {
@@ -27,18 +31,22 @@ impl Seen {
         self.degraded += other.degraded;
         self.rebuilt += other.rebuilt;
         self.kept += other.kept;
+        self.caught_up += other.caught_up;
+        self.repairs += other.repairs;
     }
 }
 
 impl Seen {
     /// The counts, and what they are called.
-    pub fn counts(&self) -> [(u64, &'static str); 5] {
+    pub fn counts(&self) -> [(u64, &'static str); 7] {
         [
             (self.intents, "Intents"),
             (self.taken_over, "IntentsTakenOver"),
             (self.degraded, "WorkedOnDegraded"),
             (self.rebuilt, "Rebuilt"),
             (self.kept, "Kept"),
+            (self.caught_up, "CaughtUp"),
+            (self.repairs, "RepairsOfNothing"),
         ]
     }
 }

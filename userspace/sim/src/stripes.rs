@@ -8,16 +8,45 @@ use crate::contents::Known;
 use crate::machine::Simulated;
 use embr_engine::format::engram;
 use embr_engine::format::engram::Lies;
+use embr_engine::format::engram::Map;
+use embr_engine::format::member::Slot;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::Kind;
 use embr_engine::format::stripe::Layout;
 use embr_engine::format::stripe::Totals;
+use embr_engine::rebundle::Lodged;
 use embr_engine::tree::Key;
+use embr_engine::units::EngramId;
 use embr_engine::units::StripeId;
+use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::STRIPES;
 use embr_engine::volume::Mounted;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+
+/// All fragments and copies, and where they are.
+pub fn lodged(mounted: &Mounted<Simulated>) -> Result<Vec<(Lodged, Slot)>, String> {
+    let mut all = Vec::new();
+    for (stripe, layout) in layouts(mounted)? {
+        for fragment in 0..layout.shape.width() {
+            if let Some(place) = layout.place(fragment) {
+                all.push((Lodged::Fragment(StripeId(stripe), fragment), place.device));
+            }
+        }
+    }
+    for (key, value) in scan(mounted, ENGRAMS)? {
+        let engram = EngramId(key.0[0]);
+        if engram == EngramId::NONE || key != engram::key(engram, engram::Kind::Map, 0) {
+            continue;
+        }
+        let map = Map::parse(&value).map_err(|_| "no memory")?;
+        let map = map.ok_or(format!("engram {}: its map makes no sense", engram.0))?;
+        let devices = map.extents(0, map.blocks).map(|e| e.device);
+        let devices: BTreeSet<Slot> = devices.collect();
+        all.extend(devices.iter().map(|on| (Lodged::Copy(engram, *on), *on)));
+    }
+    Ok(all)
+}
 
 /// All stripes: their layouts.
 pub fn layouts(mounted: &Mounted<Simulated>) -> Result<BTreeMap<u64, Layout>, String> {

@@ -73,7 +73,7 @@ fn a_file_beside_plain_bytes() {
     let view = View::first();
     let file = one_file(&mounted, &names_of, &view);
     let mut scribe = Scribe::new(chance, file, 100);
-    scribe.losses = 1;
+    scribe.losses = Some(0..=1);
     for step in 0..600 {
         let files = names_of.of(&mounted, &view);
         let (_, done) = scribe.step(files);
@@ -129,7 +129,7 @@ fn snapshots_keep_what_files_hold() {
         let grew_from = [0, 0, 0, 1];
         let file = one_file(&mounted, &names, &views[0]);
         let mut scribes = vec![Scribe::new(chance, file, 70)];
-        scribes[0].losses = 1;
+        scribes[0].losses = Some(0..=1);
         for n in 0..4 {
             if n != 0 {
                 scribes.push(scribes[grew_from[n]].grown());

@@ -6,7 +6,6 @@
 use embr_engine::check;
 use embr_engine::file::Way;
 use embr_engine::format::epoch;
-use embr_engine::format::layout;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use embr_engine::hash::Scalar;
@@ -16,7 +15,6 @@ use embr_engine::names::Names;
 use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::tree::check::Depth;
-use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::InodeNo;
 use embr_engine::units::BLOCK_SIZE;
@@ -252,25 +250,6 @@ impl<'c> World<'c> {
     }
 }
 
-/// Part of what is used of a drive rots.
-fn rot(chance: &Chance, fleet: &Fleet, desk: &Desk, slot: Slot) {
-    let parts = desk.mounted.parts();
-    let part = parts.iter().find(|p| p.slot == slot).expect("here");
-    let journal = part.journal.start.0..part.journal.start.0 + part.journal.blocks.0;
-    let areas: Vec<u64> = layout::areas(part.size)
-        .map(|(_, at)| at.whole_blocks().0)
-        .collect();
-    let area = layout::AREA_SIZE.whole_blocks().0;
-    for block in 0..part.size.whole_blocks().0 {
-        let is_fixed =
-            journal.contains(&block) || areas.iter().any(|at| (*at..at + area).contains(&block));
-        if !is_fixed && desk.mounted.is_used(slot, Blocks(block)) && chance.below(6) == 0 {
-            let at = block * BLOCK_SIZE as u64 + chance.below(BLOCK_SIZE) as u64;
-            fleet.rot(slot, Bytes(at), 1 << chance.below(8));
-        }
-    }
-}
-
 /// The power fails.
 fn crash(fleet: &Fleet, chance: &Chance) {
     for drive in fleet.drives() {
@@ -416,7 +395,7 @@ fn play(seed: u64, (count, shape): (usize, (u8, u8)), states: f64) -> (CaughtUp,
     let desk = world.open();
     // They are worth only what verifies.
     gone.iter()
-        .for_each(|n| rot(chance, &world.fleet, &desk, slot(*n)));
+        .for_each(|n| desk::rot(chance, &world.fleet, &desk.mounted, slot(*n)));
     assert_eq!(desk.mounted.returning().count() as usize, gone.len());
     world.fleet.record();
     let last = world.models.len() - 1;
@@ -695,7 +674,7 @@ fn who_fails_while_he_is_caught_up_stays_out() {
         world.session(20);
         world.fleet.come_back(slot(3), &Survival::All);
         let mut desk = world.open();
-        rot(chance, &world.fleet, &desk, slot(3));
+        desk::rot(chance, &world.fleet, &desk.mounted, slot(3));
         let fault = match n % 3 {
             0 => Fault::Write(When::After(chance.below(30) as u64), WriteFault::Fail),
             1 => Fault::Flush(When::After(chance.below(6) as u64), FlushFault::Fail(None)),

@@ -5,10 +5,7 @@
 
 use embr_engine::check::Finding;
 use embr_engine::file::Way;
-use embr_engine::format::engram;
-use embr_engine::format::engram::Kind;
 use embr_engine::format::engram::Lies;
-use embr_engine::format::engram::Map;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
 use embr_engine::names::Error;
@@ -19,12 +16,10 @@ use embr_engine::rebundle::Cursor;
 use embr_engine::rebundle::Lodged;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
-use embr_engine::units::EngramId;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
 use embr_engine::units::StripeId;
 use embr_engine::units::BLOCK_SIZE;
-use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::recover;
 use embr_engine::volume::Mounted;
 use embr_rt::lock_class;
@@ -55,7 +50,7 @@ use embrfs_sim::recording::State;
 use embrfs_sim::scribe::NOW;
 use embrfs_sim::states::Plan;
 use embrfs_sim::stripes::layouts;
-use std::collections::BTreeSet;
+use embrfs_sim::stripes::lodged;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -146,31 +141,8 @@ impl Shelf {
     }
 }
 
-/// All fragments and copies.
-fn lodged(mounted: &Mounted<Simulated>) -> Vec<(Lodged, Slot)> {
-    let mut all = Vec::new();
-    for (stripe, layout) in layouts(mounted).expect("stripes") {
-        for fragment in 0..layout.shape.width() {
-            if let Some(place) = layout.place(fragment) {
-                all.push((Lodged::Fragment(StripeId(stripe), fragment), place.device));
-            }
-        }
-    }
-    for (key, value) in contents::scan(mounted, ENGRAMS).expect("items") {
-        let engram = EngramId(key.0[0]);
-        if engram == EngramId::NONE || key != engram::key(engram, Kind::Map, 0) {
-            continue;
-        }
-        let map = Map::parse(&value).expect("memory").expect("a map");
-        let devices = map.extents(0, map.blocks).map(|e| e.device);
-        let devices: BTreeSet<Slot> = devices.collect();
-        all.extend(devices.iter().map(|on| (Lodged::Copy(engram, *on), *on)));
-    }
-    all
-}
-
 fn on(mounted: &Mounted<Simulated>, device: Slot) -> usize {
-    let all = lodged(mounted);
+    let all = lodged(mounted).expect("known");
     all.iter().filter(|(_, on)| *on == device).count()
 }
 
@@ -199,7 +171,7 @@ fn whatever_moves_all_is_as_it_was() {
         let (mut moved, mut elsewhere) = (0, 0);
         for round in 0..4 {
             let of = names_of.of(&mounted, &view);
-            for (what, before) in lodged(&mounted) {
+            for (what, before) in lodged(&mounted).expect("known") {
                 if chance.below(3) != 0 {
                     continue;
                 }
@@ -210,7 +182,7 @@ fn whatever_moves_all_is_as_it_was() {
                 };
                 let blocks = of.relocate(what, avoid).expect("room");
                 moved += blocks.0;
-                let now = lodged(&mounted);
+                let now = lodged(&mounted).expect("known");
                 let is_there = now.contains(&(what, before));
                 assert!(
                     !is_there || avoid.count() == 0 || blocks == Blocks(0),
@@ -391,7 +363,7 @@ fn without_room_all_stays_as_it_was() {
         }
         let layouts_before = layouts(&mounted).expect("stripes");
         let mut refused = 0;
-        for (what, device) in lodged(&mounted).into_iter().take(40) {
+        for (what, device) in lodged(&mounted).expect("known").into_iter().take(40) {
             let avoid = Members::default().with(device);
             match of.relocate(what, avoid) {
                 Err(Error::NoSpace) => refused += 1,
@@ -672,7 +644,7 @@ fn crashes_among_moves_leave_all_sound() {
             mounted.checkpoint().expect("durable");
             fleet.record();
             for n in 0..6 {
-                let all = lodged(&mounted);
+                let all = lodged(&mounted).expect("known");
                 for _ in 0..4 {
                     let (what, _) = all[chance.below(all.len())];
                     of.relocate(what, Members::default()).expect("room");
@@ -799,7 +771,7 @@ fn together(seed: u64) -> u64 {
                 }
                 1 => drop(hall.files().rebundle().expect("moved")),
                 _ => {
-                    for (what, _) in lodged(&hall.mounted) {
+                    for (what, _) in lodged(&hall.mounted).expect("known") {
                         if chance.below(4) == 0 {
                             let avoid = Members::default();
                             moved += hall.files().relocate(what, avoid).expect("room").0;
@@ -884,7 +856,7 @@ fn what_is_written_where_it_was_set_aside_meanwhile_is_not_left_behind() {
             .find(|(_, known)| !known.hashes.is_empty())
             .expect("what was written");
         let is_begun = |what: &Lodged| matches!(what, Lodged::Copy(e, _) if e.0 == *begun);
-        let mut all = lodged(&mounted);
+        let mut all = lodged(&mounted).expect("known");
         all.retain(|(what, _)| is_begun(what));
         let hall = Arc::new(Hall {
             mounted,

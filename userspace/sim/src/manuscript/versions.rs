@@ -8,6 +8,8 @@ use crate::machine::Simulated;
 use crate::scribe::Scribe;
 use crate::scribe::Shape;
 use crate::scribe::NOW;
+use crate::stripes;
+use embr_engine::format::member::Members;
 use embr_engine::names::Error;
 use embr_engine::names::Item;
 use embr_engine::names::Kind;
@@ -108,6 +110,12 @@ impl<'c> Versions<'c> {
         self.held.iter().map(of).collect()
     }
 
+    /// What it should hold in each.
+    pub fn contents(self) -> Contents {
+        let of = |(name, held): (String, Held<'_>)| (name, held.scribe.model);
+        self.held.into_iter().map(of).collect()
+    }
+
     fn one(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let all: Vec<_> = self.held.keys().filter(|name| wanted(name)).collect();
         (!all.is_empty()).then(|| all[self.chance.below(all.len())].clone())
@@ -146,6 +154,10 @@ impl<'c> Versions<'c> {
         names: &Names,
         number: usize,
     ) -> Result<Vec<Shapes>, String> {
+        if self.chance.below(14) == 0 {
+            self.relocate(mounted, names)?;
+            return Ok(vec![self.shapes()]);
+        }
         let kind = if self.keeps {
             self.chance.below(12)
         } else {
@@ -177,6 +189,24 @@ impl<'c> Versions<'c> {
             _ => return self.work(mounted, names),
         }
         Ok(vec![self.shapes()])
+    }
+
+    /// A fragment or a copy goes elsewhere.
+    fn relocate(&self, mounted: &Mounted<Simulated>, names: &Names) -> Result<(), String> {
+        let all = stripes::lodged(mounted)?;
+        if all.is_empty() {
+            return Ok(());
+        }
+        let (what, on) = self.chance.one(&all);
+        let avoid = match self.chance.below(2) {
+            0 => Members::default().with(on),
+            _ => Members::default(),
+        };
+        let view = names.open(mounted, b"").map_err(failed)?;
+        match names.of(mounted, &view).relocate(what, avoid) {
+            Ok(_) | Err(Error::NoSpace) => Ok(()),
+            Err(why) => Err(format!("relocating {what:?} from {on:?}: {}", failed(why))),
+        }
     }
 
     fn work(&mut self, mounted: &Mounted<Simulated>, names: &Names) -> Result<Vec<Shapes>, String> {

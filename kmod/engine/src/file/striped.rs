@@ -16,18 +16,19 @@ use crate::format::member::Members;
 use crate::format::stripe::Held;
 use crate::names::Error;
 use crate::space::promise::Promise;
+use crate::stripe::seal::Open;
 use crate::stripe::seal::Sealed;
+use crate::stripe::seal::Written;
 use crate::units::Blocks;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
-use embr_rt::Box;
 use embr_rt::Vec;
 
 /// Blocks in stripes that no transaction names yet.
 pub(crate) struct Striped<'m, 'a, M: Machine> {
     /// How much it is to survive.
     pub(crate) policy: Policy,
-    pub(crate) all: Vec<Box<Sealed<'m, 'a, M>>>,
+    pub(crate) all: Vec<Written<'m, 'a, M>>,
     /// What is in none, as there was no room for one.
     pub(crate) left: Vec<Source<'a>>,
 }
@@ -55,25 +56,18 @@ impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
             self.all.try_reserve(1)?;
             let left = &self.left;
             let these = (left.as_slice(), self.policy);
-            let Some(mut sealed) = Sealed::try_new(mounted, these, bad, promise.as_deref_mut())?
-            else {
+            let Some(open) = Open::try_new(mounted, these, bad, promise.as_deref_mut())? else {
                 return Ok(());
             };
-            let done = sealed.fill(left).and_then(|()| sealed.carry_out());
-            let rest = behind(left, sealed.shape.blocks());
-            match (done, rest) {
-                (Ok(refused), Ok(rest)) if refused == Members::default() => {
-                    self.left = rest;
-                    self.all.push(sealed)?;
-                    continue;
+            let rest = behind(left, open.blocks());
+            match open.seal(left).and_then(Sealed::write) {
+                Ok(written) => {
+                    self.all.push(written)?;
+                    self.left = rest?;
                 }
-                (done, rest) => {
-                    if let Some(promise) = promise.as_deref_mut() {
-                        sealed.give_up(promise);
-                    }
-                    rest?;
+                Err(spoilt) => {
                     // It begins again elsewhere, narrower if need be: a stripe has all its fragments, or there is none.
-                    let refused = done?;
+                    let refused = spoilt.give_up(promise.as_deref_mut())?;
                     mounted.report(refused);
                     bad = Members(bad.0 | refused.0);
                 }
@@ -83,15 +77,15 @@ impl<'m, 'a, M: Machine> Striped<'m, 'a, M> {
 
     /// They come to nothing: what was paid for them is promised again.
     pub(super) fn give_up(&mut self, promise: &mut Promise) {
-        for mut sealed in core::mem::take(&mut self.all) {
-            sealed.give_up(promise);
+        for written in core::mem::take(&mut self.all) {
+            written.give_up(promise);
         }
     }
 
     /// What the stripes hold is the file's from now on.
     pub(super) fn adopt(&mut self, edit: &mut Edit<'_, '_, M>) -> Result<(), Error> {
-        for sealed in self.all.iter_mut().rev() {
-            adopt(edit, sealed, self.policy)?;
+        for written in self.all.iter_mut().rev() {
+            adopt(edit, written, self.policy)?;
         }
         Ok(())
     }
@@ -113,7 +107,7 @@ fn behind<'a>(sources: &[Source<'a>], mut blocks: usize) -> Result<Vec<Source<'a
 #[inline(never)] // Its frame is large enough alone.
 fn adopt<M: Machine>(
     edit: &mut Edit<'_, '_, M>,
-    sealed: &mut Sealed<'_, '_, M>,
+    written: &mut Written<'_, '_, M>,
     policy: Policy,
 ) -> Result<(), Error> {
     let files = edit.change.files;
@@ -121,7 +115,7 @@ fn adopt<M: Machine>(
     let engram = numbers.give(files.mounted)?;
     let stripe = numbers.give_stripe(files.mounted)?;
     drop(numbers);
-    let blocks = sealed.shape.blocks();
+    let blocks = written.shape().blocks();
     let piece = Piece {
         first: 0,
         blocks,
@@ -138,12 +132,12 @@ fn adopt<M: Machine>(
         first: 0,
         blocks,
     }];
-    let owners = owners(&sealed.sources, edit.file)?;
-    let rest = (blocks as u64).saturating_sub(sealed.paid.0);
+    let owners = owners(written.sources(), edit.file)?;
+    let rest = (blocks as u64).saturating_sub(written.paid().0);
     let txn = edit.change.txn();
-    engram::create(txn, engram, &map, &sealed.hashes, &owners)?;
-    sealed.take(txn, stripe, &held, blocks)?;
-    put_all(edit, &sealed.sources, At { engram, block: 0 })?;
+    engram::create(txn, engram, &map, written.hashes(), &owners)?;
+    written.take(txn, stripe, &held, blocks)?;
+    put_all(edit, written.sources(), At { engram, block: 0 })?;
     let spent = &mut edit.change.spent;
     *spent = Blocks(spent.0.saturating_add(rest));
     Ok(())

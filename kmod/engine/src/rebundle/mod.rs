@@ -455,14 +455,14 @@ impl<M: Machine> Files<'_, M> {
             }
             bytes = later;
         }
-        let sealed = striped.all.iter();
-        let hashes = sealed.clone().flat_map(|sealed| sealed.hashes.iter());
+        let written = striped.all.iter();
+        let hashes = written.clone().flat_map(|written| written.hashes().iter());
         // What was verified when it was read is what was sealed.
         if !hashes.eq(cargo.hashes.iter()) {
             return Err(Error::NoSpace);
         }
         let sum = |all: &mut dyn Iterator<Item = usize>| all.fold(0, usize::saturating_add);
-        let taken = sum(&mut sealed.map(|sealed| sealed.shape.taken()));
+        let taken = sum(&mut written.map(|written| written.shape().taken()));
         let freed = sum(&mut cargo.victims.iter().map(Victim::taken));
         let gained = freed.saturating_sub(taken);
         if gained == 0 && least == Gain::Some {

@@ -21,7 +21,7 @@ use crate::names::Wrong;
 use crate::stripe::books::Sums;
 use crate::stripe::known;
 use crate::stripe::seal::Cutter;
-use crate::stripe::seal::Sealed;
+use crate::stripe::seal::Written;
 use crate::txn::Transaction;
 use crate::units::EngramId;
 use crate::units::StripeId;
@@ -52,10 +52,10 @@ impl<M: Machine> Files<'_, M> {
             None => Change::begin_freeing(*self, Timestamp::default())?,
         };
         let mut landed = Vec::new();
-        let mut sealed = Cutter::new(&cargo.held);
+        let mut rest = Cutter::new(&cargo.held);
         for new in striped.all.iter_mut() {
             let stripe = self.names.engrams.lock().give_stripe(self.mounted)?;
-            let held = sealed.cut(new.shape.blocks())?;
+            let held = rest.cut(new.shape().blocks())?;
             land(change.txn(), stripe, new, &held, &mut landed)?;
         }
         landed.sort_unstable_by_key(|one| (one.engram, one.piece.first));
@@ -85,7 +85,7 @@ impl<M: Machine> Files<'_, M> {
 fn land<M: Machine>(
     txn: &mut Transaction<'_, M>,
     stripe: StripeId,
-    sealed: &mut Sealed<'_, '_, M>,
+    written: &mut Written<'_, '_, M>,
     held: &[Held],
     landed: &mut Vec<Landed>,
 ) -> Result<(), Error> {
@@ -109,7 +109,7 @@ fn land<M: Machine>(
     if alive == 0 {
         return Err(Error::Stripe(stripe, Wrong::Disagrees));
     }
-    sealed.take(txn, stripe, held, alive)
+    written.take(txn, stripe, held, alive)
 }
 
 /// What an engram had in the old stripes it has in the new ones, if it lived. With nothing left, it is gone.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sealing: payload gets its shape, its places, its parity and its hashes, and goes to the devices. Only then a transaction may name it.
+//! A stripe from its places to the transaction that names it. [`Open`]: places are given out. [`Sealed`]: payload is in it, with parity and
+//! hashes. [`Written`]: its devices took it, and only then a transaction may name it; no group of the journal that does is written before
+//! they are flushed, so it is durable with the first one. Whatever goes wrong on the way, the places go back.
 
 use super::Shape;
 use crate::env::DeviceError;
@@ -47,35 +49,47 @@ pub(crate) const ROWS: usize = 64;
 /// Blocks of payload that are sealed at once, at most.
 pub(crate) const MOST: usize = MAX_BLOCKS;
 
-/// A stripe in memory whose places are given out: they go back unless a transaction takes them.
-pub(crate) struct Sealed<'m, 'a, M: Machine> {
+/// What a stripe has in memory. Its places go back unless a transaction takes them.
+struct Body<'m, 'a, M: Machine> {
     mounted: &'m Mounted<M>,
     class: Class,
-    pub(crate) shape: Shape,
+    shape: Shape,
     places: Vec<Extent>,
     /// Blocks of a promise that were paid for them.
-    pub(crate) paid: Blocks,
-    pub(crate) sources: Vec<Source<'a>>,
+    paid: Blocks,
+    sources: Vec<Source<'a>>,
     /// Block by block.
     payload: Vec<&'a [u8]>,
     /// All parity fragments, one after the other.
     parity: Vec<u8>,
     /// What is kept of the hashes of the payload, and of the parity.
-    pub(crate) hashes: Vec<u8>,
+    hashes: Vec<u8>,
     parity_hashes: Vec<u8>,
 }
 
-impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
-    /// A stripe for the first blocks of these, as many as make one on devices that are not among `avoid`; nothing is in it yet. It takes
-    /// its places out of this promise, if there is one: then it is [given up](Self::give_up) where it comes to nothing. None where there
-    /// is no room; of what was promised, for two data fragments: then copies will do.
+/// A stripe with nothing in it yet.
+pub(crate) struct Open<'m, 'a, M: Machine>(Box<Body<'m, 'a, M>>);
+
+/// A stripe that is complete, in memory.
+pub(crate) struct Sealed<'m, 'a, M: Machine>(Box<Body<'m, 'a, M>>);
+
+/// A stripe of which every device took its fragment.
+pub(crate) struct Written<'m, 'a, M: Machine>(Box<Body<'m, 'a, M>>);
+
+/// A stripe that came to nothing, and why: these devices refused a fragment, or something else failed.
+pub(crate) struct Spoilt<'m, 'a, M: Machine>(Box<Body<'m, 'a, M>>, Result<Members, Error>);
+
+impl<'m, 'a, M: Machine> Open<'m, 'a, M> {
+    /// A stripe for the first blocks of these, as many as make one on devices that are not among `avoid`. It takes its places out of this
+    /// promise, if there is one: what was paid is promised again where it is given up. None where there is no room; of what was promised,
+    /// for two data fragments: then copies will do.
     #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn try_new(
         mounted: &'m Mounted<M>,
         (sources, policy): (&[Source<'a>], Policy),
         avoid: Members,
         promise: Option<&mut Promise>,
-    ) -> Result<Option<Box<Self>>, Error> {
+    ) -> Result<Option<Self>, Error> {
         let all = sources.iter().map(Source::blocks);
         let most = all.fold(0, usize::saturating_add).min(MOST);
         let geometry = policy.geometry(mounted.geometry());
@@ -86,7 +100,7 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
             Some(_) => Class::Fresh,
             None => Class::Moved,
         };
-        let mut sealed = Box::try_new(Sealed {
+        let mut body = Box::try_new(Body {
             mounted,
             class,
             shape,
@@ -99,7 +113,7 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
             parity_hashes: Vec::new(),
         })?;
         let (space, most) = (&mounted.space, (most, ROWS));
-        let places = &mut sealed.places;
+        let places = &mut body.places;
         let given = match promise {
             Some(promise) => space.allocate_stripe(geometry, most, avoid, (promise, places))?,
             None => {
@@ -108,21 +122,96 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
             }
         };
         Ok(given.map(|(shape, paid)| {
-            (sealed.shape, sealed.paid) = (shape, paid);
-            sealed
+            (body.shape, body.paid) = (shape, paid);
+            Open(body)
         }))
+    }
+
+    /// Blocks that go into it.
+    pub(crate) fn blocks(&self) -> usize {
+        self.0.shape.blocks()
     }
 
     /// Puts the first blocks of these in, with their parity.
     #[inline(never)] // Its frame is large enough alone.
-    pub(crate) fn fill(&mut self, sources: &[Source<'a>]) -> Result<(), Error> {
-        self.gather(sources)?;
-        self.bundle()?;
-        self.hash()
+    pub(crate) fn seal(
+        self,
+        sources: &[Source<'a>],
+    ) -> Result<Sealed<'m, 'a, M>, Spoilt<'m, 'a, M>> {
+        let Open(mut body) = self;
+        let gathered = body.gather(sources);
+        let done = gathered
+            .and_then(|()| body.bundle())
+            .and_then(|()| body.hash());
+        match done {
+            Ok(()) => Ok(Sealed(body)),
+            Err(why) => Err(Spoilt(body, Err(why))),
+        }
+    }
+}
+
+impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
+    /// Sends it to its devices.
+    pub(crate) fn write(self) -> Result<Written<'m, 'a, M>, Spoilt<'m, 'a, M>> {
+        let Sealed(body) = self;
+        match body.carry_out() {
+            Ok(refused) if refused == Members::default() => Ok(Written(body)),
+            why => Err(Spoilt(body, why)),
+        }
+    }
+}
+
+impl<M: Machine> Spoilt<'_, '_, M> {
+    /// What was paid for it is promised again. Says why it came to nothing.
+    pub(crate) fn give_up(self, promise: Option<&mut Promise>) -> Result<Members, Error> {
+        let Spoilt(mut body, why) = self;
+        if let Some(promise) = promise {
+            body.give_up(promise);
+        }
+        why
+    }
+}
+
+impl<'a, M: Machine> Written<'_, 'a, M> {
+    /// How it is cut.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.0.shape
     }
 
-    /// It comes to nothing: what was paid for it is promised again.
-    pub(crate) fn give_up(&mut self, promise: &mut Promise) {
+    /// Blocks of a promise that were paid for it.
+    pub(crate) fn paid(&self) -> Blocks {
+        self.0.paid
+    }
+
+    /// What is in it.
+    pub(crate) fn sources(&self) -> &[Source<'a>] {
+        &self.0.sources
+    }
+
+    /// What is kept of the hashes of that.
+    pub(crate) fn hashes(&self) -> &[u8] {
+        &self.0.hashes
+    }
+
+    /// It comes to nothing, unless a transaction took it: what was paid for it is promised again.
+    pub(crate) fn give_up(mut self, promise: &mut Promise) {
+        self.0.give_up(promise);
+    }
+
+    /// From now on it is there: `held` are the blocks of engrams that its payload is, one run after the other, and so many of them live.
+    pub(crate) fn take(
+        &mut self,
+        txn: &mut Transaction<'_, M>,
+        stripe: StripeId,
+        held: &[Held],
+        live: usize,
+    ) -> Result<(), Error> {
+        self.0.take(txn, stripe, held, live)
+    }
+}
+
+impl<'a, M: Machine> Body<'_, 'a, M> {
+    fn give_up(&mut self, promise: &mut Promise) {
         let places = core::mem::take(&mut self.places);
         let paid = core::mem::take(&mut self.paid);
         self.mounted.space.give_back_stripe(promise, &places, paid);
@@ -204,7 +293,7 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
 
     /// Writes it out. Says which devices did not take what they were given.
     #[inline(never)] // Its frame is large enough alone.
-    pub(crate) fn carry_out(&self) -> Result<Members, Error> {
+    fn carry_out(&self) -> Result<Members, Error> {
         let mut writes: Vec<Write<'_>> = Vec::new();
         let at = |place: &Extent| place.start.bytes().unwrap_or(Bytes(u64::MAX));
         for (fragment, place) in self.places.iter().enumerate() {
@@ -274,9 +363,8 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
         Ok(())
     }
 
-    /// From now on it is there: `held` are the blocks of engrams that its payload is, one run after the other, and so many of them live.
     #[inline(never)] // Its frame is large enough alone.
-    pub(crate) fn take(
+    fn take(
         &mut self,
         txn: &mut Transaction<'_, M>,
         stripe: StripeId,
@@ -305,7 +393,7 @@ impl<'m, 'a, M: Machine> Sealed<'m, 'a, M> {
     }
 }
 
-impl<M: Machine> Drop for Sealed<'_, '_, M> {
+impl<M: Machine> Drop for Body<'_, '_, M> {
     fn drop(&mut self) {
         for extent in self.places.iter() {
             self.mounted.space.give_back(*extent);

@@ -73,6 +73,12 @@ sim: export EMBRFS_MUTANT := $(MUTANT)
 sim: ## Look at crash states of the engine in the simulator (STATES=20000, SEED=..., LOST=4+2, MUTANT=tests/mutants/...)
 	@scripts/setup -- scripts/sim
 
+.PHONY: full
+full: export EMBRFS_SEED := $(SEED)
+full: export EMBRFS_CYCLES := $(CYCLES)
+full: ## Fill volumes to the last block and delete, again and again, with snapshots and without (CYCLES=200, SEED=...)
+	@scripts/setup -- scripts/full
+
 .PHONY: kill
 kill: ## Kill guests under load, again and again, and look at what they leave (ROUNDS=50, LANE=um-lockdep)
 	@scripts/setup $(or $(LANE),um-lockdep) -- scripts/build $(or $(LANE),um-lockdep) -- scripts/kill $(or $(LANE),um-lockdep) $(or $(ROUNDS),50)

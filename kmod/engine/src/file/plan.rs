@@ -163,7 +163,7 @@ pub struct Reading {
 }
 
 /// How often a plan is made again because what it found was gone, and something was removed.
-const AGAIN: usize = 8;
+pub(super) const AGAIN: usize = 8;
 
 impl<M: Machine> Files<'_, M> {
     /// Fills of `into`, which is whole blocks, what needs no device, zeros included, and says what is to be read for the rest.

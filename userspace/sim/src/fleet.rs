@@ -64,23 +64,34 @@ struct Inner {
     discarded: Vec<Discarded>,
     /// What befell drives that are no longer here.
     injected: Tally<Injected>,
-    /// What is done after so many more reads.
-    after_reads: Option<(usize, Act)>,
+    /// What is done after some read.
+    after_reads: Option<(Due, Act)>,
     /// Bytes that drives were given to write.
     written: u64,
 }
 
 type Act = Box<dyn FnOnce() + Send>;
 
+/// After which read something is done.
+enum Due {
+    /// So many more.
+    After(usize),
+    /// One of this place.
+    At(Slot, Bytes),
+}
+
 impl Inner {
     /// Something was read: what is due then.
-    fn was_read(&mut self) -> Option<Act> {
-        let (left, _) = self.after_reads.as_mut()?;
-        *left = left.saturating_sub(1);
-        match *left {
-            0 => self.after_reads.take().map(|(_, act)| act),
-            _ => None,
-        }
+    fn was_read(&mut self, slot: Slot, at: Bytes, length: usize) -> Option<Act> {
+        let is_due = match &mut self.after_reads.as_mut()?.0 {
+            Due::After(left) => {
+                *left = left.saturating_sub(1);
+                *left == 0
+            }
+            Due::At(due, place) => *due == slot && (at.0..at.0 + length as u64).contains(&place.0),
+        };
+        let act = self.after_reads.take_if(|_| is_due);
+        act.map(|(_, act)| act)
     }
 
     /// Does something to a drive, and records what came of it. None where there is no such drive.
@@ -144,7 +155,12 @@ impl Fleet {
 
     /// Does something once, after so many reads from now on: before who has read goes on with what it got.
     pub fn after_reads(&self, reads: usize, act: impl FnOnce() + Send + 'static) {
-        self.inner().after_reads = Some((reads, Box::new(act)));
+        self.inner().after_reads = Some((Due::After(reads), Box::new(act)));
+    }
+
+    /// The same, after this byte of a drive was read.
+    pub fn after_read_at(&self, slot: Slot, at: Bytes, act: impl FnOnce() + Send + 'static) {
+        self.inner().after_reads = Some((Due::At(slot, at), Box::new(act)));
     }
 
     /// How much the drives were given to write so far.
@@ -348,7 +364,7 @@ impl Devices for Fleet {
         let result =
             (self.inner().on(device, |d| d.read(at, into))).unwrap_or(Err(DeviceError::Io));
         Fleet::trace(device, 0, at, result);
-        let act = self.inner().was_read();
+        let act = self.inner().was_read(device, at, into.len());
         if let Some(act) = act {
             act();
         }

@@ -883,6 +883,48 @@ fn what_is_written_where_it_was_set_aside_meanwhile_is_not_left_behind() {
     }
 }
 
+/// Of an engram in parts one is dead, and may get the place that it had: the other one's place is taken nonetheless.
+#[test]
+fn what_is_dead_may_lie_where_it_lay() {
+    let chance = &Chance::new(seed());
+    let (mut moved, mut in_parts) = (0, 0);
+    for _ in 0..60 {
+        let fleet = drives(chance, SIZE, 2, (1, 0));
+        let mut mounted = mount(chance, &fleet);
+        let (mut names_of, view) = (names(), View::first());
+        let file = one_file(&mounted, &names_of, &view);
+        let of = names_of.of(&mounted, &view);
+        let (blocks, left) = (170 + chance.below(80), 5 + chance.below(20));
+        let (begin, end) = (FileBlock(0), FileBlock(blocks as u64));
+        of.preallocate(file, begin, end, Some(end.start()), NOW)
+            .expect("room");
+        let bytes = pattern(left, chance.next());
+        write(of, file, 0, &bytes, Way::Sealed);
+        let from = FileBlock(left as u64);
+        of.punch(file, from.start(), end.start(), NOW)
+            .expect("punched");
+        for _ in 0..12 {
+            // Places are looked for from the beginning on.
+            mounted.close().expect("closed");
+            mounted = mount(chance, &fleet);
+            names_of = names();
+            let of = names_of.of(&mounted, &view);
+            let all = lodged(&mounted).expect("known");
+            in_parts += usize::from(all.len() > 1);
+            let (what, on) = chance.one(&all);
+            // To where the other part is, and then anywhere.
+            let avoid = match chance.below(2) {
+                0 => Members::default().with(on),
+                _ => Members::default(),
+            };
+            moved += of.relocate(what, avoid).expect("room").0;
+            contents::audit(&mounted).unwrap_or_else(|why| panic!("{what:?}: {why}"));
+            assert!(read(of, file, 0, left) == bytes);
+        }
+    }
+    assert!(moved > 0 && in_parts > 0, "{moved} {in_parts}");
+}
+
 #[test]
 fn who_reads_and_writes_meanwhile_notices_nothing() {
     let base = seed();

@@ -233,6 +233,14 @@ pub(super) fn send<M: Machine>(
     Ok(())
 }
 
+/// How an engram is going to lie.
+#[derive(Default)]
+struct Moved {
+    parts: Vec<Part>,
+    /// Where those begin that got a place. It may be the one that they had: of what is dead that is anybody's.
+    firsts: Vec<usize>,
+}
+
 /// What an engram had when it was read.
 struct Copied {
     map: Map,
@@ -442,10 +450,14 @@ impl<M: Machine> Files<'_, M> {
         };
         let mut room = Room::new(self.mounted);
         let may_wait = change.is_none();
-        let mut moved: Vec<Part> = Vec::new();
+        let mut moved = Moved::default();
         for part in copied.map.parts() {
             let to = (avoid, device, may_wait);
-            moved.push(self.copy_part(engram, &copied, part, to, &mut room)?)?;
+            let now = self.copy_part(engram, &copied, part, to, &mut room)?;
+            if now.is_some() {
+                moved.firsts.push(part.first)?;
+            }
+            moved.parts.push(now.unwrap_or(part))?;
         }
         let mut change = match change {
             Some(change) => change,
@@ -459,7 +471,7 @@ impl<M: Machine> Files<'_, M> {
         Ok(Some(blocks))
     }
 
-    /// Writes what lies of a part on a device to another one. Says how it lies then.
+    /// Writes what lies of a part on a device to another one. Says how it lies then; nothing if none of it does.
     #[inline(never)] // Its frame is large enough alone.
     fn copy_part(
         &self,
@@ -468,11 +480,11 @@ impl<M: Machine> Files<'_, M> {
         part: Part,
         (avoid, device, may_wait): (Members, Slot, bool),
         room: &mut Room<'_, M>,
-    ) -> Result<Part, Error> {
+    ) -> Result<Option<Part>, Error> {
         let mut others = Vec::new();
         others.try_extend(part.extents(part.first, 1).filter(|e| e.device != device))?;
         if others.len() == part.places.count() {
-            return Ok(part);
+            return Ok(None);
         }
         let written = written(copied, self.mounted.hash_size());
         let mut parts: Vec<(usize, &[u8])> = Vec::new();
@@ -489,7 +501,7 @@ impl<M: Machine> Files<'_, M> {
             false => p,
         }))?;
         let places = Places::new(&all).ok_or(Error::Engram(engram, Wrong::Disagrees))?;
-        Ok(Part { places, ..part })
+        Ok(Some(Part { places, ..part }))
     }
 
     /// What was moved lies there from now on. Says how many blocks of it live; nothing where something changed since it was read.
@@ -498,7 +510,7 @@ impl<M: Machine> Files<'_, M> {
         &self,
         (engram, device): (EngramId, Slot),
         copied: &Copied,
-        moved: &[Part],
+        moved: &Moved,
         (change, room): (&mut Begun<'_, M>, &mut Room<'_, M>),
     ) -> Result<Option<Blocks>, Error> {
         let mounted = self.mounted;
@@ -516,12 +528,10 @@ impl<M: Machine> Files<'_, M> {
                 txn.free(own)?;
             }
         }
-        for new in moved.iter().rev() {
-            if copied.map.part(new.first) != Some(*new) {
-                room.take_live(txn, (&live, new.first))?;
-            }
+        for first in moved.firsts.iter().rev() {
+            room.take_live(txn, (&live, *first))?;
         }
-        if !now.part_as(moved)? {
+        if !now.part_as(&moved.parts)? {
             return Err(Error::Engram(engram, Wrong::Disagrees));
         }
         let key = engram::key(engram, engram::Kind::Map, 0);

@@ -2,9 +2,13 @@
 
 //! What most tests of files begin with: drives with a volume, a mount, a file, something to write.
 
+use crate::ace;
+use crate::cache::Survival;
 use crate::clerk;
+use crate::contents;
 use crate::fleet::Fleet;
 use crate::host::Chance;
+use crate::inspector;
 use crate::machine;
 use crate::machine::Simulated;
 use embr_engine::file::Dirty;
@@ -122,6 +126,29 @@ pub fn rot(chance: &Chance, fleet: &Fleet, mounted: &Mounted<Simulated>, slot: S
             fleet.rot(slot, Bytes(at), 1 << chance.below(8));
         }
     }
+}
+
+/// The power fails: whatever is left of caches, what is there then is sound, and goes on.
+pub fn falls(chance: &Chance, fleet: &Fleet) {
+    let survival = match chance.below(4) {
+        0 => Survival::None,
+        1 => Survival::All,
+        2 => Survival::Reset,
+        _ => Survival::Subset(chance.next()),
+    };
+    let left = fleet.snapshot().after(&survival).expect("a state");
+    let fleet = Fleet::start(chance.next(), &left);
+    let mounted = mount(chance, &fleet);
+    let names = names();
+    ace::each_head(&mounted, &names, |files| files.resume()).expect("resumed");
+    let sound = contents::audit(&mounted);
+    sound.unwrap_or_else(|why| panic!("after a crash, {survival:?}: {why}"));
+    let view = names.open(&mounted, b"").expect("open");
+    assert_eq!(
+        inspector::with_data(&mounted, &names, &view),
+        [],
+        "after a crash, {survival:?}"
+    );
 }
 
 /// Writes whole blocks; the file ends behind them, if not further on.

@@ -19,6 +19,7 @@ use embr_engine::units::BLOCK_SIZE;
 use embrfs_sim::clerk;
 use embrfs_sim::contents;
 use embrfs_sim::desk::drives;
+use embrfs_sim::desk::falls;
 use embrfs_sim::desk::mount;
 use embrfs_sim::desk::names;
 use embrfs_sim::desk::pattern;
@@ -164,6 +165,7 @@ fn what_is_deleted_can_be_written_again() {
                 let found = read(files, known.number, 0, known.blocks.len());
                 assert!(found == bytes(&known.blocks), "{shape:?}: file {n}");
             }
+            falls(chance, &fleet);
             let gone: Vec<u64> = all
                 .keys()
                 .copied()
@@ -174,6 +176,7 @@ fn what_is_deleted_can_be_written_again() {
                 all.remove(&n);
             }
             contents::audit(&mounted).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+            falls(chance, &fleet);
             if chance.below(2) == 0 {
                 mounted.close().expect("closed");
                 mounted = mount(chance, &fleet);

@@ -24,6 +24,7 @@ use embr_rt::Arc;
 use embrfs_sim::clerk;
 use embrfs_sim::contents;
 use embrfs_sim::desk::drives;
+use embrfs_sim::desk::falls;
 use embrfs_sim::desk::mount;
 use embrfs_sim::desk::names;
 use embrfs_sim::desk::pattern;
@@ -298,6 +299,7 @@ fn full_volumes_with_snapshots_come_back() {
             if chance.below(3) == 0 {
                 brim.again();
             }
+            falls(chance, &brim.fleet);
             brim.unlink(1 + chance.below(3));
             while brim.taken.len() > chance.below(4) {
                 let all: Vec<u64> = brim.taken.keys().copied().collect();
@@ -306,6 +308,7 @@ fn full_volumes_with_snapshots_come_back() {
             if chance.below(2) == 0 {
                 brim.sweep();
             }
+            falls(chance, &brim.fleet);
             brim.look();
             println!(
                 "{shape:?} cycle {cycle}: {:?}, {refused} refused",

@@ -96,8 +96,13 @@ pub fn run(orders: Orders, mut progress: impl FnMut(&Report)) -> Report {
     runner.report
 }
 
-/// The same by several workers at once, each with seeds and parts of its own. `progress` hears how many states and violations there are.
-pub fn run_by(workers: u64, orders: Orders, progress: impl Fn(u64, u64) + Sync) -> Report {
+/// The same by several workers at once, each with seeds and parts of its own. `progress` hears how many states there are, and of new
+/// violations.
+pub fn run_by(
+    workers: u64,
+    orders: Orders,
+    progress: impl Fn(u64, &[Violation]) + Sync,
+) -> Report {
     divided(workers, progress, |worker, progress| {
         let own = Orders {
             seed: orders.seed.wrapping_add(worker << 32),
@@ -110,21 +115,20 @@ pub fn run_by(workers: u64, orders: Orders, progress: impl Fn(u64, u64) + Sync) 
     })
 }
 
-/// Several workers at once, and all that they report. `progress` hears the sums of their states and violations.
+/// Several workers at once, and all that they report. `progress` hears the sum of their states, and of new violations.
 fn divided(
     workers: u64,
-    progress: impl Fn(u64, u64) + Sync,
+    progress: impl Fn(u64, &[Violation]) + Sync,
     work: impl Fn(u64, &mut dyn FnMut(&Report)) -> Report + Sync,
 ) -> Report {
-    let (states, violations) = (AtomicU64::new(0), AtomicU64::new(0));
+    let states = AtomicU64::new(0);
     let work = |worker: u64| {
         let mut told = (0, 0);
         work(worker, &mut |report| {
-            let now = (report.total(), report.violations.len() as u64);
+            let now = (report.total(), report.violations.len());
             let states = states.fetch_add(now.0 - told.0, Ordering::Relaxed) + now.0 - told.0;
-            let bad = violations.fetch_add(now.1 - told.1, Ordering::Relaxed) + now.1 - told.1;
+            progress(states, &report.violations[told.1..]);
             told = now;
-            progress(states, bad);
         })
     };
     std::thread::scope(|scope| {

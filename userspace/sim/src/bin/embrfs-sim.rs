@@ -23,6 +23,7 @@ use embrfs_sim::ace::Scene;
 use embrfs_sim::campaign;
 use embrfs_sim::campaign::Orders;
 use embrfs_sim::campaign::Report;
+use embrfs_sim::campaign::Violation;
 use embrfs_sim::crowd::Shape;
 use embrfs_sim::storm::Woe;
 use std::process::ExitCode;
@@ -110,14 +111,18 @@ fn workers() -> u64 {
     std::thread::available_parallelism().map_or(1, |n| n.get().min(8) as u64)
 }
 
-/// Says now and then how far it is.
-fn said(states: u64) -> impl Fn(u64, u64) + Sync {
-    let said = Mutex::new(Instant::now());
-    move |done, violations| {
+/// Says now and then how far it is, and at once what is found.
+fn said(states: u64) -> impl Fn(u64, &[Violation]) + Sync {
+    let said = Mutex::new((Instant::now(), 0));
+    move |done, found| {
         let Ok(mut said) = said.lock() else { return };
-        if said.elapsed() > Duration::from_secs(20) {
-            *said = Instant::now();
-            eprintln!("  {done} of {states} states, {violations} violations");
+        for violation in found {
+            eprintln!("  found: {violation}");
+        }
+        said.1 += found.len();
+        if said.0.elapsed() > Duration::from_secs(20) {
+            said.0 = Instant::now();
+            eprintln!("  {done} of {states} states, {} violations", said.1);
         }
     }
 }

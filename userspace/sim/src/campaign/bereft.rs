@@ -166,13 +166,13 @@ pub fn bereft(
     report
 }
 
-/// The same by several workers at once. `progress` hears how many states and violations there are.
+/// The same by several workers at once. `progress` hears how many states there are, and of new violations.
 pub fn bereft_by(
     workers: u64,
     seed: u64,
     bundle: Geometry,
     states: u64,
-    progress: impl Fn(u64, u64) + Sync,
+    progress: impl Fn(u64, &[Violation]) + Sync,
 ) -> Report {
     super::divided(workers, progress, |worker, progress| {
         bereft(

@@ -98,11 +98,7 @@ pub fn run(orders: Orders, mut progress: impl FnMut(&Report)) -> Report {
 
 /// The same by several workers at once, each with seeds and parts of its own. `progress` hears how many states there are, and of new
 /// violations.
-pub fn run_by(
-    workers: u64,
-    orders: Orders,
-    progress: impl Fn(u64, &[Violation]) + Sync,
-) -> Report {
+pub fn run_by(workers: u64, orders: Orders, progress: impl Fn(u64, &[Violation]) + Sync) -> Report {
     divided(workers, progress, |worker, progress| {
         let own = Orders {
             seed: orders.seed.wrapping_add(worker << 32),

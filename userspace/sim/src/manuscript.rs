@@ -159,7 +159,11 @@ impl Manuscript {
         steps: Option<&[usize]>,
     ) -> Result<Self, String> {
         let chance = &Chance::new(seed);
-        let fleet = drives(chance, Bytes(32 << 20), count, bundle)?;
+        // Many blocks in the tree are more than a transaction, or a group, holds.
+        let large = chance.below(3) == 0;
+        // What is kept for removing under snapshots is as much as all that is in the tree.
+        let size = Bytes(if large { 64 } else { 32 } << 20);
+        let fleet = drives(chance, size, count, bundle)?;
         let mounted = machine::mount(chance.next(), &fleet, machine::READ_WRITE)?;
         let names = ace::names()?;
         let file = {
@@ -168,8 +172,6 @@ impl Manuscript {
         };
         durable(&mounted)?;
         fleet.record();
-        // Many blocks in the tree are more than a transaction, or a group, holds.
-        let large = chance.below(3) == 0;
         let mut scribe = Scribe::new(chance, file, if large { 300 } else { 70 });
         let survives = survivable(count, bundle);
         scribe.losses = Some(survives.clone());

@@ -15,11 +15,14 @@ use embr_engine::names::Names;
 use embr_engine::names::New;
 use embr_engine::names::View;
 use embr_engine::names::What;
+use embr_engine::rebundle::Lodged;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
+use embr_engine::units::EngramId;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
 use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::recover;
 use embr_engine::volume::Mounted;
 use embrfs_sim::cache::Survival;
 use embrfs_sim::clerk;
@@ -31,10 +34,12 @@ use embrfs_sim::fleet::Fleet;
 use embrfs_sim::host::seed;
 use embrfs_sim::host::Chance;
 use embrfs_sim::inspector::with_data as findings;
+use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::stripes::layouts;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -320,4 +325,57 @@ fn what_is_caught_up_is_where_it_was_read() {
         hall.is_sound();
     }
     assert!(met > 3, "{met}");
+}
+
+/// Between looking up whose a block is and where it lies, it dies, its engram is moved, and others get the place that would be its own
+/// there: they keep it, whatever the reader finds.
+#[test]
+fn what_died_before_it_was_found_is_not_repaired() {
+    let chance = &Chance::new(seed());
+    let mut reused = 0;
+    for round in 0..12 {
+        let fleet = desk::drives(chance, Bytes(32 << 20), 3, (1, 1));
+        let mounted = desk::mount(chance, &fleet);
+        let (names, view) = (desk::names(), View::first());
+        let file = desk::one_file(&mounted, &names, &view);
+        let mut hall = Hall {
+            mounted,
+            names,
+            view,
+            file,
+            holds: Mutex::default(),
+        };
+        let own = pattern(BLOCKS, chance.next());
+        hall.write(file, 0, &own);
+        hall.fill(200);
+        hall.mounted.close().expect("closed");
+        // All that is looked up is read from drives.
+        let forgetful = recover::Options {
+            cache: Bytes(0),
+            ..machine::READ_WRITE
+        };
+        let mounted = machine::mount(chance.next(), &fleet, forgetful);
+        (hall.mounted, hall.names) = (mounted.expect("mounted"), desk::names());
+        let hall = Arc::new(hall);
+        let (its, counter) = (hall.clone(), Arc::new(AtomicUsize::new(0)));
+        let (counts, new) = (counter.clone(), pattern(1, chance.next()));
+        fleet.after_reads(1 + round % 12, move || {
+            let all = spots(&its.mounted);
+            let first = (all.iter()).find(|s| s.of == (its.file.0, 5) && s.is_first);
+            let first = first.expect("a block of the file");
+            its.write(its.file, 5, &new);
+            let what = Lodged::Copy(EngramId(first.engram), first.slot);
+            let avoid = Members::default().with(first.slot);
+            its.files().relocate(what, avoid).expect("room");
+            its.fill(0);
+            counts.fetch_add(1, Ordering::Relaxed);
+        });
+        let found = read(hall.files(), file, 0, BLOCKS);
+        let now = hall.held()[&file.0].clone();
+        assert!(found == own || found == now, "{round}");
+        reused += counter.load(Ordering::Relaxed);
+        fleet.after_reads(usize::MAX, || ());
+        hall.is_sound();
+    }
+    assert!(reused > 5, "{reused}");
 }

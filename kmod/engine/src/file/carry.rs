@@ -170,16 +170,31 @@ impl<M: Machine> Mounted<M> {
         }
         for copy in (0..fetch.copies()).filter(|c| bad.wrapping_shr(*c as u32) & 1 != 0) {
             if let Some(place) = fetch.place(copy, n, 1) {
-                self.rewrite(fetch, place, block);
+                self.rewrite(fetch, n, place, block);
             }
         }
         Ok(true)
     }
 
+    /// Whether one of these blocks has its place still, or gave it up since they were planned: then nobody else has it yet. Of a copied
+    /// engram that is moved, what is dead gets none that would be kept for it, though the map tells of one.
+    #[inline(never)] // Its frame is large enough alone.
+    fn has(&self, fetch: &Fetch, n: usize) -> bool {
+        let Site::Copies(part) = &fetch.site else {
+            return true;
+        };
+        let block = fetch.first.saturating_add(n);
+        let Ok(map) = self.map(fetch.engram) else {
+            return false;
+        };
+        let live = self.live(fetch.engram, map.blocks);
+        map.part(block) == Some(*part) && live.is_ok_and(|live| live.has(block))
+    }
+
     /// Writes what a block held over it: the only case in which data is written where data lies.
-    fn rewrite(&self, fetch: &Fetch, place: Extent, block: &[u8]) {
-        // Whatever an image says, nothing but data is written over.
-        if !self.present().has(place.device) || !self.may_hold(place) {
+    fn rewrite(&self, fetch: &Fetch, n: usize, place: Extent, block: &[u8]) {
+        // Whatever an image says, nothing but data is written over; and what died before this was planned may be others' by now.
+        if !self.present().has(place.device) || !self.may_hold(place) || !self.has(fetch, n) {
             return;
         }
         let mut write = [Write::new(place.device, at(place), block)];

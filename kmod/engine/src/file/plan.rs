@@ -184,16 +184,22 @@ impl<M: Machine> Files<'_, M> {
         at: FileBlock,
         into: &mut [u8],
     ) -> Result<Reading, Error> {
-        // An engram of which nobody names anything any more goes in the transaction that took the last name away.
+        // An engram of which nobody names anything any more goes in the transaction that took the last name away; of others, what is dead
+        // may lie nowhere once they were moved. Who looks again finds another name then, or what is wrong is wrong still.
         let mut before = self.mounted.removals(ENGRAMS);
+        let mut last: Option<Error> = None;
         for _ in 0..AGAIN {
             let planned = self.plan_once(intent.as_ref(), file, at, into);
             let now = self.mounted.removals(ENGRAMS);
-            let is_final = !planned.as_ref().is_err_and(Error::is_damage) || now == before;
-            if is_final {
+            let why = planned
+                .as_ref()
+                .err()
+                .filter(|why| why.is_damage())
+                .copied();
+            if why.is_none() || now == before && why == last {
                 return planned;
             }
-            before = now;
+            (before, last) = (now, why);
         }
         self.plan_once(intent.as_ref(), file, at, into)
     }

@@ -32,15 +32,17 @@ impl<M: Machine> Files<'_, M> {
         (file, at): (InodeNo, FileBlock),
         into: &mut [u8],
     ) -> Result<(), Error> {
+        let mut last: Option<Error> = None;
         for _ in 0..AGAIN {
             let before = self.mounted.removals(ENGRAMS);
             let reading = plan(into)?;
             let done = self.fetch_all(&reading, file, at, into);
             // What helps with a bad block is looked up, and gone if the file was written anew meanwhile: then that is read.
-            let is_final = !matches!(done, Err(Error::Lost(..)));
-            if is_final || self.mounted.removals(ENGRAMS) == before {
+            let why = done.err().filter(|why| matches!(why, Error::Lost(..)));
+            if why.is_none() || self.mounted.removals(ENGRAMS) == before && why == last {
                 return done;
             }
+            last = why;
         }
         let reading = plan(into)?;
         self.fetch_all(&reading, file, at, into)

@@ -58,6 +58,9 @@ use embr_rt::Vec;
 /// Leaves of a tree that are looked at in one step.
 const LEAVES: usize = 8;
 
+/// How often a stripe is passed that others change meanwhile.
+const AGAIN: usize = 8;
+
 /// What catching up came to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct CaughtUp {
@@ -324,10 +327,20 @@ impl<M: Machine> Files<'_, M> {
             at.enter(Stage::Nodes(0));
             return Ok(());
         };
-        let is_few = match self.mounted.pass_stripe(stripe, at) {
-            Err(why) if why.is_damage() => false,
-            done => done?,
-        };
+        let mut is_few = false;
+        for _ in 0..AGAIN {
+            let before = (at.tally.lost, self.mounted.layout(stripe).ok());
+            let done = self.mounted.pass_stripe(stripe, at);
+            let is_damage = done.as_ref().is_err_and(Error::is_damage);
+            is_few = if is_damage { false } else { done? };
+            let is_sound = !is_damage && at.tally.lost == before.0;
+            let now = self.mounted.layout(stripe).ok();
+            if is_sound || now.as_deref() == before.1.as_deref() {
+                break;
+            }
+            // Somebody revised it meanwhile, or moved a fragment: what was to help lies elsewhere now.
+            at.tally.lost = before.0;
+        }
         if is_few {
             match self.seal_again(stripe, None)? {
                 true => at.tally.widened = at.tally.widened.saturating_add(1),

@@ -165,12 +165,13 @@ impl<M: Machine> Mounted<M> {
                 bad |= u32::from(layout.place(*fragment).is_some());
             }
         }
-        if !good || self.is_read_only() {
+        // What died before this was planned may be others' by now.
+        if !good || bad == 0 || self.is_read_only() || !self.has(fetch, n) {
             return Ok(good);
         }
         for copy in (0..fetch.copies()).filter(|c| bad.wrapping_shr(*c as u32) & 1 != 0) {
             if let Some(place) = fetch.place(copy, n, 1) {
-                self.rewrite(fetch, n, place, block);
+                self.rewrite(fetch, place, block);
             }
         }
         Ok(true)
@@ -192,9 +193,9 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Writes what a block held over it: the only case in which data is written where data lies.
-    fn rewrite(&self, fetch: &Fetch, n: usize, place: Extent, block: &[u8]) {
-        // Whatever an image says, nothing but data is written over; and what died before this was planned may be others' by now.
-        if !self.present().has(place.device) || !self.may_hold(place) || !self.has(fetch, n) {
+    fn rewrite(&self, fetch: &Fetch, place: Extent, block: &[u8]) {
+        // Whatever an image says, nothing but data is written over.
+        if !self.present().has(place.device) || !self.may_hold(place) {
             return;
         }
         let mut write = [Write::new(place.device, at(place), block)];

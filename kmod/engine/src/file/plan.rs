@@ -162,7 +162,7 @@ pub struct Reading {
     _pin: Pin,
 }
 
-/// How often a plan is made again because what it found was gone, and something was removed.
+/// How often a plan is made again because what it found was gone: something was removed, or is not said of the same again.
 pub(super) const AGAIN: usize = 8;
 
 impl<M: Machine> Files<'_, M> {

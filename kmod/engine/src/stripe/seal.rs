@@ -199,6 +199,7 @@ impl<'a, M: Machine> Written<'_, 'a, M> {
     }
 
     /// From now on it is there: `held` are the blocks of engrams that its payload is, one run after the other, and so many of them live.
+    #[inline(never)] // Its frame is large enough alone.
     pub(crate) fn take(
         &mut self,
         txn: &mut Transaction<'_, M>,
@@ -206,7 +207,26 @@ impl<'a, M: Machine> Written<'_, 'a, M> {
         held: &[Held],
         live: usize,
     ) -> Result<(), Error> {
-        self.0.take(txn, stripe, held, live)
+        let body = &mut *self.0;
+        let shape = body.shape;
+        let layout = body.layout()?;
+        let mut set =
+            |kind, sub, value: &[u8]| txn.set_new(STRIPES, stripe::key(stripe, kind, sub), value);
+        set(Kind::Layout, 0, &layout)?;
+        set(Kind::Live, 0, &encode_live(live))?;
+        let mut rest = Cutter::new(held);
+        for fragment in 0..shape.data() {
+            let held = rest.cut(shape.length(fragment))?;
+            set(Kind::Contents, fragment, &encode_contents(&held)?)?;
+        }
+        body.note_hashes(txn, stripe)?;
+        let mut sums = Sums::default();
+        sums.change(txn, (stripe, &shape), None, Some(live))?;
+        sums.finish(txn)?;
+        txn.take_stripe(&body.places, body.paid)?;
+        body.places.clear();
+        body.paid = Blocks(0);
+        Ok(())
     }
 }
 
@@ -360,35 +380,6 @@ impl<'a, M: Machine> Body<'_, 'a, M> {
                 txn.set_new(STRIPES, stripe::key(stripe, Kind::Hashes, sub), &value)?;
             }
         }
-        Ok(())
-    }
-
-    #[inline(never)] // Its frame is large enough alone.
-    fn take(
-        &mut self,
-        txn: &mut Transaction<'_, M>,
-        stripe: StripeId,
-        held: &[Held],
-        live: usize,
-    ) -> Result<(), Error> {
-        let shape = self.shape;
-        let layout = self.layout()?;
-        let mut set =
-            |kind, sub, value: &[u8]| txn.set_new(STRIPES, stripe::key(stripe, kind, sub), value);
-        set(Kind::Layout, 0, &layout)?;
-        set(Kind::Live, 0, &encode_live(live))?;
-        let mut rest = Cutter::new(held);
-        for fragment in 0..shape.data() {
-            let held = rest.cut(shape.length(fragment))?;
-            set(Kind::Contents, fragment, &encode_contents(&held)?)?;
-        }
-        self.note_hashes(txn, stripe)?;
-        let mut sums = Sums::default();
-        sums.change(txn, (stripe, &shape), None, Some(live))?;
-        sums.finish(txn)?;
-        txn.take_stripe(&self.places, self.paid)?;
-        self.places.clear();
-        self.paid = Blocks(0);
         Ok(())
     }
 }

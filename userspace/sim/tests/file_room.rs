@@ -163,7 +163,7 @@ type Shift = fn(Files<'_, Simulated>, InodeNo) -> Result<(), Error>;
 fn begin(files: Files<'_, Simulated>, file: InodeNo, shift: Shift) {
     let mut nth = 1000;
     loop {
-        failpoint::fail_nth(nth);
+        failpoint::fail_from(nth);
         let done = shift(files, file);
         let failed = failpoint::off().failed;
         match done {

@@ -11,6 +11,7 @@ use crate::host::Chance;
 use crate::inspector;
 use crate::machine;
 use crate::machine::Simulated;
+use crate::scribe::NOW;
 use embr_engine::file::Dirty;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
@@ -20,6 +21,7 @@ use embr_engine::format::member::Slot;
 use embr_engine::format::snapshot;
 use embr_engine::format::snapshot::Node;
 use embr_engine::format::snapshot::State;
+use embr_engine::names::Error;
 use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
@@ -172,6 +174,32 @@ pub fn read(files: Files<'_, Simulated>, file: InodeNo, at: u64, blocks: usize) 
     let done = files.read(file, FileBlock(at), &mut found);
     done.unwrap_or_else(|why| panic!("{why}"));
     found
+}
+
+/// Sets places aside until there are none. Says how many.
+pub fn take_all(files: Files<'_, Simulated>, file: InodeNo) -> u64 {
+    let mut at = 0;
+    for step in [4096, 256, 16, 1] {
+        loop {
+            let (from, to) = (FileBlock(at), FileBlock(at + step));
+            match files.preallocate(file, from, to, None, NOW) {
+                Ok(_) => at += step,
+                Err(Error::NoSpace) => break,
+                Err(why) => panic!("{why}"),
+            }
+        }
+    }
+    at
+}
+
+/// All that is free lies in runs of no more than so many blocks afterwards, but for what is kept from data.
+pub fn riddle(files: Files<'_, Simulated>, file: InodeNo, run: u64) {
+    let blocks = take_all(files, file);
+    for from in (0..blocks).step_by(2 * run as usize) {
+        let (from, to) = (FileBlock(from), FileBlock(from + run));
+        let punched = files.punch(file, from.start(), to.start(), NOW);
+        punched.unwrap_or_else(|why| panic!("{why}"));
+    }
 }
 
 /// Bytes of which no block is like another.

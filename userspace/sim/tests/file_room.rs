@@ -101,21 +101,6 @@ fn fill(mounted: &Mounted<Simulated>, but: u64) -> Vec<Promise> {
     filled
 }
 
-/// Sets places aside until there are none.
-fn take_all(files: Files<'_, Simulated>, file: InodeNo) {
-    let mut at = 0;
-    for step in [4096, 256, 16, 1] {
-        loop {
-            let (from, to) = (FileBlock(at), FileBlock(at + step));
-            match files.preallocate(file, from, to, None, NOW) {
-                Ok(_) => at += step,
-                Err(Error::NoSpace) => break,
-                Err(why) => panic!("{why}"),
-            }
-        }
-    }
-}
-
 /// What was accepted before, and is written now.
 struct Accepted {
     bytes: Vec<u8>,
@@ -208,7 +193,7 @@ fn make_move(by: i64, shift: Shift) {
     // What is begun has its room, whatever else takes all that is left.
     let mut accepted = Accepted::new(&mounted, 200);
     begin(files, file, shift);
-    take_all(files, other);
+    desk::take_all(files, other);
     mounted.sync().expect("healthy drives");
     let left = fleet.snapshot();
     accepted.write(files, file);

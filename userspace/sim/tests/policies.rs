@@ -327,6 +327,45 @@ fn a_refused_copy_goes_elsewhere() {
     }
 }
 
+/// More copies lie where there is room in small pieces only, unless those are too small. What is dead needs none.
+#[test]
+fn more_copies_lie_in_small_holes() {
+    let chance = &Chance::new(seed());
+    for (run, died, fits) in [(9, 0, true), (1, 0, false), (9, 220, true)] {
+        let (fleet, mounted, names, file) = weak(chance);
+        let view = View::first();
+        let of = names.of(&mounted, &view);
+        let mut bytes = pattern(256, chance.next());
+        write(of, file, 0, &bytes, Way::Sealed);
+        let (from, to) = (BLOCK_SIZE, (1 + died) * BLOCK_SIZE);
+        of.punch(file, Bytes(from as u64), Bytes(to as u64), NOW)
+            .expect("punched");
+        bytes[from..to].fill(0);
+        desk::riddle(of, create(of, b"holes"), run);
+        // What was just freed comes back as it is needed.
+        let strong = Policy::surviving(2).expect("a policy");
+        match of.set_policy(file, strong, NOW) {
+            Ok(_) => assert!(fits, "{run}"),
+            Err(why) => assert!(!fits && why == Error::NoSpace, "{run}: {why}"),
+        }
+        assert!(desk::read(of, file, 0, 256) == bytes);
+        assert_eq!(inspector::with_data(&mounted, &names, &view), []);
+        contents::audit(&mounted).unwrap_or_else(|why| panic!("{run}: {why}"));
+        if !fits {
+            continue;
+        }
+        mounted.close().expect("closed");
+        let left = chance.below(3);
+        for drive in (0..3).filter(|n| *n != left) {
+            fleet.vanish(fleet.drives()[drive].slot());
+        }
+        let degraded = desk::mount(chance, &fleet);
+        let names = desk::names();
+        let of = names.of(&degraded, &view);
+        assert!(desk::read(of, file, 0, 256) == bytes, "only drive {left}");
+    }
+}
+
 #[test]
 fn fsck_tells_what_survives_too_little() {
     let chance = &Chance::new(seed());

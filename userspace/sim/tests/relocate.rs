@@ -16,6 +16,7 @@ use embr_engine::rebundle::Cursor;
 use embr_engine::rebundle::Lodged;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
+use embr_engine::units::EngramId;
 use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
 use embr_engine::units::StripeId;
@@ -34,6 +35,7 @@ use embrfs_sim::desk::names;
 use embrfs_sim::desk::one_file;
 use embrfs_sim::desk::pattern;
 use embrfs_sim::desk::read;
+use embrfs_sim::desk::riddle;
 use embrfs_sim::desk::write;
 use embrfs_sim::fault::Fault;
 use embrfs_sim::fault::ReadFault;
@@ -367,6 +369,8 @@ fn without_room_all_stays_as_it_was() {
             let avoid = Members::default().with(device);
             match of.relocate(what, avoid) {
                 Err(Error::NoSpace) => refused += 1,
+                // Nothing of it lives there.
+                Ok(Blocks(0)) => {}
                 done => panic!("{shape:?}: {what:?}: {done:?}"),
             }
         }
@@ -393,6 +397,38 @@ fn without_room_all_stays_as_it_was() {
         shelf
             .check(of)
             .unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+    }
+}
+
+/// What lies together moves to where there is room in small pieces only, unless those are too small. What is dead needs none.
+#[test]
+fn a_copy_moves_into_small_holes() {
+    let chance = &Chance::new(seed());
+    for (run, died, fits) in [(9, 0, true), (1, 0, false), (9, 220, true)] {
+        let fleet = drives(chance, SIZE, 3, (1, 1));
+        let mounted = mount(chance, &fleet);
+        let (names_of, view) = (names(), View::first());
+        let file = one_file(&mounted, &names_of, &view);
+        let of = names_of.of(&mounted, &view);
+        let mut bytes = pattern(256, chance.next());
+        write(of, file, 0, &bytes, Way::Sealed);
+        let (from, to) = (BLOCK_SIZE, (1 + died) * BLOCK_SIZE);
+        of.punch(file, Bytes(from as u64), Bytes(to as u64), NOW)
+            .expect("punched");
+        bytes[from..to].fill(0);
+        riddle(of, create(of, b"holes"), run);
+        mounted.checkpoint().expect("durable");
+        let all = lodged(&mounted).expect("known");
+        let is_its = |(what, _): &&(Lodged, Slot)| matches!(what, Lodged::Copy(EngramId(1), _));
+        let (what, on) = *all.iter().find(is_its).expect("a copy");
+        let done = of.relocate(what, Members::default().with(on));
+        match fits {
+            true => assert_eq!(done.expect("room"), Blocks(256 - died as u64)),
+            false => assert_eq!(done, Err(Error::NoSpace)),
+        }
+        assert!(read(of, file, 0, 256) == bytes);
+        assert_eq!(findings(&mounted, &names_of, &view), []);
+        contents::audit(&mounted).unwrap_or_else(|why| panic!("{run}: {why}"));
     }
 }
 

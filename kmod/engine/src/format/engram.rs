@@ -220,6 +220,22 @@ impl Part {
         })
     }
 
+    /// From the first to the last of its blocks that live, if any do.
+    pub fn living(&self, live: &Live) -> Option<Part> {
+        let (first, _) = live.runs(self.first, self.blocks).next()?;
+        let (last, blocks) = live.runs(self.first, self.blocks).last()?;
+        let end = last.saturating_add(blocks);
+        self.cut(first, end.saturating_sub(first))
+    }
+
+    /// The same as two, if it has more than one block.
+    pub fn halves(&self) -> Option<(Part, Part)> {
+        let half = self.blocks / 2;
+        let middle = self.first.saturating_add(half);
+        let rest = self.blocks.saturating_sub(half);
+        self.cut(self.first, half).zip(self.cut(middle, rest))
+    }
+
     /// Takes the next part in if it goes on where this one ends, at all places.
     fn join(&mut self, next: &Part) -> bool {
         let follows =

@@ -256,7 +256,8 @@ pub(super) fn candidates<M: Machine>(
         if listed.is_some_and(|(grade, _)| grade > worst) {
             break;
         }
-        if let Some((_, stripe)) = listed {
+        // One that is listed twice, which only damage makes, is not given up twice.
+        if let Some((_, stripe)) = listed.filter(|(_, stripe)| !stripes.contains(stripe)) {
             stripes.push(stripe)?;
         }
     }

@@ -451,13 +451,28 @@ impl<M: Machine> Files<'_, M> {
         let mut room = Room::new(self.mounted);
         let may_wait = change.is_none();
         let mut moved = Moved::default();
-        for part in copied.map.parts() {
+        let mut left = Vec::try_from_iter(copied.map.parts())?;
+        left.reverse();
+        while let Some(part) = left.pop() {
+            let Some(part) = part.living(&copied.live) else {
+                continue;
+            };
             let to = (avoid, device, may_wait);
-            let now = self.copy_part(engram, &copied, part, to, &mut room)?;
-            if now.is_some() {
-                moved.firsts.push(part.first)?;
+            match self.copy_part(engram, &copied, part, to, &mut room) {
+                // There is no room for all of it together.
+                Err(Error::NoSpace | Error::Fault(Fault::NoSpace)) => {
+                    let (first, second) = part.halves().ok_or(Error::NoSpace)?;
+                    left.push(second)?;
+                    left.push(first)?;
+                }
+                now => {
+                    let now = now?;
+                    if now.is_some() {
+                        moved.firsts.push(part.first)?;
+                    }
+                    moved.parts.push(now.unwrap_or(part))?;
+                }
             }
-            moved.parts.push(now.unwrap_or(part))?;
         }
         let mut change = match change {
             Some(change) => change,
@@ -504,7 +519,7 @@ impl<M: Machine> Files<'_, M> {
         Ok(Some(Part { places, ..part }))
     }
 
-    /// What was moved lies there from now on. Says how many blocks of it live; nothing where something changed since it was read.
+    /// What was moved lies there from now on. Says how many blocks of it lived there; nothing where something changed since it was read.
     #[inline(never)] // Its frame is large enough alone.
     fn say_moved(
         &self,
@@ -523,20 +538,26 @@ impl<M: Machine> Files<'_, M> {
         let live = mounted.live(engram, now.blocks)?;
         let txn = change.txn();
         txn.set_divisible(true);
+        let mut blocks_moved = Blocks(0);
         for (first, blocks) in live.runs(0, now.blocks) {
             for own in now.extents(first, blocks).filter(|e| e.device == device) {
                 txn.free(own)?;
+                blocks_moved = Blocks(blocks_moved.0.saturating_add(own.blocks.0));
             }
         }
         for first in moved.firsts.iter().rev() {
             room.take_live(txn, (&live, *first))?;
         }
-        if !now.part_as(&moved.parts)? {
+        if moved.parts.is_empty() {
             return Err(Error::Engram(engram, Wrong::Disagrees));
+        }
+        if !now.part_as(&moved.parts)? {
+            // In as many parts as it would come to, it cannot lie.
+            return Err(Error::NoSpace);
         }
         let key = engram::key(engram, engram::Kind::Map, 0);
         txn.set(ENGRAMS, key, &now.encode()?)?;
-        Ok(Some(Blocks(live.count() as u64)))
+        Ok(Some(blocks_moved))
     }
 
     /// All that was written of an engram which has a copy on a device, verified.

@@ -16,6 +16,7 @@ use crate::file::plan::Fetch;
 use crate::file::plan::Site;
 use crate::format::engram;
 use crate::format::engram::Live;
+use crate::format::engram::Map;
 use crate::format::engram::Part;
 use crate::format::engram::HASHES;
 use crate::format::geometry::Policy;
@@ -52,13 +53,14 @@ use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::SPACE;
 use crate::volume::mounted::STRIPES;
 use crate::volume::mounted::TREES;
+use crate::volume::relief::Patience;
 use embr_rt::Box;
 use embr_rt::Vec;
 
 /// Leaves of a tree that are looked at in one step.
 const LEAVES: usize = 8;
 
-/// How often a stripe is passed that others change meanwhile.
+/// How often a stripe is passed that others change meanwhile, and room is looked for that comes back.
 const AGAIN: usize = 8;
 
 /// What catching up came to.
@@ -283,13 +285,29 @@ impl<M: Machine> Files<'_, M> {
         Ok(())
     }
 
-    /// Gives an engram another copy, or several. Says whether it has as many as it should now.
+    /// Gives an engram another copy, or several. Says whether it has as many as it should now. Called with no lock held.
     #[inline(never)]
     pub(crate) fn copy_more(
         &self,
         engram: EngramId,
         policy: Option<Policy>,
     ) -> Result<bool, Error> {
+        let mut patience = Patience::short();
+        for _ in 0..AGAIN {
+            let done = self.copy_more_once(engram, policy);
+            let is_full = matches!(
+                done,
+                Ok(false) | Err(Error::NoSpace | Error::Fault(Fault::NoSpace))
+            );
+            if !is_full || !self.mounted.relieve(&mut patience)? {
+                return done;
+            }
+        }
+        Ok(false)
+    }
+
+    #[inline(never)]
+    fn copy_more_once(&self, engram: EngramId, policy: Option<Policy>) -> Result<bool, Error> {
         let mounted = self.mounted;
         let mut change = Change::begin_freeing(*self, Timestamp::default())?;
         change.takes();
@@ -301,23 +319,57 @@ impl<M: Machine> Files<'_, M> {
         if !map.is_copied() {
             return Ok(true);
         }
-        let mut parts = Vec::try_from_iter(map.parts())?;
-        for part in parts.iter_mut() {
-            while mounted.is_few(&part.places, losses) {
-                let Some(more) = mounted.another_place(&part.places, part.blocks) else {
-                    return Ok(false);
-                };
-                let taken = mounted.fill(engram, (part, &live), more, change.txn());
-                part.places = taken?.ok_or(Error::NoSpace)?;
-            }
+        let Some(parts) = self.widened((engram, &map), &live, losses, change.txn())? else {
+            return Ok(false);
+        };
+        if parts.is_empty() {
+            return Err(Error::Engram(engram, Wrong::Disagrees));
         }
         if !map.part_as(&parts)? {
-            return Err(Error::Engram(engram, Wrong::Disagrees));
+            return Ok(false);
         }
         let key = engram::key(engram, engram::Kind::Map, 0);
         change.txn().set(ENGRAMS, key, &map.encode()?)?;
         change.commit_alone(())?;
         Ok(true)
+    }
+
+    /// What lives of an engram, with as many copies as it should have. Where there is no room for all of a part together, it is cut. Nothing
+    /// if there is none at all.
+    #[inline(never)]
+    fn widened(
+        &self,
+        (engram, map): (EngramId, &Map),
+        live: &Live,
+        losses: u8,
+        txn: &mut Transaction<'_, M>,
+    ) -> Result<Option<Vec<Part>>, Error> {
+        let mounted = self.mounted;
+        let mut parts = Vec::new();
+        let mut left = Vec::try_from_iter(map.parts())?;
+        left.reverse();
+        while let Some(part) = left.pop() {
+            let Some(mut part) = part.living(live) else {
+                continue;
+            };
+            while mounted.is_few(&part.places, losses) {
+                let Some(more) = mounted.another_place(&part.places, part.blocks) else {
+                    break;
+                };
+                let taken = mounted.fill(engram, (&part, live), more, txn);
+                part.places = taken?.ok_or(Error::NoSpace)?;
+            }
+            if !mounted.is_few(&part.places, losses) {
+                parts.push(part)?;
+                continue;
+            }
+            let Some((first, second)) = part.halves() else {
+                return Ok(None);
+            };
+            left.push(second)?;
+            left.push(first)?;
+        }
+        Ok(Some(parts))
     }
 
     /// The next stripe.

@@ -193,12 +193,14 @@ pub fn take_all(files: Files<'_, Simulated>, file: InodeNo) -> u64 {
 }
 
 /// All that is free lies in runs of no more than so many blocks afterwards, but for what is kept from data.
-pub fn riddle(files: Files<'_, Simulated>, file: InodeNo, run: u64) {
-    let blocks = take_all(files, file);
-    for from in (0..blocks).step_by(2 * run as usize) {
-        let (from, to) = (FileBlock(from), FileBlock(from + run));
-        let punched = files.punch(file, from.start(), to.start(), NOW);
-        punched.unwrap_or_else(|why| panic!("{why}"));
+pub fn riddle(files: Files<'_, Simulated>, fillers: &[InodeNo], run: u64) {
+    let taken: Vec<u64> = fillers.iter().map(|of| take_all(files, *of)).collect();
+    for (file, blocks) in fillers.iter().zip(taken) {
+        for from in (0..blocks).step_by(2 * run as usize) {
+            let (from, to) = (FileBlock(from), FileBlock(from + run));
+            let punched = files.punch(*file, from.start(), to.start(), NOW);
+            punched.unwrap_or_else(|why| panic!("{why}"));
+        }
     }
 }
 

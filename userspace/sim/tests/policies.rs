@@ -341,7 +341,11 @@ fn more_copies_lie_in_small_holes() {
         of.punch(file, Bytes(from as u64), Bytes(to as u64), NOW)
             .expect("punched");
         bytes[from..to].fill(0);
-        desk::riddle(of, create(of, b"holes"), run);
+        // Of the second there is one copy, where the first has too few drives.
+        let fillers = [create(of, b"in copies"), create(of, b"in one")];
+        of.set_policy(fillers[1], Policy::surviving(0).expect("a policy"), NOW)
+            .expect("set");
+        desk::riddle(of, &fillers, run);
         // What was just freed comes back as it is needed.
         let strong = Policy::surviving(2).expect("a policy");
         match of.set_policy(file, strong, NOW) {

@@ -16,6 +16,7 @@ use embr_engine::file::Dirty;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::geometry::Geometry;
+use embr_engine::format::journal::Extent;
 use embr_engine::format::layout;
 use embr_engine::format::member::Slot;
 use embr_engine::format::snapshot;
@@ -192,8 +193,13 @@ pub fn take_all(files: Files<'_, Simulated>, file: InodeNo) -> u64 {
     at
 }
 
-/// All that is free lies in runs of no more than so many blocks afterwards, but for what is kept from data.
-pub fn riddle(files: Files<'_, Simulated>, fillers: &[InodeNo], run: u64) {
+/// All that data may have lies in runs of fewer than twice so many blocks afterwards. Longer ones are set aside, to be given back.
+pub fn riddle(
+    mounted: &Mounted<Simulated>,
+    files: Files<'_, Simulated>,
+    fillers: &[InodeNo],
+    run: u64,
+) -> Vec<Extent> {
     let taken: Vec<u64> = fillers.iter().map(|of| take_all(files, *of)).collect();
     for (file, blocks) in fillers.iter().zip(taken) {
         for from in (0..blocks).step_by(2 * run as usize) {
@@ -202,6 +208,15 @@ pub fn riddle(files: Files<'_, Simulated>, fillers: &[InodeNo], run: u64) {
             punched.unwrap_or_else(|why| panic!("{why}"));
         }
     }
+    mounted.checkpoint().expect("durable");
+    let mut held = Vec::new();
+    for part in mounted.parts() {
+        let least = Blocks(2 * run);
+        while let Ok(extent) = mounted.allocate(part.slot, least, Blocks(1 << 20)) {
+            held.push(extent);
+        }
+    }
+    held
 }
 
 /// Bytes of which no block is like another.

@@ -203,13 +203,12 @@ impl fmt::Display for Failed {
 impl<'m> Actor<'m> {
     pub fn new(
         mounted: &'m Mounted<Simulated>,
-        mut estate: Estate,
+        estate: Estate,
         step: u64,
     ) -> Result<Self, String> {
         let names = names()?;
         let view = names.open(mounted, estate.head.as_bytes());
         let view = view.map_err(|why| why.to_string())?;
-        estate.is_shared = !view.is_alone();
         Ok(Actor {
             mounted,
             names,
@@ -269,7 +268,6 @@ impl<'m> Actor<'m> {
             }
         }
         self.view = other.unwrap_or(self.view.clone());
-        self.estate.is_shared = !self.view.is_alone();
         let last = self.groups.last().copied().unwrap_or(Group(0));
         self.groups.push(outcome.group.unwrap_or(last));
         let durable = self.persist(deed);

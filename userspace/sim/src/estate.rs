@@ -73,8 +73,6 @@ pub struct Estate {
     pub held: Option<u64>,
     /// The head that these are of, and that is worked on: none has no name but the one that a volume shows by itself.
     pub head: String,
-    /// Whether others have, or may have, a share in what it holds: then blocks are not shifted.
-    pub is_shared: bool,
     /// All snapshots, and the other heads.
     pub kept: BTreeMap<String, Arc<Kept>>,
 }
@@ -213,7 +211,6 @@ impl Estate {
             bytes: self.bytes.clone(),
         };
         self.kept.insert(name.to_owned(), kept.into());
-        self.is_shared = true;
         Ok(())
     }
 
@@ -477,9 +474,6 @@ impl Estate {
             }
             Deed::Collapse(path, range) => {
                 let number = self.regular_at(path)?;
-                if self.is_shared {
-                    return Err(Refused::NotPermitted);
-                }
                 let (from, to) = blocks(&RANGES[range]);
                 let mut new = self.held_by(number).to_vec();
                 let (from, to) = (from.start().0 as usize, to.start().0 as usize);
@@ -570,9 +564,7 @@ impl Estate {
             Deed::Grow(from) => self.grow(KEPT[from], KEPT[HEAD])?,
             Deed::Delete(name) => self.delete(KEPT[name])?,
             Deed::Turn => self.turn()?,
-            // What was shared with what is gone is not any more.
-            Deed::Sweep => self.is_shared &= !self.kept.is_empty(),
-            Deed::Sync | Deed::Checkpoint | Deed::Rebundle => {}
+            Deed::Sweep | Deed::Sync | Deed::Checkpoint | Deed::Rebundle => {}
         }
         let files = &self.files.files;
         self.bytes.retain(|number, _| files.contains_key(number));
@@ -808,7 +800,7 @@ impl Estate {
             let is_head = listed.is_head;
             match name.is_empty() {
                 true => {
-                    (found.files, found.bytes, found.is_shared) = (files, bytes, !view.is_alone())
+                    (found.files, found.bytes) = (files, bytes);
                 }
                 false => {
                     let kept = Kept {

@@ -233,9 +233,7 @@ impl Manuscript {
             model[at * BLOCK_SIZE..][..BLOCK_SIZE].copy_from_slice(block);
         }
         model.truncate(1199 * BLOCK_SIZE);
-        let shifts = ["collapse", "insert"].contains(&operation);
-        let keeps = kept && !shifts;
-        if keeps {
+        if kept {
             files.take_snapshot(b"s", NOW).map_err(failed)?;
         }
         drop(view);
@@ -253,7 +251,7 @@ impl Manuscript {
         let before = Arc::new(Shape::of(&model));
         let with = |now: Arc<Shape>| {
             let mut all = Shapes::from([(String::new(), now)]);
-            all.extend(keeps.then(|| ("s".to_owned(), before.clone())));
+            all.extend(kept.then(|| ("s".to_owned(), before.clone())));
             all
         };
         fleet.note(recording::begun(1));
@@ -267,7 +265,7 @@ impl Manuscript {
             recording: fleet.recorded(),
             left,
             file,
-            keeps,
+            keeps: kept,
             survives: survivable(count, bundle),
             steps: Vec::new(),
         })

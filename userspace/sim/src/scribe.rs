@@ -67,8 +67,6 @@ pub struct Scribe<'c> {
     pub model: Vec<u8>,
     /// Blocks of it that operations are about.
     most: usize,
-    /// Whether no other snapshot has a share in it, so that blocks may be shifted.
-    alone: bool,
     /// How many losses the file may be told to survive, if that is told: one of these.
     pub losses: Option<RangeInclusive<u8>>,
     /// How it writes: one of these.
@@ -87,26 +85,11 @@ impl<'c> Scribe<'c> {
             file,
             model: Vec::new(),
             most,
-            alone: true,
             losses: None,
             lengths: &[0, 1, 100, 4000, BLOCK_SIZE],
             ways: &[Way::Inline, Way::Sealed],
             seen: BTreeMap::new(),
         }
-    }
-
-    /// The same file in a snapshot that grew from this one.
-    #[must_use]
-    pub fn grown(&self) -> Self {
-        Scribe {
-            alone: false,
-            ..self.clone()
-        }
-    }
-
-    /// Whether no other snapshot has a share in it from now on.
-    pub fn set_alone(&mut self, alone: bool) {
-        self.alone = alone;
     }
 
     fn bytes(&self, blocks: usize) -> Vec<u8> {
@@ -219,14 +202,8 @@ impl<'c> Scribe<'c> {
                 files.insert(self.file, at, blocks as u64, NOW),
             ),
         };
-        if !self.alone || !possible {
-            let why = done.err();
-            let expected = if self.alone {
-                Error::Invalid
-            } else {
-                Error::NotPermitted
-            };
-            assert_eq!(why, Some(expected));
+        if !possible {
+            assert_eq!(done.err(), Some(Error::Invalid));
             return Ok(());
         }
         *self.seen.entry(what).or_default() += 1;

@@ -132,7 +132,7 @@ fn snapshots_keep_what_files_hold() {
         scribes[0].losses = Some(0..=1);
         for n in 0..4 {
             if n != 0 {
-                scribes.push(scribes[grew_from[n]].grown());
+                scribes.push(scribes[grew_from[n]].clone());
             }
             for step in 0..60 {
                 let (_, done) = scribes[n].step(names.of(&mounted, &views[n]));

@@ -362,8 +362,7 @@ impl Kept for Scribe<'_> {
         self.clone()
     }
 
-    fn work(&mut self, files: Files<'_, Simulated>, view: &View) {
-        self.set_alone(view.is_alone());
+    fn work(&mut self, files: Files<'_, Simulated>, _: &View) {
         for _ in 0..5 {
             let (_, done) = self.step(files);
             done.unwrap_or_else(|why| panic!("{why}"));

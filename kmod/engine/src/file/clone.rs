@@ -31,7 +31,9 @@ use crate::volume::mounted::Machine;
 /// Blocks that one transaction makes the same, at most; from where it finds no room for its nodes, the next.
 const PIECES: [u64; 3] = [4096, 256, 16];
 /// Bytes of the journal that a block takes at most: what is said of its engram in all, and of two files; or its own in the tree.
-pub(super) const PER_BLOCK: usize = 3 * (reference::MAX_SIZE + 64) + BLOCK_SIZE;
+pub(super) const PER_BLOCK: usize = PER_SHARED + BLOCK_SIZE;
+/// Bytes of the journal that it takes to name what is named already, at most.
+pub(super) const PER_SHARED: usize = 3 * (reference::MAX_SIZE + 64);
 
 /// Blocks of one file, and as many of another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

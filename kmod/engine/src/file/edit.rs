@@ -3,12 +3,14 @@
 //! Changing what blocks of a file hold, within one transaction: windows are loaded, their blocks changed in memory, and each
 //! item written once at the end. What nothing refers to any more is given back.
 
+use super::clone::PER_SHARED;
 use super::extents;
 use super::inline;
 use super::window::At;
 use super::window::Cell;
 use super::window::Layer;
 use super::window::State;
+use super::window::Weight;
 use super::window::Window;
 use super::window::Windows;
 use super::WINDOW_BLOCKS;
@@ -16,8 +18,10 @@ use crate::engram::Edits;
 use crate::format::extent;
 use crate::format::extent::WINDOW;
 use crate::format::inline::encode;
+use crate::format::inline::parse;
 use crate::names::change::Change;
 use crate::names::item::Item;
+use crate::names::view::Whose;
 use crate::names::Error;
 use crate::names::Wrong;
 use crate::units::Bytes;
@@ -33,6 +37,8 @@ use embr_rt::Vec;
 pub(super) const PER_WINDOW: usize = 880;
 /// Bytes of the journal that a run of blocks takes that dies, at most.
 pub(super) const PER_DEAD: usize = 450;
+/// Bytes of the journal that a block in the tree takes that moves.
+const PER_INLINE: usize = BLOCK_SIZE + 64 + PER_GONE;
 /// Bytes of the journal that an item takes that is gone.
 pub(crate) const PER_GONE: usize = 40;
 /// What one more window may take, whatever is done with it, and what belongs to every transaction; without blocks in the tree.
@@ -248,10 +254,12 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
     }
 
     /// What the window of a block [weighs](Window::weight) by now.
-    pub(super) fn weight(&mut self, block: FileBlock) -> Result<u64, Error> {
+    pub(super) fn weight(&mut self, block: FileBlock) -> Result<Weight, Error> {
         self.cell(block)?;
-        let current = self.current();
-        Ok(self.find(split(block).0)?.window.weight(current)?)
+        let (number, _) = split(block);
+        let loaded = self.windows.iter().find(|l| l.window.number == number);
+        let weight = loaded.map(|l| l.window.weight(&self.change.lineage));
+        Ok(weight.transpose()?.unwrap_or_default())
     }
 
     /// What the snapshot itself says of a block by now.
@@ -523,13 +531,22 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         self.put_inline(at, &block)
     }
 
-    /// What the snapshot has at `from` is at `to` from now on, and `from` is a hole.
+    /// What the snapshot sees at `from` is at `to` from now on, and `from` is a hole.
+    #[inline(never)]
     pub(super) fn shift(&mut self, from: FileBlock, to: FileBlock) -> Result<(), Error> {
-        // Nobody else has anything of the file.
-        let own = self.cell(from)?.state;
+        let cell = self.cell(from)?;
+        let own = cell.state;
         if own.is_hole() {
             return Ok(());
         }
+        if self.change.lineage.whose(cell.version) == Whose::Below {
+            return self.shift_shared(from, to, own);
+        }
+        // What ancestors have there stays hidden.
+        let gone = match cell.below {
+            true => State::Hole,
+            false => State::Nothing,
+        };
         if own == State::Inline {
             let (old, new) = (inline(self.file, from), inline(self.file, to));
             let value = self.change.get(old)?;
@@ -537,12 +554,46 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             self.put(to, State::Inline)?;
             self.change.set_part(new, &value)?;
             self.items = self.items.saturating_add(1);
-            return self.put(from, State::Nothing);
+            return self.put(from, gone);
         }
         self.put(to, own)?;
         let is_older = self.own(from)? == State::Nothing;
         self.cut_older(from, (is_older, false))?;
-        self.say(from, State::Nothing)
+        self.say(from, gone)
+    }
+
+    /// The same, of what an ancestor has, which keeps it where it is: its place is named twice then. Where a place was only set aside, a
+    /// hole is as good.
+    #[inline(never)]
+    fn shift_shared(&mut self, from: FileBlock, to: FileBlock, state: State) -> Result<(), Error> {
+        match state {
+            State::Raw(at) => {
+                let mounted = self.change.files.mounted;
+                let both = (self.file, self.file);
+                self.engrams.share(mounted, (at.engram, at.block), both)?;
+                self.put(to, state)?;
+            }
+            State::Inline => {
+                let old = inline(self.file, from);
+                let bad = |wrong| Error::damaged(old, wrong);
+                let value = self.change.get(old)?.ok_or(bad(Wrong::Missing))?;
+                let bytes = parse(&value).ok_or(bad(Wrong::Senseless))?;
+                self.put_inline(to, bytes)?;
+            }
+            State::Nothing | State::Hole | State::Unwritten(_) => {}
+        }
+        self.put_hole(from, Clear::All)
+    }
+
+    /// Bytes of the journal that it takes to move a block, at most.
+    pub(super) fn price_of_move(&self, cell: &Cell) -> usize {
+        let is_shared = self.change.lineage.whose(cell.version) == Whose::Below;
+        let item = match cell.state {
+            State::Inline => PER_INLINE,
+            State::Raw(_) if is_shared => PER_SHARED,
+            _ => 0,
+        };
+        item.saturating_add(PER_WINDOW * 2)
     }
 
     /// Puts everything into the transaction.

@@ -7,13 +7,10 @@
 use super::edit::Batch;
 use super::edit::Clear;
 use super::edit::Edit;
-use super::edit::PER_GONE;
-use super::edit::PER_WINDOW;
 use super::extents;
 use super::inline;
 use super::shift::Ahead;
 use super::shift::Shift;
-use super::window::State;
 use super::window::Windows;
 use super::END;
 use super::WINDOW_BLOCKS;
@@ -28,14 +25,10 @@ use crate::names::Wrong;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::Timestamp;
-use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::NAMES;
 use embr_rt::Box;
-
-/// Bytes of the journal that a block in the tree takes that moves.
-const PER_INLINE: usize = BLOCK_SIZE + 64 + PER_GONE;
 
 fn item(file: InodeNo) -> Item {
     Item::new(InodeNo::NONE, Kind::INTENT, file.0)
@@ -201,8 +194,8 @@ impl<M: Machine> Files<'_, M> {
             let mut at = to;
             while at > from {
                 let block = FileBlock(at.0.saturating_sub(1));
-                let state = edit.cell(block)?.state;
-                if !edit.has_room(price(state)) {
+                let cell = edit.cell(block)?;
+                if !edit.has_room(edit.price_of_move(&cell)) {
                     rest = Some(at);
                     break 'all;
                 }
@@ -266,7 +259,8 @@ fn collapse_more<M: Machine>(
 ) -> Result<Option<FileBlock>, Error> {
     let mut edit = Edit::new(change, intent.inode).sized(batch);
     let source = intent.cursor.plus(intent.blocks());
-    if edit.clear(intent.cursor, source, Clear::All)?.is_some() {
+    let is_first = intent.cursor == intent.from;
+    if is_first && edit.clear(intent.cursor, source, Clear::All)?.is_some() {
         edit.finish()?;
         return Ok(Some(intent.cursor));
     }
@@ -287,7 +281,7 @@ fn move_back<M: Machine>(
     let mut windows = Windows::new(edit.change.files, intent.inode, source, END)?;
     'all: while let Some(window) = windows.next()? {
         for (block, index) in window.blocks(source, END) {
-            if !edit.has_room(price(window.cell(index).state)) {
+            if !edit.has_room(edit.price_of_move(&window.cell(index))) {
                 rest = Some(back(block));
                 break 'all;
             }
@@ -296,13 +290,4 @@ fn move_back<M: Machine>(
         }
     }
     Ok(rest)
-}
-
-/// Bytes of the journal that it takes to move a block.
-fn price(state: State) -> usize {
-    let item = match state {
-        State::Inline => PER_INLINE,
-        _ => 0,
-    };
-    item.saturating_add(PER_WINDOW * 2)
 }

@@ -192,8 +192,8 @@ impl<M: Machine> Files<'_, M> {
         Ok(())
     }
 
-    /// Takes out the blocks from `from` to before `to`, which lie before the file's end: what is behind them moves up. Only
-    /// for files that no snapshot shares.
+    /// Takes out the blocks from `from` to before `to`, which lie before the file's end: what is behind them moves up. What
+    /// snapshots have stays as they have it.
     pub fn collapse(
         &self,
         file: InodeNo,
@@ -220,8 +220,8 @@ impl<M: Machine> Files<'_, M> {
         )
     }
 
-    /// Puts a hole of `blocks` blocks before `at`, which lies in the file: what is from there on moves back. Only for
-    /// files that no snapshot shares.
+    /// Puts a hole of `blocks` blocks before `at`, which lies in the file: what is from there on moves back. What
+    /// snapshots have stays as they have it.
     pub fn insert(
         &self,
         file: InodeNo,
@@ -273,9 +273,6 @@ impl<M: Machine> Files<'_, M> {
         let inode = change.inode(file)?;
         regular(inode)?;
         let size = inode.size;
-        if !self.view.is_alone() {
-            return Err(Error::NotPermitted);
-        }
         Ok((change, size, room))
     }
 

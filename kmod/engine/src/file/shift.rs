@@ -7,11 +7,14 @@
 //! docs/decisions/file-data.md.
 
 use super::edit::Edit;
+use super::window::Weight;
 use super::window::Windows;
 use super::END;
 use super::WINDOW_BLOCKS;
 use crate::error::NoMem;
 use crate::format::intent::Operation;
+use crate::format::node::LEAF_ENTRY;
+use crate::format::reference;
 use crate::names::Error;
 use crate::names::Files;
 use crate::space::promise::Promise;
@@ -20,15 +23,19 @@ use crate::space::Space;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::volume::mounted::Machine;
+use crate::volume::mounted::REFERENCES;
 use crate::volume::relief::Patience;
 use embr_rt::Box;
 use embr_rt::Vec;
 
+/// Bytes of leaves that it takes that one more run of an engram is counted, in all and by file.
+const PER_RUN: u64 = 2 * (LEAF_ENTRY + reference::ONE_RUN + reference::GROWTH) as u64;
+
 /// What is still to be moved.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Ahead {
-    /// Bytes of leaves that it takes where it comes to lie, at most.
-    bytes: u64,
+    /// What it takes where it comes to lie, at most.
+    weight: Weight,
     /// The window that was the last to be moved, wholly or in part. It is not counted any more.
     window: Option<u64>,
 }
@@ -43,7 +50,7 @@ impl Ahead {
         let number = block.0 / WINDOW_BLOCKS;
         if self.window != Some(number) {
             self.window = Some(number);
-            self.bytes = self.bytes.saturating_sub(edit.weight(block)?);
+            self.weight = self.weight.without(edit.weight(block)?);
         }
         Ok(())
     }
@@ -53,12 +60,25 @@ impl Ahead {
 pub(super) struct Shift {
     promise: Promise,
     pub(super) ahead: Ahead,
+    /// Nodes by which the tree of references grows, at most.
+    most: u64,
+}
+
+/// Nodes for what weighs so much, if the tree of references grows by so many at most.
+fn nodes_of(weight: Weight, most: u64) -> u64 {
+    reserve::of_moved(weight.bytes).saturating_add(of_shared(weight.shared).min(most))
+}
+
+/// Nodes by which a tree may have grown once so many runs are counted in it, which lie anywhere: each is two items beside each other.
+fn of_shared(runs: u64) -> u64 {
+    let split = runs.saturating_mul(2);
+    split.saturating_add(split / 32)
 }
 
 impl Shift {
     /// What a piece may use that leaves this to be moved.
     pub(super) fn part(&mut self, left: Ahead) -> Promise {
-        self.promise.split_nodes(reserve::of_moved(left.bytes))
+        self.promise.split_nodes(nodes_of(left.weight, self.most))
     }
 
     /// What a piece did not need.
@@ -112,14 +132,26 @@ impl<M: Machine> Files<'_, M> {
 
     #[inline(never)] // Its frame is large enough alone.
     fn room_for(&self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<Box<Shift>, Error> {
-        let bytes = self.weight(file, from, to)?;
-        let nodes = reserve::of_moved(bytes).saturating_add(reserve::OF_ENDS);
+        let weight = self.weight(file, from, to)?;
+        let most = self.most_shared(weight.shared);
+        let ends = match self.view.is_alone() {
+            true => reserve::OF_ENDS,
+            // Of what is noted, too.
+            false => reserve::OF_ENDS * 2,
+        };
+        let nodes = nodes_of(weight, most).saturating_add(ends);
         let mut patience = Patience::short();
         loop {
             if let Some(promise) = Space::promise_nodes(&self.mounted.space, nodes) {
-                let window = None;
-                let ahead = Ahead { bytes, window };
-                return Ok(Box::try_new(Shift { promise, ahead })?);
+                let ahead = Ahead {
+                    weight,
+                    window: None,
+                };
+                return Ok(Box::try_new(Shift {
+                    promise,
+                    ahead,
+                    most,
+                })?);
             }
             if !self.mounted.relieve(&mut patience)? {
                 return Err(Error::NoSpace);
@@ -128,14 +160,32 @@ impl<M: Machine> Files<'_, M> {
     }
 
     #[inline(never)] // Its frame is large enough alone.
-    fn weight(&self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<u64, Error> {
-        let current = self.view.now().current();
-        let mut bytes = 0u64;
+    fn weight(&self, file: InodeNo, from: FileBlock, to: FileBlock) -> Result<Weight, Error> {
+        let lineage = self.view.now();
+        let mut weight = Weight::default();
         let mut windows = Windows::new(*self, file, from, to)?;
         while let Some(window) = windows.next()? {
-            bytes = bytes.saturating_add(window.weight(current)?);
+            weight = weight.plus(window.weight(&lineage)?);
         }
-        Ok(bytes)
+        Ok(weight)
+    }
+
+    /// Nodes by which the tree of references grows at most if so many runs are counted that were not: no node is less than a quarter full.
+    fn most_shared(&self, runs: u64) -> u64 {
+        if runs == 0 {
+            return 0;
+        }
+        let there = self.mounted.tree(REFERENCES).map_or(0, |tree| {
+            let (frozen, base) = tree.frozen();
+            let frozen = frozen.map_or(0, |delta| delta.bytes());
+            let in_memory = tree.active_bytes().saturating_add(frozen);
+            base.nodes
+                .saturating_add(reserve::of_moved(in_memory as u64))
+        });
+        let bytes = runs.saturating_mul(PER_RUN);
+        let full = there.saturating_mul(3);
+        full.saturating_add(full / 32)
+            .saturating_add(reserve::of_moved(bytes))
     }
 
     /// Whether something is being done with a file. After a mount: room for the rest of what a crash cut short. It was promised before,

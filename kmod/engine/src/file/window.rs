@@ -11,6 +11,7 @@ use crate::format::extent::Encoding;
 use crate::format::extent::Run;
 use crate::format::extent::WINDOW;
 use crate::format::node::LEAF_ENTRY;
+use crate::format::snapshot::TOUCHED;
 use crate::names::item::Item;
 use crate::names::view::walk;
 use crate::names::view::Lineage;
@@ -31,6 +32,9 @@ use crate::volume::mounted::Machine;
 use embr_rt::Box;
 use embr_rt::NoMem;
 use embr_rt::Vec;
+
+/// Notes of what was touched where a window lay, and in the two that have it once it moved.
+const NOTES: usize = 3;
 
 /// A block of an engram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,6 +151,33 @@ impl Layer {
     }
 }
 
+/// What something takes of the trees that is moved.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Weight {
+    /// Bytes of leaves, of what lies together.
+    pub(super) bytes: u64,
+    /// Runs of blocks that are counted from then on, as they are named more than once.
+    pub(super) shared: u64,
+}
+
+impl Weight {
+    /// Both of them.
+    pub(super) fn plus(self, other: Weight) -> Weight {
+        Weight {
+            bytes: self.bytes.saturating_add(other.bytes),
+            shared: self.shared.saturating_add(other.shared),
+        }
+    }
+
+    /// What is left without this.
+    pub(super) fn without(self, other: Weight) -> Weight {
+        Weight {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            shared: self.shared.saturating_sub(other.shared),
+        }
+    }
+}
+
 /// A window of a file.
 pub(super) struct Window {
     pub(super) number: u64,
@@ -253,23 +284,53 @@ impl Window {
         (self.older.iter()).any(|layer| layer.state(index) != State::Nothing)
     }
 
-    /// Bytes of leaves that what the snapshot itself says of it takes, at most, wherever in the file that is moved: two windows have it
-    /// then, and one run more.
-    pub(super) fn weight(&self, current: SnapshotId) -> Result<u64, NoMem> {
-        let mut runs = self.runs(current, u32::MAX)?.len();
+    /// What of the trees it takes, at most, wherever in the file that is moved which is seen of it: two windows have it then, and one
+    /// run more. Where ancestors have something, it is hidden where it was; that is noted, and what they have is counted as named twice.
+    pub(super) fn weight(&self, lineage: &Lineage) -> Result<Weight, NoMem> {
+        let mut runs = self.runs(lineage.current(), u32::MAX)?.len();
         for layer in self.older.iter() {
             runs = runs.saturating_add(layer.runs()?.len());
         }
-        let of_runs = match runs {
+        let shared = self.inherited(lineage)?.len();
+        let of_item = |runs: usize| extent::size(runs).saturating_add(LEAF_ENTRY);
+        let mut bytes = match runs.saturating_add(shared) {
             0 => 0,
-            runs => extent::size(runs)
-                .saturating_add(extent::size(1))
-                .saturating_add(LEAF_ENTRY * 2),
+            runs => of_item(runs).saturating_add(of_item(1)),
         };
+        if bytes != 0 && !lineage.is_alone() {
+            let notes = (LEAF_ENTRY + TOUCHED.len()) * NOTES;
+            bytes = bytes
+                .saturating_add(of_item(self.hidden()))
+                .saturating_add(notes);
+        }
         let is_inline = |cell: &&Cell| cell.state == State::Inline;
         let inline = self.cells.iter().filter(is_inline).count();
         let of_inline = inline.saturating_mul(LEAF_ENTRY + 1 + BLOCK_SIZE);
-        Ok(of_runs.saturating_add(of_inline) as u64)
+        Ok(Weight {
+            bytes: bytes.saturating_add(of_inline) as u64,
+            shared: shared as u64,
+        })
+    }
+
+    /// How many holes hide what ancestors have of it, at most.
+    fn hidden(&self) -> usize {
+        let below = self.cells.iter().map(|cell| cell.below);
+        let before = core::iter::once(false).chain(below.clone());
+        below
+            .zip(before)
+            .filter(|(here, before)| *here && !before)
+            .count()
+    }
+
+    /// Runs of what is seen of ancestors' that has a place.
+    fn inherited(&self, lineage: &Lineage) -> Result<Vec<Run>, NoMem> {
+        let mut runs = Vec::new();
+        for (n, cell) in self.cells.iter().enumerate() {
+            if matches!(cell.state, State::Raw(_)) && lineage.whose(cell.version) == Whose::Below {
+                push_run(&mut runs, n, cell.state)?;
+            }
+        }
+        Ok(runs)
     }
 
     /// The runs that the snapshot's own item has to list. Of blocks that are not `known` it is not known what lies below.

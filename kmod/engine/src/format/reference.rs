@@ -29,6 +29,8 @@ const _: () = assert!(MAX_SIZE <= crate::format::node::MAX_VALUE);
 
 /// Bytes of a tally, at most.
 pub const MAX_SIZE: usize = HEADER_SIZE + MAX_BLOCKS * RUN_SIZE;
+/// Bytes of a tally of one run.
+pub const ONE_RUN: usize = HEADER_SIZE + RUN_SIZE;
 /// Bytes by which a tally grows at most when the number of one block changes.
 pub const GROWTH: usize = 2 * RUN_SIZE;
 

@@ -574,11 +574,7 @@ impl Act {
     fn apply_to_kept(&self, model: &mut Estate) -> Result<Came, Refused> {
         match self {
             Act::Take(name) => model.take(name)?,
-            Act::Delete(name) => {
-                model.delete(name)?;
-                // What is deleted passes on what it has to all that grew from it: to one.
-                model.is_shared = !model.kept.is_empty();
-            }
+            Act::Delete(name) => model.delete(name)?,
             _ => {
                 let Act::ReadKept(name, file, blocks) = self else {
                     return Err(Refused::Invalid);
@@ -634,9 +630,6 @@ impl Act {
         };
         let old = model.regular(file)?;
         let size = old.len();
-        if model.is_shared && matches!(self, Act::Collapse(..) | Act::Insert(..)) {
-            return Err(Refused::NotPermitted);
-        }
         let inside =
             |range: &Range<u64>| size.min(range.start as usize)..size.min(range.end as usize);
         let mut new = Vec::clone(&old);

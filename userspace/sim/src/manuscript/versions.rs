@@ -124,7 +124,7 @@ impl<'c> Versions<'c> {
     /// What grows from this one begins with the same.
     fn copy(&mut self, from: &str, name: String) {
         if let Some(Held { scribe, shape }) = self.held.get(from) {
-            let (scribe, shape) = (scribe.grown(), shape.clone());
+            let (scribe, shape) = (scribe.clone(), shape.clone());
             self.held.insert(name, Held { scribe, shape });
         }
     }
@@ -213,7 +213,6 @@ impl<'c> Versions<'c> {
         let name = self.one(is_head).ok_or("no head")?;
         let view = names.open(mounted, name.as_bytes()).map_err(failed)?;
         let held = self.held.get_mut(&name).ok_or("no such head")?;
-        held.scribe.set_alone(view.is_alone());
         let (between, done) = held.scribe.step(names.of(mounted, &view));
         done.map_err(failed)?;
         let mut all = Vec::new();

@@ -191,6 +191,8 @@ enum Deed {
     Change(&'static str, u8),
     Checkpoint,
     Sweep,
+    /// One step of it.
+    SweepOnce,
 }
 
 use Deed::Change;
@@ -198,13 +200,42 @@ use Deed::Checkpoint;
 use Deed::Delete;
 use Deed::Grow;
 use Deed::Sweep;
+use Deed::SweepOnce;
 use Deed::Take;
 
 /// What was done before, which view is looked at, and what is done while who looks stands still.
 type Scene = (&'static [Deed], &'static str, &'static [Deed]);
 
-/// What is older becomes its own; it is its own already; another head wrote between.
-const SCENES: [Scene; 8] = [
+/// What was changed this much has holes.
+const HOLES: u8 = 9;
+
+/// What a block holds after so much.
+fn holds(by: u8) -> u8 {
+    match by {
+        HOLES => 0,
+        by => by,
+    }
+}
+
+/// What is older becomes its own; it is its own already; another head wrote between; what was hidden goes, and what hid it.
+const SCENES: [Scene; 10] = [
+    (
+        &[
+            Change("", 1),
+            Take("a"),
+            Change("", HOLES),
+            Take("b"),
+            Delete("a"),
+            SweepOnce,
+        ],
+        "",
+        &[SweepOnce],
+    ),
+    (
+        &[Change("", 1), Take("a"), Change("", HOLES), Take("b")],
+        "b",
+        &[Delete("a"), Sweep],
+    ),
     (
         &[Change("", 1)],
         "",
@@ -288,6 +319,7 @@ impl Stage {
             Change(name, by) => self.change(name, by),
             Checkpoint => mounted.checkpoint().expect("healthy drives"),
             Sweep => while self.names.sweep(mounted).expect("swept") {},
+            SweepOnce => drop(self.names.sweep(mounted).expect("swept")),
         }
     }
 
@@ -301,6 +333,11 @@ impl Stage {
         for (n, file) in self.files.into_iter().enumerate() {
             let (way, blocks) = ([Way::Sealed, Way::Inline][n], BLOCKS + usize::from(by));
             desk::write(of, file, 0, &vec![by; blocks * BLOCK_SIZE], way);
+            if by == HOLES {
+                let end = Bytes((blocks * BLOCK_SIZE) as u64);
+                let done = of.punch(file, Bytes(0), end, Timestamp::default());
+                done.expect("punched");
+            }
         }
         let [one, other] = [b"f0", b"f1"].map(|name| (InodeNo::ROOT, &name[..]));
         let done = of.rename(
@@ -324,10 +361,10 @@ impl Stage {
                 "{size} blocks, where it was {least} before and {most} after"
             );
             for block in desk::read(of, file, 0, BLOCKS).chunks(BLOCK_SIZE) {
-                let (first, range) = (block[0], least..=most);
+                let (first, mut range) = (block[0], least..=most);
                 assert!(block.iter().all(|b| *b == first), "two writes in one block");
                 assert!(
-                    range.contains(&first),
+                    range.any(|by| holds(by) == first),
                     "{first}, where it was {least} before and {most} after"
                 );
             }

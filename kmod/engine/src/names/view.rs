@@ -541,7 +541,7 @@ impl View {
     pub(crate) fn moment<'v, M: Machine>(&'v self, mounted: &Mounted<M>) -> Moment<'v> {
         let now = self.now();
         Moment {
-            removals: now.has_older().then(|| mounted.removals(NAMES)),
+            removals: (!now.is_single()).then(|| mounted.removals(NAMES)),
             now,
         }
     }

@@ -201,11 +201,7 @@ impl fmt::Display for Failed {
 }
 
 impl<'m> Actor<'m> {
-    pub fn new(
-        mounted: &'m Mounted<Simulated>,
-        estate: Estate,
-        step: u64,
-    ) -> Result<Self, String> {
+    pub fn new(mounted: &'m Mounted<Simulated>, estate: Estate, step: u64) -> Result<Self, String> {
         let names = names()?;
         let view = names.open(mounted, estate.head.as_bytes());
         let view = view.map_err(|why| why.to_string())?;

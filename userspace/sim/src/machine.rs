@@ -212,7 +212,13 @@ fn open(seed: u64, fleet: &Fleet, options: Options) -> Result<Mounted<Simulated>
     let members = members(&machine)?;
     let volume = assemble(&members).map_err(|why| Refused::Volume(why.into()))?;
     let mounted = Mounted::open(machine, &volume, &members, options);
-    mounted.map(Box::into_inner).map_err(Refused::Mount)
+    let mounted = mounted.map(Box::into_inner).map_err(Refused::Mount)?;
+    assert!(
+        mounted.ledger().balanced,
+        "{:?}: more is promised than there is",
+        mounted.ledger()
+    );
+    Ok(mounted)
 }
 
 /// Mounts the volume to be repaired; `observer` hears what is done about its free space.

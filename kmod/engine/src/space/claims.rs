@@ -225,10 +225,11 @@ impl Space {
         state.release(all);
     }
 
-    /// Mounting: the nodes that what was replayed may need. They were promised before the crash, so that they are there.
+    /// Mounting, when it is known what is free: the reserve is filled, and gets the nodes that what was replayed may need. They were promised
+    /// before the crash, so that they are there.
     pub fn adopt(&self, change: Change) {
         let mut state = self.state.lock();
-        state.fill_reserve();
+        state.fill_at_first();
         let claims = &state.claims;
         let (replaced, new) = claims.needed(change);
         let nodes = replaced.saturating_add(new);
@@ -372,6 +373,11 @@ impl Space {
             .saturating_add(frozen)
             .saturating_add(kept);
         all.saturating_sub(replaced)
+    }
+
+    /// Mounting: there are so many nodes. What is kept back is filled once it is known [what is free](Self::adopt).
+    pub fn begin(&self, nodes: u64) {
+        self.state.lock().claims.there = nodes;
     }
 
     /// The checkpoint came about, and there are so many nodes: what it was granted and did not need goes back.

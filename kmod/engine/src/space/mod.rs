@@ -420,8 +420,12 @@ impl State {
                 if rest != 0 && left.is_none_or(|left| left < claims.reserve.floor) {
                     return false;
                 }
-                claims.kept = left.unwrap_or(0);
-                share::claim_nodes(&mut self.devices, claims.nodes, found)
+                let is_there =
+                    found == 0 || share::claim_nodes(&mut self.devices, claims.nodes, found);
+                if let Some(left) = left.filter(|_| is_there && rest != 0) {
+                    claims.kept = left;
+                }
+                is_there
             }
         }
     }
@@ -452,9 +456,27 @@ impl State {
         fits
     }
 
-    /// The same in as many copies as there is room for, but no more than are wanted. The reserve stays as it is: what was accepted is
+    /// Fills the reserve for the first time.
+    fn fill_at_first(&mut self) {
+        if !self.fill_reserve() {
+            self.keep_one_removal();
+        }
+    }
+
+    /// What is kept back is at least enough for one transaction that frees space, and in fewer copies if there is not the room for it.
+    fn keep_one_removal(&mut self) {
+        let claims = &self.claims;
+        let granted = claims.active.saturating_add(claims.frozen);
+        let least = claims.reserve.one_removal();
+        if claims.kept.saturating_add(granted) < least {
+            self.divide_in_fewer(least);
+            self.fill_reserve();
+        }
+    }
+
+    /// The same in as many copies as there is room for, but no more than are wanted, with so much of the reserve: what was accepted is
     /// written by means of it, and is rather in fewer copies than lost.
-    fn divide_in_fewer(&mut self) {
+    fn divide_in_fewer(&mut self, kept: u64) {
         self.lend_cleaning();
         let (nodes, data) = self.claims.wanted;
         let fewer = (1..data.count)
@@ -468,7 +490,6 @@ impl State {
             count: 1,
             apart: true,
         };
-        let kept = self.claims.kept;
         let floor = kept.min(self.claims.reserve.floor);
         // One copy of each fits where there were more, on a device of its own.
         let mut all = core::iter::once((nodes, data, kept))
@@ -481,8 +502,12 @@ impl State {
     fn make_good(&mut self) -> bool {
         let (nodes, data) = self.claims.wanted;
         let as_wanted = (self.claims.nodes, self.claims.data) == (nodes, data);
-        let as_wanted = as_wanted || self.divide_anew(nodes, data, self.claims.kept);
+        let kept = self.claims.kept.max(self.claims.reserve.one_removal());
+        let as_wanted = as_wanted || self.divide_anew(nodes, data, kept);
         let is_full = self.fill_reserve();
+        if self.devices.iter().any(|d| !d.present) {
+            self.keep_one_removal();
+        }
         self.fill_cleaning();
         is_full && as_wanted
     }
@@ -817,7 +842,8 @@ impl Space {
         }
         let present = state.devices.iter().filter(|d| d.present).count();
         state.claims.wanted = copies(parity, present);
-        state.divide_in_fewer();
+        let kept = state.claims.kept;
+        state.divide_in_fewer(kept);
         state.claims.data.count as usize
     }
 

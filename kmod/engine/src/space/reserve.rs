@@ -200,6 +200,11 @@ impl Reserve {
         }
     }
 
+    /// Nodes with which one transaction that frees space has room, divided as far as it can be.
+    pub fn one_removal(&self) -> u64 {
+        self.floor.saturating_add(LARGEST.nodes()).min(self.full)
+    }
+
     /// The same with so many nodes for removing what others see as well.
     pub fn with_removal(self, nodes: u64) -> Self {
         let others = self.full.saturating_sub(self.removal);

@@ -839,7 +839,7 @@ fn managed(
         true => Space::try_new(&managed, next, parity, others)?,
         false => Space::uncharted(&managed, next, parity, others)?,
     };
-    space.settle(nodes);
+    space.begin(nodes);
     Ok(Arc::try_new(space)?)
 }
 

@@ -115,6 +115,7 @@ impl<M: Machine> Files<'_, M> {
             let (most, less) = pieces.split_first().unwrap_or((&1, &[]));
             let first = rest.first(*most);
             let range = (first.from.1, first.from.1.plus(first.blocks.0));
+            self.thin_out(first.to.0, first.to.1, first.to.1.plus(first.blocks.0))?;
             let piece = || {
                 let act = || self.clone_piece(&rest, *most, (size, now));
                 self.with_strength((rest.from.0, range), rest.to.0, act)

@@ -296,16 +296,20 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         Ok(self.find(number)?.window.has_older(index))
     }
 
-    /// What the snapshot itself says of a block by now, in whichever of its own versions.
-    pub(super) fn named(&mut self, block: FileBlock) -> Result<State, Error> {
+    /// What the snapshot itself says of a block by now, in this of its own versions, the newest first; nothing if that says nothing, or
+    /// there are not so many.
+    pub(super) fn said(
+        &mut self,
+        block: FileBlock,
+        version: usize,
+    ) -> Result<Option<State>, Error> {
         let own = self.own(block)?;
-        if own != State::Nothing {
-            return Ok(own);
-        }
+        let Some(older) = version.checked_sub(1) else {
+            return Ok(Some(own));
+        };
         let (number, index) = split(block);
-        let mut layers = self.find(number)?.window.older.iter();
-        let newest = layers.find_map(|l| Some(l.state(index)).filter(|s| *s != State::Nothing));
-        Ok(newest.unwrap_or(own))
+        let layer = self.find(number)?.window.older.get(older);
+        Ok(layer.map(|layer| layer.state(index)))
     }
 
     /// Bytes of the journal that the items of a block's window take, at most.
@@ -313,6 +317,54 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         self.cell(block)?;
         let older = self.find(split(block).0)?.window.older.len();
         Ok(PER_WINDOW.saturating_mul(older.saturating_add(1)))
+    }
+
+    /// Of older versions that are the snapshot's own, only the newest says something of a block from now on: the others go, the oldest
+    /// first, as many as there is room for. Says whether that was all. Nobody sees them, and there may be any number.
+    #[inline(never)]
+    pub(super) fn thin(&mut self, block: FileBlock) -> Result<bool, Error> {
+        self.cell(block)?;
+        let (number, index) = split(block);
+        loop {
+            let layers = self.find(number)?.window.older.iter().enumerate();
+            let mut here = layers.filter(|(_, l)| l.state(index) != State::Nothing);
+            here.next();
+            let Some((oldest, _)) = here.last() else {
+                return Ok(true);
+            };
+            if !self.has_room(0) {
+                return Ok(false);
+            }
+            self.cut(block, oldest, false)?;
+        }
+    }
+
+    /// An older version that is the snapshot's own says nothing of a block any more. What it named is given back if it is not `spared`.
+    #[inline(never)]
+    fn cut(&mut self, block: FileBlock, layer: usize, spared: bool) -> Result<(), Error> {
+        let (number, index) = split(block);
+        let of_tree = inline(self.file, block);
+        let loaded = self.find(number)?;
+        let Some(layer) = loaded.window.older.get_mut(layer) else {
+            return Ok(());
+        };
+        let Some(state) = layer.states.get_mut(index) else {
+            return Ok(());
+        };
+        let was = core::mem::replace(state, State::Nothing);
+        if was == State::Inline {
+            let key = of_tree.at(layer.version);
+            self.change.txn().remove(NAMES, key)?;
+            self.items = self.items.saturating_add(1);
+            return Ok(());
+        }
+        let newly = !core::mem::replace(&mut layer.changed, true);
+        loaded.changed = true;
+        self.changed = self.changed.saturating_add(u32::from(newly));
+        match was.at().filter(|_| !spared) {
+            Some(at) => self.release(at),
+            None => Ok(()),
+        }
     }
 
     /// Older versions that are the snapshot's own say nothing of a block any more. What they named is given back, but for what the
@@ -327,31 +379,12 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
         let mut newest = State::Nothing;
         let count = self.find(number)?.window.older.len();
         for n in 0..count {
-            let Some(layer) = self.find(number)?.window.older.get_mut(n) else {
-                break;
-            };
-            let was = layer.state(index);
+            let layer = self.find(number)?.window.older.get(n);
+            let was = layer.map_or(State::Nothing, |layer| layer.state(index));
             let is_newest = newest == State::Nothing;
-            if was == State::Nothing || (kept && is_newest) {
-                newest = if is_newest { was } else { newest };
-                continue;
-            }
             newest = if is_newest { was } else { newest };
-            if let Some(state) = layer.states.get_mut(index) {
-                *state = State::Nothing;
-            }
-            if was == State::Inline {
-                let version = layer.version;
-                let key = inline(self.file, block).at(version);
-                self.change.txn().remove(NAMES, key)?;
-                self.items = self.items.saturating_add(1);
-                continue;
-            }
-            let newly = !core::mem::replace(&mut layer.changed, true);
-            self.changed = self.changed.saturating_add(u32::from(newly));
-            self.find(number)?.changed = true;
-            if let Some(at) = was.at().filter(|_| !(spared && is_newest)) {
-                self.release(at)?;
+            if was != State::Nothing && !(kept && is_newest) {
+                self.cut(block, n, spared && is_newest)?;
             }
         }
         Ok(newest)
@@ -488,7 +521,7 @@ impl<'e, 'n, M: Machine> Edit<'e, 'n, M> {
             }
             self.absorb(&window, from, to)?;
             for (block, _) in window.blocks(from, to) {
-                if !self.has_room(0) {
+                if !self.has_room(0) || !self.thin(block)? {
                     return Ok(Some(block));
                 }
                 match how {

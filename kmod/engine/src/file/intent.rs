@@ -194,13 +194,15 @@ impl<M: Machine> Files<'_, M> {
             let mut at = to;
             while at > from {
                 let block = FileBlock(at.0.saturating_sub(1));
+                let target = block.plus(intent.blocks());
                 let cell = edit.cell(block)?;
-                if !edit.has_room(edit.price_of_move(&cell)) {
+                let price = edit.price_of_move(&cell);
+                if !edit.has_room(price) || !edit.thin(block)? || !edit.thin(target)? {
                     rest = Some(at);
                     break 'all;
                 }
                 ahead.pass(&mut edit, block)?;
-                edit.shift(block, block.plus(intent.blocks()))?;
+                edit.shift(block, target)?;
                 at = block;
             }
             cursor = from;
@@ -281,7 +283,8 @@ fn move_back<M: Machine>(
     let mut windows = Windows::new(edit.change.files, intent.inode, source, END)?;
     'all: while let Some(window) = windows.next()? {
         for (block, index) in window.blocks(source, END) {
-            if !edit.has_room(edit.price_of_move(&window.cell(index))) {
+            let price = edit.price_of_move(&window.cell(index));
+            if !edit.has_room(price) || !edit.thin(block)? || !edit.thin(back(block))? {
                 rest = Some(back(block));
                 break 'all;
             }

@@ -54,6 +54,8 @@ impl<M: Machine> Files<'_, M> {
         now: Timestamp,
     ) -> Result<Done<()>, Error> {
         self.settle(file)?;
+        self.thin_out_at(file, from)?;
+        self.thin_out_at(file, to)?;
         let done = match self.punch_by(file, (from, to), now, Batch::Large) {
             Err(Error::NoSpace) => self.punch_by(file, (from, to), now, Batch::Small)?,
             done => done?,
@@ -174,6 +176,7 @@ impl<M: Machine> Files<'_, M> {
         let (mut at, mut most) = (from, u64::MAX);
         while at < to {
             let end = at.plus(most.min(to.0.saturating_sub(at.0)));
+            self.thin_out(file, at, end)?;
             let done = self.with_room(|| {
                 let mut change = Change::begin(*self, now)?;
                 let done = preallocate_some(&mut change, file, at, end)?;

@@ -55,6 +55,7 @@ impl<M: Machine> Files<'_, M> {
         loop {
             let first = rest.first(PIECE);
             let range = (first.from.1, first.from.1.plus(first.blocks.0));
+            self.thin_out(first.to.0, first.to.1, first.to.1.plus(first.blocks.0))?;
             let done = self.with_room(|| {
                 let act = || self.same_some(&first);
                 self.with_strength((first.from.0, range), first.to.0, act)

@@ -27,6 +27,7 @@ impl<M: Machine> Files<'_, M> {
     /// aside stay.
     pub fn truncate(&self, file: InodeNo, size: Bytes, now: Timestamp) -> Result<Done<()>, Error> {
         self.settle(file)?;
+        self.thin_out_at(file, size)?;
         let done = match self.truncate_by(file, size, now, Batch::Large) {
             Err(Error::NoSpace) => self.truncate_by(file, size, now, Batch::Small)?,
             done => done?,
@@ -39,6 +40,7 @@ impl<M: Machine> Files<'_, M> {
     /// Gives back what lies behind the end of a file, but for places that were set aside. Nothing of it can be seen.
     #[inline(never)]
     pub(super) fn clear_behind(&self, file: InodeNo) -> Result<(), Error> {
+        self.thin_out_at(file, MAX_SIZE)?;
         let mut batch = Batch::Large;
         loop {
             match self.clear_some_behind(file, batch) {
@@ -48,6 +50,58 @@ impl<M: Machine> Files<'_, M> {
                 Err(why) => return Err(why),
             }
         }
+    }
+
+    /// Before blocks are changed of which there may be more versions of the file's own than two: those that nobody sees go, in transactions
+    /// of their own. So the change is not larger than if there were none.
+    #[inline(never)]
+    pub(super) fn thin_out(
+        &self,
+        file: InodeNo,
+        from: FileBlock,
+        to: FileBlock,
+    ) -> Result<(), Error> {
+        let (mut at, mut batch) = (from, Batch::Large);
+        while at < to && self.view.now().is_deep() {
+            match self.thin_some(file, (at, to), batch) {
+                Ok(None) => break,
+                Ok(Some(rest)) => at = rest,
+                Err(Error::NoSpace) if batch == Batch::Large => batch = Batch::Small,
+                // The change itself may find room.
+                Err(Error::NoSpace) => break,
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::thin_out`], for the block with this byte, or with the end of the file if that is before.
+    #[inline(never)]
+    pub(super) fn thin_out_at(&self, file: InodeNo, byte: Bytes) -> Result<(), Error> {
+        if !self.view.now().is_deep() {
+            return Ok(());
+        }
+        let block = FileBlock::of(self.size(file)?.min(byte));
+        self.thin_out(file, block, block.plus(1))
+    }
+
+    /// Says from where on there is more.
+    #[inline(never)]
+    fn thin_some(
+        &self,
+        file: InodeNo,
+        (from, to): (FileBlock, FileBlock),
+        batch: Batch,
+    ) -> Result<Option<FileBlock>, Error> {
+        let mut change = Change::begin_freeing(*self, Timestamp::default())?;
+        let mut edit = Edit::new(&mut change, file).unseen().sized(batch);
+        let rest = edit.clear(from, to, Clear::Hidden)?;
+        let is_idle = edit.is_idle();
+        edit.finish()?;
+        if !is_idle {
+            change.commit_alone(())?;
+        }
+        Ok(rest)
     }
 
     #[inline(never)]

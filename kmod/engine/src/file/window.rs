@@ -298,7 +298,9 @@ impl Window {
             runs => of_item(runs).saturating_add(of_item(1)),
         };
         if bytes != 0 && !lineage.is_alone() {
-            let notes = (LEAF_ENTRY + TOUCHED.len()) * NOTES;
+            let notes = LEAF_ENTRY
+                .saturating_add(TOUCHED.len())
+                .saturating_mul(NOTES);
             bytes = bytes
                 .saturating_add(of_item(self.hidden()))
                 .saturating_add(notes);

@@ -96,6 +96,17 @@ impl<'d, 'a> Rest<'d, 'a> {
         }
     }
 
+    /// The next blocks, at most so many, as far as they lie one behind the other.
+    fn runs(&self, most: u64) -> impl Iterator<Item = (FileBlock, FileBlock)> + 'd {
+        let (mut skipped, mut left) = (self.done as u64, most);
+        self.dirty.iter().map_while(move |dirty| {
+            let from = dirty.at.plus(core::mem::take(&mut skipped));
+            let blocks = dirty.end().0.saturating_sub(from.0).min(left);
+            left = left.saturating_sub(blocks);
+            (blocks != 0).then(|| (from, from.plus(blocks)))
+        })
+    }
+
     /// The first block that is not written.
     fn at(&self) -> Option<FileBlock> {
         let first = self.dirty.first()?;
@@ -154,6 +165,9 @@ impl<M: Machine> Files<'_, M> {
     ) -> Result<Done<()>, Error> {
         let mut most = MAX_BLOCKS;
         loop {
+            for (from, to) in rest.runs(most as u64) {
+                self.thin_out(file, from, to)?;
+            }
             match self.write_some(file, rest, (way, most), written, promise) {
                 // On a full volume, only one block is sure to find room for its nodes.
                 Err(Error::NoSpace) if most > 1 => most = (most / 4).max(1),
@@ -284,19 +298,10 @@ impl<'a> Part<'a> {
             true => 64,
             false => edit.price(source.at)?,
         };
-        let mut before: Option<At> = None;
-        for n in 0..source.blocks() {
-            let own = edit.named(source.at.plus(n as u64))?;
-            price = price.saturating_add(match own {
-                State::Inline => PER_GONE,
-                own => match own.at() {
-                    Some(at) if !follows(before, at) => {
-                        PER_DEAD.saturating_add(edit.weight_of(at)?)
-                    }
-                    _ => 0,
-                },
-            });
-            before = own.at();
+        let mut version = 0usize;
+        while let Some(released) = released(edit, &source, version)? {
+            price = price.saturating_add(released);
+            version = version.saturating_add(1);
         }
         // Each block may be a part of its own.
         price = price.saturating_add(self.price);
@@ -314,6 +319,32 @@ impl<'a> Part<'a> {
     fn push(&mut self, source: Source<'a>) -> Result<(), Error> {
         Ok(self.sources.push(source)?)
     }
+}
+
+/// Bytes of the journal that it takes, at most, to give back what one of the file's own versions says of blocks; none if there are not so
+/// many.
+#[inline(never)]
+fn released<M: Machine>(
+    edit: &mut Edit<'_, '_, M>,
+    source: &Source<'_>,
+    version: usize,
+) -> Result<Option<usize>, Error> {
+    let mut price = 0usize;
+    let mut before: Option<At> = None;
+    for n in 0..source.blocks() {
+        let Some(said) = edit.said(source.at.plus(n as u64), version)? else {
+            return Ok(None);
+        };
+        price = price.saturating_add(match said {
+            State::Inline => PER_GONE,
+            said => match said.at() {
+                Some(at) if !follows(before, at) => PER_DEAD.saturating_add(edit.weight_of(at)?),
+                _ => 0,
+            },
+        });
+        before = said.at();
+    }
+    Ok(Some(price))
 }
 
 /// Writes as many blocks to devices as one engram and one transaction take.

@@ -281,14 +281,17 @@ impl<'n, M: Machine> Change<'n, M> {
     ) -> Result<bool, Error> {
         let limit = self.txn.limit() / 2;
         let mut count = 0usize;
+        // The inode's newest own item is what finds all others, and goes with the last.
+        let own = Item::inode(number);
+        let versions = self.lineage.own_versions(self.files.mounted, own)?;
+        let newest = versions.first().map(|(id, _)| own.at(*id));
         let mut scan = self.files.mounted.scan(NAMES, Item::all(number));
         while let Some(scan) = &mut scan {
             let Some((key, _)) = scan.next().map_err(Fault::from)? else {
                 break;
             };
-            // The inode's own item is the first, and goes with the last.
-            let is_inode = Item::of(key).0 == Item::inode(number);
-            if !self.lineage.owns(Item::of(key).1) || Some(key) == spared || is_inode {
+            let stays = [spared, newest].contains(&Some(key));
+            if !self.lineage.owns(Item::of(key).1) || stays {
                 continue;
             }
             let is_large = self.txn.size().saturating_add(PER_GONE) > limit;
@@ -298,14 +301,8 @@ impl<'n, M: Machine> Change<'n, M> {
             self.txn.remove(NAMES, key)?;
             count = count.saturating_add(1);
         }
-        for (id, _) in self
-            .lineage
-            .own_versions(self.files.mounted, Item::inode(number))?
-        {
-            let key = Item::inode(number).at(id);
-            if Some(key) != spared {
-                self.txn.remove(NAMES, key)?;
-            }
+        if let Some(key) = newest.filter(|_| newest != spared) {
+            self.txn.remove(NAMES, key)?;
         }
         Ok(true)
     }
@@ -328,12 +325,22 @@ impl<'n, M: Machine> Change<'n, M> {
         Ok(self.txn.set(NAMES, key, value)?)
     }
 
-    /// Removes older versions of an item that are the snapshot's own.
-    fn remove_older(&mut self, item: Item) -> Result<(), Error> {
-        for id in self.lineage.own_older(self.files.mounted, item)? {
-            self.txn.remove(NAMES, item.at(id))?;
+    /// Removes the older version of an item that is the snapshot's own. Where there are several, some are still to be swept before those
+    /// who know what the snapshot touched come by: they do all, which may be more than there is room for here. Says whether it is so.
+    #[inline(never)]
+    fn remove_older(&mut self, item: Item) -> Result<bool, Error> {
+        let older = self.lineage.own_older(self.files.mounted, item)?;
+        match older.as_slice() {
+            [] => Ok(false),
+            [id] => {
+                self.txn.remove(NAMES, item.at(*id))?;
+                Ok(false)
+            }
+            _ => {
+                self.mark_always(item)?;
+                Ok(true)
+            }
         }
-        Ok(())
     }
 
     /// All of an inode may be touched in this snapshot.
@@ -348,10 +355,17 @@ impl<'n, M: Machine> Change<'n, M> {
     }
 
     /// Notes that an item is touched in this snapshot, if it is not the only one.
-    #[inline(never)]
     fn mark(&mut self, item: Item) -> Result<(), Error> {
+        match self.lineage.is_alone() {
+            true => Ok(()),
+            false => self.mark_always(item),
+        }
+    }
+
+    #[inline(never)]
+    fn mark_always(&mut self, item: Item) -> Result<(), Error> {
         let inode = item.owner();
-        if self.lineage.is_alone() || self.whole.contains(&inode) {
+        if self.whole.contains(&inode) {
             return Ok(());
         }
         let id = self.lineage.current();
@@ -369,9 +383,10 @@ impl<'n, M: Machine> Change<'n, M> {
 
     /// Removes an item.
     pub(crate) fn remove(&mut self, item: Item) -> Result<(), Error> {
-        self.remove_older(item)?;
+        let are_left = self.remove_older(item)?;
         match self.lineage.inherited(self.files.mounted, item)? {
             Some(_) => self.set_part(item, GONE),
+            None if are_left => self.set_part(item, GONE),
             None => Ok(self.txn.remove(NAMES, item.at(self.lineage.current()))?),
         }
     }

@@ -154,6 +154,8 @@ pub struct Lineage {
     seen: Ids,
     is_alone: bool,
     is_kept: bool,
+    /// How many that are deleted passed on what they had, and nobody has swept it yet.
+    unswept: usize,
 }
 
 impl Lineage {
@@ -170,7 +172,13 @@ impl Lineage {
             is_alone: below.len() == 0 && !is_kept,
             seen,
             is_kept,
+            unswept: 0,
         }))
+    }
+
+    /// The same after so many passed on what they had.
+    pub(crate) fn after(self, unswept: usize) -> Self {
+        Lineage { unswept, ..self }
     }
 
     /// The same, to change what nobody sees: others may see what this one does.
@@ -217,6 +225,11 @@ impl Lineage {
         self.own
             .lowest()
             .is_some_and(|lowest| lowest != self.current)
+    }
+
+    /// Whether of one thing there may be more versions of its own than two.
+    pub(crate) fn is_deep(&self) -> bool {
+        self.unswept > 1
     }
 
     /// Whether there is nothing on the volume but its own versions.
@@ -467,6 +480,7 @@ impl View {
             seen: Ids(Vec::new()),
             is_alone: true,
             is_kept: false,
+            unswept: 0,
         }))
     }
 

@@ -286,11 +286,13 @@ impl Shelf {
         let mut own = Ids::of(&node.own)?;
         let mut below = Ids::default();
         let mut is_own = true;
+        let mut unswept = 0usize;
         let mut at = node.parent;
         while at != SnapshotId::NONE {
             let parent = self.node(at).ok_or(Error::Snapshot(at, Wrong::Missing))?;
             is_own = is_own && self.is_passed_on(at);
             let spans = Ids::of(&parent.own)?;
+            unswept = unswept.saturating_add(usize::from(is_own));
             match is_own {
                 true => own.add(&spans)?,
                 false => below.add(&spans)?,
@@ -298,7 +300,8 @@ impl Shelf {
             at = parent.parent;
         }
         let is_kept = node.state != State::Head;
-        Lineage::new(own, &below, is_kept)?.ok_or(bad)
+        let lineage = Lineage::new(own, &below, is_kept)?.ok_or(bad)?;
+        Ok(lineage.after(unswept))
     }
 
     /// Nobody looks at it.

@@ -303,8 +303,7 @@ impl<M: Machine> Sweep<'_, M> {
     fn items(&mut self, item: Item) -> Result<bool, Error> {
         let (first, last) = item.group();
         if first == last {
-            self.item(first)?;
-            return Ok(true);
+            return self.item(first);
         }
         let mounted = self.change.files.mounted;
         let mut scan = walk(mounted, first.to(last))?;
@@ -318,17 +317,16 @@ impl<M: Machine> Sweep<'_, M> {
                 continue;
             }
             before = Some(item);
-            if !self.has_room() {
+            if !self.has_room() || !self.item(item)? {
                 return Ok(false);
             }
-            self.item(item)?;
         }
         Ok(true)
     }
 
-    /// An item: the newest version stays, if it says something.
+    /// An item: the newest version stays, if it says something; the oldest go first. Says whether that was all.
     #[inline(never)]
-    fn item(&mut self, item: Item) -> Result<(), Error> {
+    fn item(&mut self, item: Item) -> Result<bool, Error> {
         let mounted = self.change.files.mounted;
         let versions = self.change.lineage.own_versions(mounted, item)?;
         let keeps = match (self.work, versions.first()) {
@@ -339,11 +337,14 @@ impl<M: Machine> Sweep<'_, M> {
                 below.is_some()
             }
         };
-        for (id, _) in versions.iter().skip(usize::from(keeps)) {
+        for (id, _) in versions.iter().skip(usize::from(keeps)).rev() {
+            if !self.has_room() {
+                return Ok(false);
+            }
             self.change.txn().remove(NAMES, item.at(*id))?;
             self.count = self.count.saturating_add(1);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Windows of a file that are touched together; says whether that was all.

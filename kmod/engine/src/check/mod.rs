@@ -22,6 +22,7 @@ mod roots;
 mod snapshots;
 pub(crate) mod stripes;
 mod trees;
+pub mod whose;
 
 pub use crate::tree::check::Depth;
 pub use data::Defect;

@@ -1,41 +1,73 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The path of a file, for people: one of them, as far as it can be had. On a damaged volume that may be less than all of it.
+//! The paths of a file, for people, as far as they can be had. On a damaged volume that may be less than all of them.
 
 use crate::error::NoMem;
+use crate::names::Error;
 use crate::names::Files;
+use crate::names::Parent;
 use crate::units::InodeNo;
+use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
 use embr_rt::Vec;
 
 /// Names of a path, at most: longer ones, circles among them, are cut off at the front.
 const DEPTH: usize = 256;
 
-/// The path of a file from the volume's root on; it begins with `...` where what is above is not known. None for a file that has no
-/// name that could be found.
-pub fn of<M: Machine>(files: Files<'_, M>, number: InodeNo) -> Result<Option<Vec<u8>>, NoMem> {
+/// At most so many names of a file; none where they cannot be had.
+fn parents<M: Machine>(
+    files: Files<'_, M>,
+    number: InodeNo,
+    most: usize,
+) -> Result<Vec<Parent>, NoMem> {
+    match files.parents(number, most) {
+        Ok(parents) => Ok(parents),
+        Err(Error::Fault(Fault::NoMemory)) => Err(NoMem),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+/// The path of what has this name in a directory.
+fn from<M: Machine>(files: Files<'_, M>, named: Parent) -> Result<Vec<u8>, NoMem> {
+    let mut at = named.directory;
     let mut names: Vec<Vec<u8>> = Vec::new();
-    let mut at = number;
+    names.push(named.name)?;
     while at != InodeNo::ROOT && names.len() < DEPTH {
-        let Some(parent) = files.parents(at, 1).ok().and_then(|mut p| p.pop()) else {
+        let Some(parent) = parents(files, at, 1)?.pop() else {
             break;
         };
         names.push(parent.name)?;
         at = parent.directory;
     }
-    if names.is_empty() && number != InodeNo::ROOT {
-        return Ok(None);
-    }
     let mut path = Vec::new();
     if at != InodeNo::ROOT {
         path.try_extend_from_slice(b"...")?;
-    }
-    if names.is_empty() {
-        path.push(b'/')?;
     }
     for name in names.iter().rev() {
         path.push(b'/')?;
         path.try_extend_from_slice(name)?;
     }
-    Ok(Some(path))
+    Ok(path)
+}
+
+/// At most so many paths of a file from the volume's root on; one begins with `...` where what is above is not known.
+pub fn all<M: Machine>(
+    files: Files<'_, M>,
+    number: InodeNo,
+    most: usize,
+) -> Result<Vec<Vec<u8>>, NoMem> {
+    let mut paths = Vec::new();
+    if number == InodeNo::ROOT && most != 0 {
+        paths.push(Vec::try_from_slice(b"/")?)?;
+        return Ok(paths);
+    }
+    for parent in parents(files, number, most)? {
+        paths.push(from(files, parent)?)?;
+    }
+    Ok(paths)
+}
+
+/// One of them. None for a file that has no name that could be found.
+pub fn of<M: Machine>(files: Files<'_, M>, number: InodeNo) -> Result<Option<Vec<u8>>, NoMem> {
+    Ok(all(files, number, 1)?.pop())
 }

@@ -2,6 +2,7 @@
 
 //! What the items of trees mean, in words. Nothing here fails: what makes no sense is said to make none.
 
+use crate::describe;
 use embr_engine::format::attribute;
 use embr_engine::format::engram;
 use embr_engine::format::engram::Lies;
@@ -21,6 +22,9 @@ use embr_engine::format::name::Parents;
 use embr_engine::format::reference;
 use embr_engine::format::reference::Of;
 use embr_engine::format::reference::Tally;
+use embr_engine::format::snapshot;
+use embr_engine::format::snapshot::Node;
+use embr_engine::format::snapshot::State;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::Layout;
 use embr_engine::format::stripe::Totals;
@@ -30,11 +34,13 @@ use embr_engine::space;
 use embr_engine::stripe::shape::MAX_ROWS;
 use embr_engine::tree::Key;
 use embr_engine::units::EngramId;
+use embr_engine::units::SnapshotId;
 use embr_engine::units::StripeId;
 use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::REFERENCES;
+use embr_engine::volume::mounted::SNAPSHOTS;
 use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::mounted::STRIPES;
 use std::fmt::Write;
@@ -50,6 +56,7 @@ pub fn meaning(tree: TreeId, key: Key, value: &[u8]) -> String {
         ENGRAMS => engram_item(key, value),
         STRIPES => stripe_item(key, value),
         REFERENCES => reference_item(key, value),
+        SNAPSHOTS => snapshot_item(key, value),
         _ => bytes(value),
     }
 }
@@ -296,6 +303,79 @@ fn reference_item(key: Key, value: &[u8]) -> String {
     format!("engram {engram}: blocks named {who}: {}", runs.join(" "))
 }
 
+fn snapshot_item(key: Key, value: &[u8]) -> String {
+    if let Some(id) = snapshot::parse_node(key) {
+        let said = Node::parse(id, value).ok().flatten();
+        let said = said.map_or_else(|| senseless("a node", value), |node| snapshot_node(&node));
+        return format!("node {id}: {said}");
+    }
+    if key == snapshot::NUMBERS {
+        return match snapshot::parse_number(value) {
+            Some(next) => format!("numbers given out below {next}"),
+            None => senseless("numbers given out", value),
+        };
+    }
+    match snapshot::parse_touched(key).filter(|_| snapshot::is_touched(value)) {
+        Some((id, inode, place)) => {
+            format!(
+                "snapshot {id}: touched of inode {inode}: {}",
+                touched(place)
+            )
+        }
+        None => senseless("an item of snapshots", value),
+    }
+}
+
+fn snapshot_node(node: &Node) -> String {
+    let name = match node.name.is_empty() {
+        true => "without a name".to_owned(),
+        false => format!("\"{}\"", text(&node.name)),
+    };
+    let mut out = match node.state {
+        State::Head => format!("head {name}"),
+        State::Snapshot => format!("snapshot {name}"),
+        State::Deleted => format!("deleted, gone through up to {}", node.cursor),
+    };
+    match node.parent {
+        SnapshotId::NONE => out.push_str(", the first"),
+        parent => out.push_str(&format!(", grew from {parent}")),
+    }
+    let own = node.own.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    let own: Vec<String> = own.collect();
+    out.push_str(&format!(
+        ", made {}, own versions {}",
+        describe::time(node.made),
+        own.join(" ")
+    ));
+    if node.room != 0 {
+        out.push_str(&format!(", {} nodes kept for removing", node.room));
+    }
+    out
+}
+
+/// Which items of an inode, in words.
+fn touched(place: u64) -> String {
+    let key = Key([0, place, 0]);
+    let (item, _) = Item::of(key);
+    let sub = item.sub();
+    match item.kind() {
+        _ if place == 0 => "made or removed".to_owned(),
+        Kind::INODE => "the inode and its parents".to_owned(),
+        Kind::ATTRIBUTE => "its attributes".to_owned(),
+        Kind::EXTENTS => {
+            let last = sub.saturating_add(63);
+            format!("what it holds in windows {sub} to {last}")
+        }
+        Kind::ENTRY => format!("the entry {sub:#x}"),
+        Kind::ORPHAN => format!("the orphan {sub:#x}"),
+        Kind::INTENT => format!("the intent {sub:#x}"),
+        kind => format!("kind {:#04x}, place {sub:#x}", kind.0),
+    }
+}
+
 fn stripe_item(key: Key, value: &[u8]) -> String {
     if let Some((grade, stripe)) = stripe::parse_wasteful(key) {
         let parts = stripe::GRADES;
@@ -391,7 +471,7 @@ mod tests {
     proptest! {
         #[test]
         fn anything_has_a_meaning(
-            tree in 0u8..4,
+            tree in 0u8..8,
             key in any::<[u64; 3]>(),
             kind in any::<u8>(),
             value in proptest::collection::vec(any::<u8>(), 0..200),

@@ -5,6 +5,29 @@
 mod common;
 
 use common::*;
+use embr_engine::file::Dirty;
+use embr_engine::file::Pair;
+use embr_engine::file::Way;
+use embr_engine::file::Written;
+use embr_engine::format::stripe::key;
+use embr_engine::format::stripe::Kind;
+use embr_engine::format::stripe::Layout;
+use embr_engine::names::Files;
+use embr_engine::names::New;
+use embr_engine::names::Users;
+use embr_engine::names::What;
+use embr_engine::tree::Range;
+use embr_engine::units::Blocks;
+use embr_engine::units::Bytes;
+use embr_engine::units::FileBlock;
+use embr_engine::units::InodeNo;
+use embr_engine::units::StripeId;
+use embr_engine::units::Timestamp;
+use embr_engine::units::BLOCK_SIZE;
+use embr_engine::volume::mounted::STRIPES;
+use embrfs_sim::desk::pattern;
+use inside::Writer;
+use serde_json::Value;
 use std::process::Command;
 
 #[test]
@@ -230,7 +253,7 @@ fn a_side_is_discarded_and_caught_up() {
     let devices = dir.images(2, 32);
     mkfs(&["-q", "--bundle", "1+1"], &devices).expect(0);
     let file = |devices: &[String], name: &[u8]| {
-        inside::work(devices, |files| embrfs_make(files, name));
+        inside::work(devices, |files| make(files, name));
     };
     file(&devices, b"both");
     // There is nothing to discard.
@@ -273,9 +296,14 @@ fn a_side_is_discarded_and_caught_up() {
     }
 }
 
-fn embrfs_make(files: embr_engine::names::Files<'_, inside::Writer<'_>>, name: &[u8]) {
-    let new = embr_engine::names::New {
-        what: embr_engine::names::What::Regular,
+const NOW: Timestamp = Timestamp {
+    seconds: 7,
+    nanos: 7,
+};
+
+fn make(files: Files<'_, Writer<'_>>, name: &[u8]) -> InodeNo {
+    let new = New {
+        what: What::Regular,
         permissions: 0o644,
         uid: 0,
         gid: 0,
@@ -283,6 +311,207 @@ fn embrfs_make(files: embr_engine::names::Files<'_, inside::Writer<'_>>, name: &
         project: 0,
         now: Default::default(),
     };
-    let root = embr_engine::units::InodeNo::ROOT;
-    files.create(root, name, &new).expect("made");
+    let made = files.create(InodeNo::ROOT, name, &new);
+    made.expect("made").what.number
+}
+
+/// Writes whole blocks from one on; the file ends behind them, if not further on.
+fn write(files: Files<'_, Writer<'_>>, file: InodeNo, at: u64, bytes: &[u8]) {
+    let dirty = [Dirty {
+        at: FileBlock(at),
+        bytes,
+    }];
+    let written = Written {
+        size: Some(Bytes(at * BLOCK_SIZE as u64 + bytes.len() as u64)),
+        ..Written::default()
+    };
+    let done = files.write(file, &dirty, Way::Sealed, &written);
+    done.expect("written");
+}
+
+/// The devices and blocks of them that hold these bytes.
+fn places(devices: &[String], bytes: &[u8]) -> Vec<(usize, u64)> {
+    let mut found = Vec::new();
+    for (n, device) in devices.iter().enumerate() {
+        let all = std::fs::read(device).unwrap();
+        let blocks = (0..).zip(all.chunks_exact(BLOCK_SIZE));
+        found.extend(blocks.filter(|(_, b)| *b == bytes).map(|(at, _)| (n, at)));
+    }
+    found
+}
+
+/// What is said of a block: as text, and as documents.
+fn dump_block(devices: &[String], (device, block): (usize, u64)) -> (String, Vec<Value>) {
+    let mut in_order = vec![devices[device].clone()];
+    in_order.extend(devices.iter().filter(|d| **d != devices[device]).cloned());
+    let block = block.to_string();
+    let text = admin(&["dump", "block", &block], &in_order).expect(0).out;
+    let done = admin(&["dump", "block", &block, "--json"], &in_order).expect(0);
+    let rows = done.json()["block"].as_array().unwrap().clone();
+    let holders = rows.into_iter().filter(|row| row.get("lives").is_some());
+    (text, holders.collect())
+}
+
+#[test]
+fn dump_of_a_block_names_its_files() {
+    const COUNT: usize = 256;
+    let dir = Dir::new();
+    let devices = dir.images(3, 32);
+    mkfs(&["-q", "--bundle", "2+1"], &devices).expect(0);
+    let block = |bytes: &[u8], n: usize| bytes[n * BLOCK_SIZE..][..BLOCK_SIZE].to_vec();
+    let (striped, copied, kept) = (pattern(COUNT, 1), pattern(4, 2), pattern(COUNT, 3));
+    let (one, two, layouts) = inside::work_on(&devices, |mounted, names| {
+        let view = names.open(mounted, b"").unwrap();
+        let files = names.of(mounted, &view);
+        let one = make(files, b"one");
+        files.link(one, InodeNo::ROOT, b"other", NOW).unwrap();
+        write(files, one, 0, &striped);
+        write(files, one, 9, &pattern(1, 4));
+        let two = make(files, b"two");
+        let pair = Pair {
+            from: (one, FileBlock(20)),
+            to: (two, FileBlock(3)),
+            blocks: Blocks(5),
+        };
+        files.clone_range(&pair, Some(Bytes(1 << 20)), NOW).unwrap();
+        // What was set aside lies in copies.
+        let (from, to) = (FileBlock(0), FileBlock(4));
+        let three = make(files, b"three");
+        files.preallocate(three, from, to, None, NOW).unwrap();
+        write(files, three, 0, &copied);
+        let four = make(files, b"four");
+        write(files, four, 0, &kept);
+        files.take_snapshot(b"monday", NOW).unwrap();
+        files
+            .unlink(InodeNo::ROOT, b"four", Users::None, NOW)
+            .unwrap();
+        write(files, one, 30, &pattern(1, 5));
+        let mut layouts = Vec::new();
+        let (first, last) = (StripeId(1), StripeId(u64::MAX));
+        let range = Range {
+            first: key(first, Kind::Layout, 0),
+            last: key(last, Kind::Layout, 0),
+        };
+        let mut scan = mounted.scan(STRIPES, range).unwrap();
+        while let Some((at, value)) = scan.next().unwrap() {
+            let stripe = StripeId(at.0[0]);
+            if at == key(stripe, Kind::Layout, 0) {
+                layouts.push((stripe, Layout::parse(&value).unwrap()));
+            }
+        }
+        (one.0, two.0, layouts)
+    });
+    fsck(&["-f", "--data"], &devices).expect(0);
+
+    // In a stripe, and shared.
+    let at = places(&devices, &block(&striped, 22));
+    assert_eq!(at.len(), 1);
+    let (text, holders) = dump_block(&devices, at[0]);
+    assert_eq!(holders.len(), 1, "{text}");
+    let held = &holders[0];
+    assert_eq!(
+        (&held["lives"], &held["parity"]),
+        (&true.into(), &false.into())
+    );
+    assert!(held["stripe"].is_u64() && held["engram"].is_u64(), "{held}");
+    let users = held["users"].as_array().unwrap();
+    let of = |inode: u64| users.iter().find(|user| user["inode"] == inode).unwrap();
+    assert_eq!(users.len(), 2, "{held}");
+    assert_eq!(of(one)["at"], 22);
+    let mut paths: Vec<_> = of(one)["paths"].as_array().unwrap().iter().collect();
+    paths.sort_by_key(|path| path["path"].to_string());
+    assert_eq!(paths.len(), 2);
+    assert!(
+        paths[0]["path"] == "/one" && paths[1]["path"] == "/other",
+        "{held}"
+    );
+    assert_eq!(of(two)["at"], Value::Null);
+    assert_eq!(of(two)["paths"][0]["path"], "/two");
+    assert!(text.contains("which lives, in row"), "{text}");
+    assert!(text.contains(&format!("inode {two}: /two\n")), "{text}");
+
+    // The other places of that stripe: each block of parity, and of data what lies there.
+    let (stripe, layout) = layouts
+        .iter()
+        .find(|(id, _)| held["stripe"] == id.0)
+        .unwrap();
+    for fragment in 0..layout.shape.width() {
+        let place = layout.place(fragment).unwrap();
+        let (text, holders) = dump_block(&devices, (place.device.index(), place.block.0 + 2));
+        assert_eq!(holders.len(), 1, "{text}");
+        assert_eq!(holders[0]["stripe"], stripe.0);
+        assert_eq!(holders[0]["fragment"], fragment);
+        assert_eq!(holders[0]["row"], 2);
+        let is_parity = fragment >= layout.shape.data();
+        assert_eq!(holders[0]["parity"], is_parity);
+        assert_eq!(holders[0]["engram"].is_null(), is_parity, "{text}");
+        assert_eq!(text.contains("parity: row 2"), is_parity, "{text}");
+        if !is_parity {
+            let at = layout.shape.begin(fragment) + 2;
+            assert_eq!(holders[0]["users"][0]["at"], at, "{text}");
+        }
+    }
+
+    // Written over: dead in the stripe, and nobody's. Under a snapshot it lives.
+    let (text, holders) = dump_block(&devices, places(&devices, &block(&striped, 9))[0]);
+    assert_eq!(holders[0]["lives"], false, "{text}");
+    assert_eq!(holders[0]["users"].as_array().unwrap().len(), 0, "{text}");
+    assert!(text.contains("which is dead"), "{text}");
+    let (text, holders) = dump_block(&devices, places(&devices, &block(&striped, 30))[0]);
+    assert_eq!(holders[0]["lives"], true, "{text}");
+    assert_eq!(holders[0]["users"][0]["inode"], one, "{text}");
+
+    // In copies: each of them.
+    let at = places(&devices, &block(&copied, 2));
+    assert_eq!(at.len(), 2);
+    for at in at {
+        let (text, holders) = dump_block(&devices, at);
+        assert_eq!(holders.len(), 1, "{text}");
+        assert_eq!(holders[0]["stripe"], Value::Null);
+        assert_eq!(holders[0]["users"][0]["at"], 2);
+        assert!(text.contains("written as its block 2: /three\n"), "{text}");
+    }
+
+    // Only a snapshot has it.
+    let (text, holders) = dump_block(&devices, places(&devices, &block(&kept, 100))[0]);
+    assert_eq!(holders[0]["lives"], true, "{text}");
+    let path = &holders[0]["users"][0]["paths"][0];
+    assert!(path["path"] == "/four" && path["of"] == "monday", "{text}");
+    assert!(
+        text.contains("written as its block 100: /four (of monday)"),
+        "{text}"
+    );
+
+    // Nobody has a block of a tree, and nothing that is free.
+    for (block, what) in [(2304, "the journal"), (8100, "free, says free space")] {
+        let (text, holders) = dump_block(&devices, (0, block));
+        assert!(text.contains(what) && holders.is_empty(), "{text}");
+    }
+
+    // What there is of snapshots.
+    let items = admin(&["dump", "items", "snapshots"], &devices)
+        .expect(0)
+        .out;
+    for said in [
+        "node 1: snapshot \"monday\", the first, made 1970-01-01",
+        "node 2: head without a name, grew from 1",
+        "own versions 2",
+        "nodes kept for removing",
+        "numbers given out below 3",
+        "touched of inode",
+        "the inode and its parents",
+        "what it holds in windows 0 to 63",
+        ": made or removed",
+        "the entry 0x",
+    ] {
+        assert!(items.contains(said), "{said}: {items}");
+    }
+    let nodes = admin(&["dump", "nodes", "snapshots"], &devices)
+        .expect(0)
+        .out;
+    assert_eq!(
+        nodes,
+        admin(&["dump", "nodes", "6"], &devices).expect(0).out
+    );
+    assert!(nodes.contains("level 0"), "{nodes}");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `embrfs-admin dump` of what is in a volume: nodes and items of trees, and what a block is used for. What is damaged is told, and it
-//! goes on behind it.
+//! `embrfs-admin dump` of what is in a volume: nodes and items of trees, and what a block is used for, and by whom. What is damaged is
+//! told, and it goes on behind it.
 
 use super::open;
 use super::FAILED;
@@ -12,6 +12,11 @@ use crate::output;
 use crate::say;
 use crate::whole::Whole;
 use embr_engine::check::block;
+use embr_engine::check::whose;
+use embr_engine::check::whose::Holder;
+use embr_engine::check::whose::Life;
+use embr_engine::check::whose::Most;
+use embr_engine::check::whose::Spot;
 use embr_engine::env::Device;
 use embr_engine::env::Environment;
 use embr_engine::format::journal::Extent;
@@ -19,6 +24,8 @@ use embr_engine::format::member::Slot;
 use embr_engine::format::node::Node;
 use embr_engine::format::node::NODE_SIZE;
 use embr_engine::format::pointer::Pointer;
+use embr_engine::names::HashWidth;
+use embr_engine::names::Names;
 use embr_engine::tree::check;
 use embr_engine::tree::check::Depth;
 use embr_engine::tree::check::Visitor;
@@ -40,6 +47,11 @@ use std::path::Path;
 use std::path::PathBuf;
 
 const CACHE: Bytes = Bytes(16 << 20);
+/// Of each block so many files are told, and of each file so many paths.
+const MOST: Most = Most {
+    users: 1000,
+    paths: 100,
+};
 
 fn failed(why: &dyn Display) -> Failure {
     Failure::new(FAILED, "volume", why.to_string())
@@ -275,7 +287,102 @@ pub(super) fn node(block: u64, path: &Path, as_json: bool, host: &Host) -> Resul
     Ok(out.end("node"))
 }
 
-/// What a block of the first device is used for.
+fn place(spot: &Spot) -> String {
+    let Spot {
+        stripe,
+        fragment,
+        row,
+        ..
+    } = spot;
+    format!("row {row} of fragment {fragment} of stripe {stripe}")
+}
+
+/// Which block of which engram somebody has, or which parity.
+fn held(holder: &Holder) -> String {
+    let lives = match holder.life {
+        Life::Lives => "which lives",
+        Life::Dead => "which is dead",
+        Life::Unknown => "of which it is not known whether it lives",
+    };
+    match (&holder.engram, &holder.spot) {
+        (Some((engram, block)), None) => {
+            format!("block {block} of engram {engram}, {lives}, in copies")
+        }
+        (Some((engram, block)), Some(spot)) => {
+            format!(
+                "block {block} of engram {engram}, {lives}, in {}",
+                place(spot)
+            )
+        }
+        (None, Some(spot)) if spot.is_parity => format!("parity: {}", place(spot)),
+        (None, Some(spot)) => format!("{}; what it holds is not known", place(spot)),
+        (None, None) => "nothing".to_owned(),
+    }
+}
+
+/// All that is known of who has a block.
+fn holder(holder: &Holder, out: &mut Out) {
+    let users = holder.users.iter().map(|user| {
+        let paths = user.paths.iter().map(|path| {
+            let (path, whose) = (items::text(&path.path), &path.whose);
+            let whose = (!whose.is_empty()).then(|| items::text(whose));
+            json!({ "path": path, "of": whose })
+        });
+        json!({
+            "inode": user.inode.0, "at": user.at.map(|at| at.0), "paths": paths.collect::<Vec<_>>(),
+        })
+    });
+    let value = || {
+        json!({
+            "engram": holder.engram.map(|(engram, _)| engram.0),
+            "block": holder.engram.map(|(_, block)| block),
+            "lives": match holder.life {
+                Life::Lives => Some(true),
+                Life::Dead => Some(false),
+                Life::Unknown => None,
+            },
+            "stripe": holder.spot.map(|spot| spot.stripe.0),
+            "fragment": holder.spot.map(|spot| spot.fragment),
+            "row": holder.spot.map(|spot| spot.row),
+            "parity": holder.spot.is_some_and(|spot| spot.is_parity),
+            "users": users.collect::<Vec<_>>(),
+            "more": holder.users.len() >= MOST.users,
+            "lacks": holder.lacks.map(|why| why.to_string()),
+        })
+    };
+    let text = || {
+        let mut text = held(holder);
+        for user in &holder.users {
+            text.push_str(&format!("\n  inode {}", user.inode));
+            if let Some(at) = user.at {
+                text.push_str(&format!(", written as its block {at}"));
+            }
+            let paths = user.paths.iter().map(|path| {
+                let whose = match path.whose.is_empty() {
+                    true => String::new(),
+                    false => format!(" (of {})", items::text(&path.whose)),
+                };
+                format!("{}{whose}", items::text(&path.path))
+            });
+            let paths: Vec<String> = paths.collect();
+            match paths.is_empty() {
+                true => text.push_str(": it has no name"),
+                false => text.push_str(&format!(": {}", paths.join(", "))),
+            }
+        }
+        if holder.users.len() >= MOST.users {
+            text.push_str("\n  there may be more files that name it");
+        }
+        if let Some(why) = &holder.lacks {
+            text.push_str(&format!("\n  not all could be told: {why}"));
+        }
+        text
+    };
+    out.row(text, value);
+    out.is_sound &= holder.lacks.is_none();
+}
+
+/// What a block of the first device is used for, and who has it.
 pub(super) fn block(
     number: u64,
     devices: &[PathBuf],
@@ -301,6 +408,13 @@ pub(super) fn block(
             || json!({ "use": what.to_string(), "start": start, "blocks": blocks }),
         );
     }
+    let names = Names::try_new(HashWidth::Full).map_err(|_| failed(&"out of memory"))?;
+    let at = (slot, Blocks(number));
+    let is_torn = whose::at(&mounted, &names, at, MOST, &mut |found| {
+        holder(&found, &mut out);
+        Ok(())
+    });
+    let is_torn = is_torn.map_err(|why| failed(&why))?;
     let is_used = mounted.is_used(slot, Blocks(number));
     let exists = number < seat.entry.size.0;
     let space = match (exists, is_used) {
@@ -310,6 +424,13 @@ pub(super) fn block(
     };
     out.row(|| space.to_owned(), || json!({ "space": space }));
     out.is_sound &= lost == 0 && (!exists || is_used != found.is_empty());
+    if is_torn {
+        out.is_sound = false;
+        out.row(
+            || "a node of the trees of engrams or stripes is lost that may tell of it".to_owned(),
+            || json!({ "torn": true }),
+        );
+    }
     if lost != 0 {
         out.row(
             || format!("{lost} nodes could not be read that may use it as well"),

@@ -12,6 +12,7 @@ use embr_engine::units::TreeId;
 use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::NAMES;
 use embr_engine::volume::mounted::REFERENCES;
+use embr_engine::volume::mounted::SNAPSHOTS;
 use embr_engine::volume::mounted::SPACE;
 use embr_engine::volume::mounted::STRIPES;
 use std::ffi::OsString;
@@ -26,7 +27,7 @@ pub const SECTIONS: &[Section] = &[
          embrfs-admin status /mnt               the one mounted there\n\
          embrfs-admin dump super /dev/vdb       what the superblock of a device says\n\
          embrfs-admin dump items names --inode 1 /dev/vdb   what the root directory has\n\
-         embrfs-admin dump block 2309 /dev/vdb  what a block is used for\n\
+         embrfs-admin dump block 2309 /dev/vdb  what a block is used for, and by which files\n\
          embrfs-admin extract /dev/vdb --to saved   what can be read of a volume that is not mounted\n\
          embrfs-admin discard-side /dev/vdc     what would be lost with what was written to it alone\n\
          embrfs-admin catch-up /dev/vdb         members that missed something get it",
@@ -253,7 +254,7 @@ pub enum Dump {
     },
     /// The nodes of a tree, as the newest root has it
     Nodes {
-        /// Which tree: space, names, engrams, stripes or references, or its number
+        /// Which tree: space, names, engrams, stripes, references or snapshots, or its number
         #[arg(value_name = "TREE", value_parser = tree)]
         tree: TreeId,
         /// Devices or image files of one volume; of one device, the others are found
@@ -262,7 +263,7 @@ pub enum Dump {
     },
     /// The items of a tree and what they mean, with what the journal made of them
     Items {
-        /// Which tree: space, names, engrams, stripes or references, or its number
+        /// Which tree: space, names, engrams, stripes, references or snapshots, or its number
         #[arg(value_name = "TREE", value_parser = tree)]
         tree: TreeId,
         /// From this key on: three hexadecimal numbers, as in 1:0:0; what is left out is 0
@@ -287,9 +288,13 @@ pub enum Dump {
         #[arg(value_name = "DEVICE")]
         device: PathBuf,
     },
-    /// What a block is used for
+    /// What a block is used for, and by whom
+    ///
+    /// Of what files hold: which block of which engram it is, whether that lives, whether it is in copies or where in a stripe; which files
+    /// name it, all that share it and those of snapshots too, with their paths; and as which block of the file it was written, where the
+    /// one that wrote it has it still. Of parity, which stripe, fragment and row. All engrams and stripes are gone through for it.
     Block {
-        /// The block
+        /// The block, counted from the begin of the device in 4096 bytes
         #[arg(value_name = "BLOCK")]
         block: u64,
         /// The device that it is on, and others of its volume; without them, they are found
@@ -305,8 +310,10 @@ fn tree(text: &str) -> Result<TreeId, String> {
         "engrams" => Ok(ENGRAMS),
         "stripes" => Ok(STRIPES),
         "references" => Ok(REFERENCES),
+        "snapshots" => Ok(SNAPSHOTS),
         number => number.parse().map(TreeId).map_err(|_| {
-            "space, names, engrams, stripes, references, or a number from 0 to 255".to_owned()
+            "space, names, engrams, stripes, references, snapshots, or a number from 0 to 255"
+                .to_owned()
         }),
     }
 }
@@ -344,6 +351,7 @@ mod tests {
             assert!(first_key(bad).is_err(), "{bad}");
         }
         assert_eq!(tree("names"), Ok(NAMES));
+        assert_eq!(tree("snapshots"), Ok(SNAPSHOTS));
         assert_eq!(tree("7"), Ok(TreeId(7)));
         assert!(tree("name").is_err());
     }

@@ -161,13 +161,20 @@ impl fmt::Display for Error {
             Error::NoAttribute => f.write_str("no such extended attribute"),
             Error::TooLong => f.write_str("longer than an extended attribute can be"),
             Error::Busy => f.write_str("in use"),
-            Error::Weak(engram) => write!(f, "too little of engram {engram} would survive"),
+            Error::Weak(engram) => write!(
+                f,
+                "engram {engram} survives the loss of fewer devices than the file is to: attach missing devices, or make room, and try again"
+            ),
             Error::Snapshot(id, wrong) => {
                 write!(f, "what is known of snapshot {id} is damaged: {wrong}; run fsck.embrfs")
             }
+            // Of what moves it is not known whose it is.
+            Error::Lost(InodeNo::NONE, _) => f.write_str(
+                "a block of a stripe is lost: attach missing devices, or run fsck.embrfs --data to see whose it is",
+            ),
             Error::Lost(inode, block) => write!(
                 f,
-                "inode {inode}: no copy of block {block} is sound: what it held is lost"
+                "inode {inode}: block {block} is lost, as nothing gives it back: attach missing devices, or restore the file from a backup"
             ),
             Error::Stripe(stripe, wrong) => {
                 write!(f, "what is known of stripe {stripe} is damaged: {wrong}; run fsck.embrfs")

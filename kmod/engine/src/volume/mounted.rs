@@ -197,15 +197,18 @@ impl fmt::Display for Fault {
             Fault::Degraded => f.write_str(
                 "most devices of the volume are not here or missed something: attach them, mount read-only, or mount with the option degraded",
             ),
-            Fault::Members => f.write_str("a device failed just now: try again"),
+            Fault::Members => {
+                f.write_str("a device failed just now: try again; embrfs-admin status says which")
+            }
             Fault::NoRoot => f.write_str("no device gives back the volume's newest root; run fsck.embrfs"),
             Fault::Tree(why) => why.fmt(f),
             Fault::Space(e) => write!(
                 f,
-                "blocks {} to {} of the device in slot {} were taken or freed twice: mount read-only, and run fsck.embrfs",
+                "blocks {} to {} of the device in slot {} were taken or freed twice: mount read-only, and run fsck.embrfs; embrfs-admin dump block {} says whose they are",
                 e.start,
                 e.start.0.saturating_add(e.blocks.0).saturating_sub(1),
-                e.device.index()
+                e.device.index(),
+                e.start
             ),
             Fault::SpaceItem(key) => write!(
                 f,

@@ -95,6 +95,11 @@ pub enum Action {
         devices: Vec<PathBuf>,
     },
     /// Show structures as they lie on a device
+    ///
+    /// What one device says by itself: its superblock and roots, its journal, a node at a block. What a volume has, as its newest root and the
+    /// journal behind that say: the nodes and items of its trees, and what a block is used for. The trees are space (what is in use), names
+    /// (inodes, directories, attributes, extents), engrams (where what files hold lies), stripes, references (blocks that several files
+    /// name) and snapshots. What is damaged is told, and it goes on behind it. Nothing is written.
     Dump {
         /// Which structure
         #[command(subcommand)]

@@ -28,6 +28,7 @@ use embr_engine::volume::mounted::STRIPES;
 use embrfs_sim::desk::pattern;
 use inside::Writer;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::process::Command;
 
 #[test]
@@ -514,4 +515,127 @@ fn dump_of_a_block_names_its_files() {
         admin(&["dump", "nodes", "6"], &devices).expect(0).out
     );
     assert!(nodes.contains("level 0"), "{nodes}");
+}
+
+/// What files should hold.
+type Model = BTreeMap<&'static [u8], Vec<u8>>;
+
+/// Writes blocks of a file, in the model too; it is made if it is not there.
+fn put(
+    files: Files<'_, Writer<'_>>,
+    model: &mut Model,
+    name: &'static [u8],
+    at: usize,
+    with: &[u8],
+) {
+    let file = match files.lookup(InodeNo::ROOT, name) {
+        Ok(target) => target.inode,
+        Err(_) => make(files, name),
+    };
+    write(files, file, at as u64, with);
+    let held = model.entry(name).or_default();
+    let (begin, end) = (at * BLOCK_SIZE, at * BLOCK_SIZE + with.len());
+    held.resize(held.len().max(end), 0);
+    held[begin..end].copy_from_slice(with);
+}
+
+/// Compares all files, byte for byte.
+#[track_caller]
+fn compare(devices: &[String], model: &Model) {
+    inside::look(devices, |files| {
+        for (name, bytes) in model {
+            let file = files.lookup(InodeNo::ROOT, name).expect("a name").inode;
+            let size = files.inode(file).expect("an inode").size;
+            assert_eq!(size, Bytes(bytes.len() as u64));
+            let mut found = vec![0xcc; bytes.len()];
+            let read = files.read(file, FileBlock(0), &mut found);
+            read.unwrap_or_else(|why| panic!("{}: {why}", text(name)));
+            assert!(found == *bytes, "{}", text(name));
+        }
+    });
+}
+
+fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
+
+#[test]
+fn a_member_that_missed_data_is_caught_up() {
+    const LATE: usize = 3;
+    const ASIDE: [&[u8]; 6] = [b"a", b"b", b"c", b"d", b"e", b"f"];
+    // It is away meanwhile, or set back, too, to a copy that is older than that.
+    for is_set_back in [false, true] {
+        let dir = Dir::new();
+        let devices = dir.images(6, 48);
+        mkfs(&["-q", "--bundle", "4+2"], &devices).expect(0);
+        let mut model = Model::new();
+        inside::work(&devices, |files| {
+            put(files, &mut model, b"large", 0, &pattern(700, 1));
+            put(files, &mut model, b"small", 0, &pattern(1, 2));
+            put(files, &mut model, b"kept", 0, &pattern(256, 3));
+            put(files, &mut model, b"goes", 0, &pattern(64, 4));
+            // Places that are written while the member is away: some of them are on it.
+            for (n, name) in ASIDE.into_iter().enumerate() {
+                let aside = make(files, name);
+                let (from, to) = (FileBlock(0), FileBlock(32));
+                files.preallocate(aside, from, to, None, NOW).unwrap();
+                put(files, &mut model, name, 0, &pattern(8, 20 + n as u64));
+            }
+        });
+        let older = std::fs::read(&devices[LATE]).unwrap();
+        let others = devices.iter().enumerate().filter(|(n, _)| *n != LATE);
+        let others: Vec<String> = others.map(|(_, d)| d.clone()).collect();
+        for round in 0..2 {
+            let here = match is_set_back && round == 0 {
+                true => &devices,
+                false => &others,
+            };
+            inside::work(here, |files| {
+                put(
+                    files,
+                    &mut model,
+                    b"large",
+                    100 + 64 * round,
+                    &pattern(90, 6 + round as u64),
+                );
+                for (n, name) in ASIDE.into_iter().enumerate() {
+                    let bytes = pattern(12, 40 + 10 * round as u64 + n as u64);
+                    put(files, &mut model, name, 8 + 8 * round, &bytes);
+                }
+                put(files, &mut model, b"small", 1, &pattern(3, 10));
+                if round == 0 {
+                    put(files, &mut model, b"new", 0, &pattern(300, 11));
+                    let removed = files.unlink(InodeNo::ROOT, b"goes", Users::None, NOW);
+                    removed.unwrap();
+                    model.remove(&b"goes"[..]);
+                }
+            });
+        }
+        if is_set_back {
+            std::fs::write(&devices[LATE], &older).unwrap();
+        }
+        let stale = admin(&["devices", "--json"], &devices).expect(1).json();
+        let standing = &stale["volumes"][0]["devices"][LATE]["standing"];
+        assert_eq!(standing, "stale", "{stale}");
+        // What it missed is not read from it.
+        compare(&devices, &model);
+
+        let done = admin(&["catch-up", "--json"], &devices).expect(0).json();
+        assert_eq!(done["caught_up"], 1, "{done}");
+        assert_eq!(done["missing"], 0, "{done}");
+        assert_eq!(done["lost"], 0, "{done}");
+        // What was written with it meanwhile is not on the older copy.
+        let least = if is_set_back { 100 } else { 0 };
+        assert!(done["blocks"].as_u64() > Some(least), "{done}");
+        fsck(&["-f", "--data"], &devices).expect(0);
+        compare(&devices, &model);
+        // Without any two others, every block that should be on it is needed.
+        for (n, first) in others.iter().enumerate() {
+            for second in &others[n + 1..] {
+                let left = devices.iter().filter(|d| *d != first && *d != second);
+                let left: Vec<String> = left.cloned().collect();
+                compare(&left, &model);
+            }
+        }
+    }
 }

@@ -138,6 +138,33 @@ fn help_names_the_tools_by_their_real_names() {
 }
 
 #[test]
+fn help_names_what_is_checked_and_shown() {
+    let text = fsck(&["--help"], &[]).expect(0).out;
+    let (_, text) = text.split_once("\nCheck:\n").expect("what is checked");
+    let (check, repair) = text.split_once("\nRepair:\n").expect("what is repaired");
+    for what in ["references", "stripes", "snapshots", "attributes", "head"] {
+        assert!(check.contains(what) && repair.contains(what), "{what}");
+    }
+    let lost = "names, engrams, stripes, references or snapshots is lost";
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(repair).contains(lost), "{repair}");
+    let trees = [
+        "space",
+        "names",
+        "engrams",
+        "stripes",
+        "references",
+        "snapshots",
+    ];
+    for page in ["nodes", "items"] {
+        let text = admin(&["dump", page, "--help"], &[]).expect(0).out;
+        assert!(trees.iter().all(|tree| text.contains(tree)), "{text}");
+    }
+    let text = admin(&["dump", "--help"], &[]).expect(0).out;
+    assert!(trees.iter().all(|tree| text.contains(tree)), "{text}");
+}
+
+#[test]
 fn a_manual_page_for_every_tool() {
     let dir = Dir::new();
     let man = dir.path("man");
@@ -154,6 +181,7 @@ fn a_manual_page_for_every_tool() {
         "embrfs-admin-status",
         "embrfs-admin-extract",
         "embrfs-admin-dump-super",
+        "embrfs-admin-dump-block",
     ] {
         let text = std::fs::read_to_string(man.join(format!("{page}.8"))).unwrap();
         for section in [".TH", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS"] {

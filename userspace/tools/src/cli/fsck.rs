@@ -22,42 +22,58 @@ pub const SECTIONS: &[Section] = &[
         "Check",
         "devices        every copy of the superblock, every root, and whether the devices make a volume\n\
          nodes          every copy of every node of every tree, and the journal behind the newest root\n\
-         free space     each block has one use, copies lie on as many devices as they should, and free is what is left\n\
-         engrams        where they lie, what of them lives, whose it is and its hashes, against what files name\n\
+         free space     each block has one use, copies lie on as many devices as they should, and free is\n\
+         \x20              what is left\n\
+         engrams        where they lie, what of them lives, whose it is and its hashes, against what files\n\
+         \x20              name\n\
          references     what is said of blocks that several files name, against what they name\n\
-         stripes        what they hold, against what engrams say lies there; what of them lives; lists and sums of all\n\
+         stripes        what they hold, against what engrams say lies there; what of them lives; lists and\n\
+         \x20              sums\n\
          snapshots      snapshots and heads: what was touched in each, and versions that nobody sees\n\
          names          inodes, links, directories and attributes, as each snapshot and head sees them\n\
-         data           with --data: all that files hold, every copy, and all of each stripe, parity and what is dead too",
+         data           with --data: all that files hold, every copy, and all of each stripe, parity and\n\
+         \x20              what is dead too",
     ),
     (
         "Repair",
-        "With --repair, what is wrong in trees and names is put right where it follows from the rest, and each thing that is done is told:\n\
+        "With --repair, what is wrong in trees and names is put right where it follows from the rest, and\n\
+         each thing that is done is told:\n\
          nodes          a bad copy is written again from one that is sound\n\
-         free space     from all that is in use; what two have is never freed, and its tree is written anew if it is lost\n\
-         engrams        what lives, and whose it is, from what files name; what no file names gives back its room;\n\
-         \x20              where one lies, if that is lost, from the stripes that hold it\n\
+         free space     from all that is in use; what two have is never freed, and its tree is written anew\n\
+         \x20              if it is lost\n\
+         engrams        what lives, and whose it is, from what files name; what no file names gives back\n\
+         \x20              its room; where one lies, if that is lost, from the stripes that hold it\n\
          references     what is said of blocks that several files name is counted anew\n\
-         stripes        what lives of them, where they are listed as wasteful, the sums; what a fragment holds, if that\n\
-         \x20              is lost, from the engrams that lie there\n\
-         snapshots      what was touched in one is noted where it is not; versions that nobody sees are removed\n\
-         inodes         links, entries and blocks are counted again; an inode that is missing is made from its items,\n\
-         \x20              for root alone\n\
-         names          entries in wrong places, twice, of another type or without an inode; what inodes say of their names\n\
+         stripes        what of them lives, where they are listed as wasteful, the sums; what a fragment\n\
+         \x20              holds, if that is lost, from the engrams that lie there\n\
+         snapshots      what was touched in one is noted where it is not; versions that nobody sees are\n\
+         \x20              removed\n\
+         inodes         links, entries and blocks are counted again; an inode that is missing is made from\n\
+         \x20              its items, for root alone\n\
+         names          entries in wrong places, twice, of another type or without an inode; what inodes\n\
+         \x20              say of their names\n\
          attributes     those in wrong places, or twice\n\
-         lost+found     gets what has no name, as #NUMBER, in the root directory, where it is made if it is not there\n\
+         lost+found     gets what has no name, as #NUMBER, in the root directory, where it is made if it is\n\
+         \x20              not there\n\
          lists          of files without a name, of operations that go on, of numbers that were given out\n\
          \n\
-         Nothing that could be read before cannot be read after. It may be cut short at any moment; running it again goes\n\
-         on. All members have to be there.\n\
-         Names are mended in each head, as it sees them. What a snapshot shows stays as it is, but for counts that are\n\
-         wrong for all who see them; where what is said of the snapshots makes no sense, names are left alone.\n\
-         Items that make no sense stay, unless --drop-senseless is given. Where a node of the trees of names, engrams,\n\
-         stripes, references or snapshots is lost, only bad copies of nodes and free space are repaired: what is in use is\n\
-         kept from being given out, and nothing is freed. Data and parity that rotted, and extents that name what is not\n\
-         there, stay as they are; what neither copies nor parity give back cannot be read. For what is left:\n\
-         embrfs-admin extract copies all that can be read to another place.\n\
-         Its memory is that of --memory, and what one engram takes that files name more often than fits into it.",
+         Nothing that could be read before cannot be read after. It may be cut short at any moment; running\n\
+         it again goes on. All members have to be there.\n\
+         \n\
+         Names are mended in each head, as it sees them. What a snapshot shows stays as it is, but for\n\
+         counts that are wrong for all who see them. Where what is said of the snapshots makes no sense,\n\
+         names are left alone.\n\
+         \n\
+         Items that make no sense stay, unless --drop-senseless is given. Where a node of the trees of\n\
+         names, engrams, stripes, references or snapshots is lost, only free space and bad copies of nodes\n\
+         are repaired: what is in use is kept from being given out, and nothing is freed.\n\
+         \n\
+         Data and parity that rotted, and extents that name what is not there, stay as they are; what\n\
+         neither copies nor parity give back cannot be read. For what is left: embrfs-admin extract copies\n\
+         all that can be read to another place.\n\
+         \n\
+         Its memory is that of --memory, and what one engram takes that files name more often than fits\n\
+         into it.",
     ),
     (
         "Exit status",

@@ -5,8 +5,6 @@
 
 use super::data::is;
 use super::data::items;
-use super::names::look;
-use super::names::Look;
 use super::path;
 use super::Ended;
 use crate::error::NoMem;
@@ -104,11 +102,17 @@ pub struct Most {
     pub paths: usize,
 }
 
-/// All that somebody may look at, with its name: what a mount shows first.
-type Views = Vec<(Vec<u8>, Arc<View>)>;
+/// All that somebody may look at.
+#[derive(Default)]
+struct Views {
+    /// With their names; what a mount shows first.
+    each: Vec<(Vec<u8>, Arc<View>)>,
+    /// Why there may be more.
+    lacks: Option<Error>,
+}
 
 /// Tells of everything that engrams and stripes have at a block of a device. What is dead of what lies in copies is free, and nobody's.
-/// Says whether a node is lost that could tell of more.
+/// Says whether a node is lost, or an item makes no sense, that could tell of more.
 pub fn at<M: Machine>(
     mounted: &Mounted<M>,
     names: &Names,
@@ -172,7 +176,10 @@ fn note<T>(
     match found {
         Ok(found) => put(holder, found),
         Err(Error::Fault(Fault::NoMemory)) => return Err(Ended::NoMemory),
-        Err(why) => holder.lacks = Some(why),
+        Err(why) => {
+            // The first may be why others are.
+            holder.lacks.get_or_insert(why);
+        }
     }
     Ok(())
 }
@@ -184,12 +191,14 @@ fn in_copies<M: Machine>(
     (device, block): (Slot, Blocks),
     found: &mut Vec<(EngramId, usize)>,
 ) -> Result<bool, Ended> {
-    items(mounted, ENGRAMS, &mut |key, value| {
+    let mut is_senseless = false;
+    let is_lost = items(mounted, ENGRAMS, &mut |key, value| {
         let engram = EngramId(key.0[0]);
         if engram == EngramId::NONE || !is(key, engram::Kind::Map, engram) {
             return Ok(());
         }
         let Some(map) = Map::parse(value)? else {
+            is_senseless = true;
             return Ok(());
         };
         for part in map.parts() {
@@ -202,7 +211,8 @@ fn in_copies<M: Machine>(
             }
         }
         Ok(())
-    })
+    })?;
+    Ok(is_lost || is_senseless)
 }
 
 /// The blocks of stripes that lie there.
@@ -212,12 +222,14 @@ fn in_stripes<M: Machine>(
     (device, block): (Slot, Blocks),
     found: &mut Vec<Spot>,
 ) -> Result<bool, Ended> {
-    items(mounted, STRIPES, &mut |key, value| {
+    let mut is_senseless = false;
+    let is_lost = items(mounted, STRIPES, &mut |key, value| {
         let stripe = StripeId(key.0[0]);
         if stripe == StripeId::NONE || key != stripe::key(stripe, stripe::Kind::Layout, 0) {
             return Ok(());
         }
         let Some(layout) = Layout::parse(value) else {
+            is_senseless = true;
             return Ok(());
         };
         let shape = layout.shape;
@@ -237,7 +249,8 @@ fn in_stripes<M: Machine>(
             }
         }
         Ok(())
-    })
+    })?;
+    Ok(is_lost || is_senseless)
 }
 
 /// Which block of which engram lies in a row of a fragment of data.
@@ -313,14 +326,20 @@ fn used<M: Machine>(
             at: at.map(|(_, at)| at),
             paths: Vec::new(),
         };
-        for (whose, view) in views.iter() {
-            for path in path::all(names.of(mounted, view), inode, most.paths)? {
+        for (whose, view) in views.each.iter() {
+            let mut paths = Vec::new();
+            let found = path::all(names.of(mounted, view), inode, most.paths);
+            note(holder, found, |_, found| paths = found)?;
+            for path in paths {
                 let whose = whose.try_clone()?;
                 user.paths.push(Path { path, whose })?;
             }
             if !user.paths.is_empty() {
                 break;
             }
+        }
+        if let Some(why) = views.lacks.filter(|_| user.paths.is_empty()) {
+            holder.lacks.get_or_insert(why);
         }
         holder.users.push(user)?;
     }
@@ -351,25 +370,36 @@ fn owner<M: Machine>(
     Ok(written)
 }
 
-/// All snapshots and heads, what a mount shows first. Where it is not known which there are, the first.
+/// All snapshots and heads. Where it is not known which there are, the first, from which all grew.
 #[inline(never)]
 fn views<M: Machine>(mounted: &Mounted<M>, names: &Names) -> Result<Views, Ended> {
-    let mut views: Views = Vec::new();
-    let listed = match look(names.snapshots(mounted).map(Some))? {
-        Look::There(listed) => listed,
-        _ => Vec::new(),
-    };
+    let mut views = Views::default();
+    let listed = views.note(names.snapshots(mounted))?.unwrap_or_default();
     for is_main in [true, false] {
         for one in listed.iter().filter(|one| one.name.is_empty() == is_main) {
-            if let Look::There(view) = look(names.open(mounted, &one.name).map(Some))? {
-                views.push((one.name.try_clone()?, view))?;
+            if let Some(view) = views.note(names.open(mounted, &one.name))? {
+                views.each.push((one.name.try_clone()?, view))?;
             }
         }
     }
-    if views.is_empty() {
-        views.push((Vec::new(), first()?))?;
+    if views.each.is_empty() {
+        views.each.push((Vec::new(), first()?))?;
     }
     Ok(views)
+}
+
+impl Views {
+    /// What was found, or why it could not be is noted. Want of memory ends it all.
+    fn note<T>(&mut self, found: Result<T, Error>) -> Result<Option<T>, Ended> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(Error::Fault(Fault::NoMemory)) => Err(Ended::NoMemory),
+            Err(why) => {
+                self.lacks.get_or_insert(why);
+                Ok(None)
+            }
+        }
+    }
 }
 
 fn first() -> Result<Arc<View>, NoMem> {

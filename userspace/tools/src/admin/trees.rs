@@ -366,7 +366,7 @@ fn holder(holder: &Holder, out: &mut Out) {
             });
             let paths: Vec<String> = paths.collect();
             match paths.is_empty() {
-                true => text.push_str(": it has no name"),
+                true => text.push_str(": no name of it was found"),
                 false => text.push_str(&format!(": {}", paths.join(", "))),
             }
         }
@@ -427,7 +427,7 @@ pub(super) fn block(
     if is_torn {
         out.is_sound = false;
         out.row(
-            || "a node of the trees of engrams or stripes is lost that may tell of it".to_owned(),
+            || "a node of the trees of engrams or stripes is lost, or an item makes no sense, that may tell of it".to_owned(),
             || json!({ "torn": true }),
         );
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is to be read from or written to which bytes of which device, and which hashes it has. A plan knows nothing of trees any
-//! more, and nothing here touches a device: the host may carry plans out by its own means.
+//! What is to be read from or written to which bytes of which device, and which hashes it has. Trees are looked
+//! into, and places given out, while a plan is made; data is read and written where plans are carried out.
 
 use super::window::At;
 use super::window::State;

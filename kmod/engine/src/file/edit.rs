@@ -31,6 +31,7 @@ use crate::units::SnapshotId;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::NAMES;
+use embr_rt::Box;
 use embr_rt::Vec;
 
 /// Bytes of the journal that a window's item takes, at most, and what says that it was touched.
@@ -74,7 +75,7 @@ pub(crate) enum Clear {
 }
 
 struct Loaded {
-    window: Window,
+    window: Box<Window>,
     /// Of which of its blocks it is known whether they lie in the tree. What its items of extents say is known of all.
     known: u32,
     changed: bool,

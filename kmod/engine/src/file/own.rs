@@ -17,6 +17,7 @@ use crate::units::FileBlock;
 use crate::units::InodeNo;
 use crate::units::SnapshotId;
 use crate::volume::mounted::Machine;
+use embr_rt::Box;
 
 /// A block of an engram; none of one that lies in the tree.
 pub(crate) type Held = Option<(EngramId, usize)>;
@@ -130,11 +131,11 @@ pub(crate) fn differing<M: Machine>(
         each,
     };
     loop {
-        let number = |window: &Option<Window>| window.as_ref().map(|w| w.number);
+        let number = |window: &Option<Box<Window>>| window.as_ref().map(|w| w.number);
         let Some(next) = number(&old).into_iter().chain(number(&new)).min() else {
             return run.end();
         };
-        let here = |window: &Option<Window>, index| {
+        let here = |window: &Option<Box<Window>>, index| {
             let window = window.as_ref().filter(|w| w.number == next);
             window.map_or(Cell::NOTHING, |w| w.cell(index))
         };

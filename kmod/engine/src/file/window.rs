@@ -191,9 +191,10 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// A window about which nobody says anything.
-    pub(super) fn empty(number: u64) -> Result<Self, NoMem> {
-        Ok(Window {
+    /// A window about which nobody says anything; on the heap, as whoever has one calls deeply.
+    #[inline(never)]
+    pub(super) fn empty(number: u64) -> Result<Box<Self>, NoMem> {
+        Box::try_new(Window {
             number,
             cells: Vec::try_from_elem(Cell::NOTHING, WINDOW)?,
             inline: Vec::new(),
@@ -459,7 +460,7 @@ impl<'n, M: Machine> Windows<'n, M> {
 
     /// The next window.
     #[allow(clippy::should_implement_trait)] // It may fail.
-    pub(super) fn next(&mut self) -> Result<Option<Window>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<Box<Window>>, Error> {
         loop {
             if core::mem::take(&mut self.is_new) {
                 // Inline first: what becomes raw meanwhile is seen as one or the other.

@@ -41,14 +41,29 @@ fn snapshot(n: u64) -> Vec<u8> {
     format!("s{n}").into_bytes()
 }
 
-/// Snapshots of a file of which each has most blocks anew, all deleted. The oldest is kept if anything is to lie below. Gives what the file
+/// What lies below that nobody deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Below {
+    Nothing,
+    /// A snapshot from before there was the file.
+    Without,
+    /// The oldest of those that have it.
+    Oldest,
+}
+
+const BELOW: [Below; 3] = [Below::Nothing, Below::Without, Below::Oldest];
+
+/// A file, and snapshots of which each has most of its blocks anew, and all of them deleted but for what is to lie below. Gives what the file
 /// holds, and did at first.
 fn layer(
     (mounted, names, files): (&Mounted<Simulated>, &Names, Files<'_, Simulated>),
-    file: InodeNo,
-    (layers, blocks, keeps): (u64, u64, bool),
+    (layers, blocks, below): (u64, u64, Below),
     chance: &Chance,
-) -> (Vec<u8>, Vec<u8>) {
+) -> (InodeNo, Vec<u8>, Vec<u8>) {
+    if below == Below::Without {
+        files.take_snapshot(b"before", NOW).expect("taken");
+    }
+    let file = create(files, b"f");
     let mut holds = Vec::new();
     let mut first = Vec::new();
     for n in 0..=layers {
@@ -71,10 +86,10 @@ fn layer(
         files.take_snapshot(&snapshot(n), NOW).expect("taken");
         create(files, &snapshot(n));
     }
-    for n in u64::from(keeps)..=layers {
+    for n in u64::from(below == Below::Oldest)..=layers {
         names.delete(mounted, &snapshot(n)).expect("deleted");
     }
-    (holds, first)
+    (file, holds, first)
 }
 
 /// All is swept, and agrees.
@@ -108,11 +123,10 @@ fn fill(files: Files<'_, Simulated>) {
 #[test]
 fn whatever_is_done_below_many_versions_is_done() {
     let chance = Chance::new(seed());
-    for what in 0..9 {
-        let keeps = chance.below(2) == 0;
-        let (layers, blocks) = [(200, 3), (60, 40), (12, 80)][chance.below(3)];
+    for (what, below) in (0..9).flat_map(|what| BELOW.map(|below| (what, below))) {
+        let (layers, blocks) = [(200, 3), (40, 20), (12, 40)][chance.below(3)];
         let shape = [(1, 0), (1, 1), (2, 1)][chance.below(3)];
-        let said = format!("{what}: {layers} layers of {blocks} blocks, {shape:?}, {keeps}");
+        let said = format!("{what}: {layers} layers of {blocks} blocks, {shape:?}, {below:?}");
         let fleet = drives(
             &chance,
             Bytes(256 << 20),
@@ -127,9 +141,8 @@ fn whatever_is_done_below_many_versions_is_done() {
             .expect("formatted");
         let view = names.open(&mounted, b"").expect("opened");
         let files = names.of(&mounted, &view);
-        let file = create(files, b"f");
         let here = (&mounted, &names, files);
-        let (mut holds, old) = layer(here, file, (layers, blocks, keeps), &chance);
+        let (file, mut holds, old) = layer(here, (layers, blocks, below), &chance);
         for _ in 0..chance.below(2) * chance.below(layers as usize) {
             names.sweep(&mounted).expect("swept");
         }
@@ -194,6 +207,8 @@ fn whatever_is_done_below_many_versions_is_done() {
                     .unlink(InodeNo::ROOT, b"f", Users::None, NOW)
                     .expect(&said);
                 holds.clear();
+                let found = files.inode(file);
+                assert!(matches!(found, Err(Error::NotFound)), "{said}: {found:?}");
             }
         }
         let check = |files: Files<'_, Simulated>, holds: &[u8]| {
@@ -207,7 +222,7 @@ fn whatever_is_done_below_many_versions_is_done() {
         if !holds.is_empty() {
             check(files, &holds);
         }
-        if keeps {
+        if below == Below::Oldest {
             let kept = names.open(&mounted, &snapshot(0)).expect("opened");
             check(names.of(&mounted, &kept), &old);
         }
@@ -217,11 +232,10 @@ fn whatever_is_done_below_many_versions_is_done() {
 #[test]
 fn what_is_full_below_many_versions_takes_what_was_accepted_and_is_emptied() {
     let chance = Chance::new(seed());
-    for what in 0..5 {
-        let keeps = chance.below(2) == 0;
+    for (what, below) in (0..5).flat_map(|what| BELOW.map(|below| (what, below))) {
         let layers = [2, 20, 40, 100][chance.below(4)];
         let shape = [(1, 0), (1, 1), (2, 1)][chance.below(3)];
-        let said = format!("{what}: {layers} layers, {shape:?}, {keeps}");
+        let said = format!("{what}: {layers} layers, {shape:?}, {below:?}");
         let count = usize::from(shape.0 + shape.1);
         let fleet = drives(&chance, Bytes(64 << 20), count, shape);
         let (mut mounted, mut names) = (mount(&chance, &fleet), names());
@@ -232,9 +246,8 @@ fn what_is_full_below_many_versions_takes_what_was_accepted_and_is_emptied() {
             .expect("formatted");
         let view = names.open(&mounted, b"").expect("opened");
         let files = names.of(&mounted, &view);
-        let file = create(files, b"f");
         let here = (&mounted, &names, files);
-        layer(here, file, (layers, 2, keeps), &chance);
+        let (file, ..) = layer(here, (layers, 2, below), &chance);
         let mut promise = files.promise(Blocks(2)).expect("promised");
         fill(files);
         match what {

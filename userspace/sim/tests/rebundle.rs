@@ -9,6 +9,7 @@ use embr_engine::format::member::Slot;
 use embr_engine::format::stripe;
 use embr_engine::format::stripe::Kind;
 use embr_engine::format::stripe::Totals;
+use embr_engine::format::stripe::GRADES;
 use embr_engine::names::Files;
 use embr_engine::names::Names;
 use embr_engine::names::Users;
@@ -45,6 +46,7 @@ use embrfs_sim::host::Chance;
 use embrfs_sim::machine;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::scribe::NOW;
+use embrfs_sim::stripes::layouts;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -132,6 +134,61 @@ fn what_lives_is_moved_together() {
                 .expect("unlinked");
         }
         assert_eq!(contents::audit(&mounted), Ok(0));
+    }
+}
+
+/// A stripe that is listed under several grades, as only a crafted volume has it, is given up once, and the volume goes on.
+#[test]
+fn what_is_listed_twice_is_given_up_once() {
+    let chance = &Chance::new(seed());
+    for grades in [&[0, 1][..], &[3, 4, 5], &[0, GRADES - 1]] {
+        let fleet = drives(chance, SIZE, 6, (4, 2));
+        let mut mounted = mount(chance, &fleet);
+        let view = View::first();
+        let mut names_of = names();
+        let file = one_file(&mounted, &names_of, &view);
+        let of = names_of.of(&mounted, &view);
+        let mut bytes = pattern(200, chance.next());
+        for (n, part) in (0..).zip(bytes.chunks(40 * BLOCK_SIZE)) {
+            write(of, file, n * 40, part, Way::Sealed);
+        }
+        // Of each stripe a part is dead.
+        for n in (0..200).filter(|n| n % 40 < 25) {
+            let new = pattern(1, chance.next());
+            write(of, file, n, &new, Way::Inline);
+            bytes[n as usize * BLOCK_SIZE..][..BLOCK_SIZE].copy_from_slice(&new);
+        }
+        let stripes = layouts(&mounted).expect("stripes");
+        assert_eq!(stripes.len(), 5);
+        let mut txn = mounted.begin().expect("begun");
+        for (number, grade) in stripes
+            .keys()
+            .flat_map(|n| grades.iter().map(move |g| (*n, *g)))
+        {
+            let key = stripe::wasteful(grade, StripeId(number));
+            txn.set(STRIPES, key, &[stripe::VERSION]).expect("set");
+        }
+        txn.commit().expect("committed");
+        let once = of.rebundle().expect("moved");
+        assert_eq!(once.blocks, Blocks(5 * 15), "{grades:?}");
+        for again in 0..2 {
+            let of = names_of.of(&mounted, &view);
+            while of.rebundle().expect("moved").gained != Blocks(0) {}
+            assert!(read(of, file, 0, 200) == bytes, "{grades:?}");
+            let new = pattern(30, chance.next());
+            write(of, file, 10, &new, Way::Sealed);
+            bytes[10 * BLOCK_SIZE..][..new.len()].copy_from_slice(&new);
+            let left = layouts(&mounted).expect("stripes");
+            assert!(
+                stripes.keys().all(|old| !left.contains_key(old)),
+                "{grades:?}"
+            );
+            if again == 0 {
+                mounted.close().expect("closed");
+                mounted = mount(chance, &fleet);
+                names_of = names();
+            }
+        }
     }
 }
 

@@ -78,10 +78,10 @@ fn what_is_deleted_can_be_written_again() {
     let cycles = std::env::var("EMBRFS_CYCLES").map_or(4, |n| n.parse().expect("a number"));
     // Of small files, names and extents take some of it.
     for (count, shape, most, percent) in [
-        (6, (4, 2), 300, 85),
-        (3, (2, 1), 300, 85),
-        (7, (4, 2), 300, 85),
-        (3, (2, 1), 4, 75),
+        (6, (4, 2), 300, 97),
+        (3, (2, 1), 300, 97),
+        (7, (4, 2), 300, 97),
+        (3, (2, 1), 4, 84),
     ] {
         let fleet = drives(chance, Bytes(32 << 20), count, shape);
         let mut mounted = mount(chance, &fleet);
@@ -92,7 +92,7 @@ fn what_is_deleted_can_be_written_again() {
             .format(&clerk::root())
             .expect("formatted");
         let mut all: BTreeMap<u64, Known> = BTreeMap::new();
-        let mut next = 0;
+        let (mut next, mut held) = (0, 0);
         for cycle in 0..cycles {
             let files = names_of.of(&mounted, &view);
             let before = mounted.statfs();
@@ -156,6 +156,18 @@ fn what_is_deleted_can_be_written_again() {
             assert!(
                 written as u64 * 100 > before.available.0 * percent,
                 "{shape:?}: {written} of {before:?}"
+            );
+            assert!(
+                written as u64 * 100 <= before.available.0 * 103,
+                "{shape:?}: {written} of {before:?}"
+            );
+            // However often it was filled before, it holds as much.
+            let now: usize = all.values().map(|known| known.blocks.len()).sum();
+            held = held.max(now);
+            println!("holds {now} of {held}");
+            assert!(
+                now * 100 >= held * 98,
+                "{shape:?}, cycle {cycle}: {now} of {held}"
             );
             assert!(
                 after.available.0 * 10 < after.total.0,

@@ -77,11 +77,11 @@ fn what_is_deleted_can_be_written_again() {
     let chance = &Chance::new(seed());
     let cycles = std::env::var("EMBRFS_CYCLES").map_or(4, |n| n.parse().expect("a number"));
     // Of small files, names and extents take some of it.
-    for (count, shape, most, percent) in [
-        (6, (4, 2), 300, 97),
-        (3, (2, 1), 300, 97),
-        (7, (4, 2), 300, 97),
-        (3, (2, 1), 4, 84),
+    for (count, shape, most, (percent, fresh)) in [
+        (6, (4, 2), 300, (96, 103)),
+        (3, (2, 1), 300, (96, 103)),
+        (7, (4, 2), 300, (96, 103)),
+        (3, (2, 1), 4, (84, 116)),
     ] {
         let fleet = drives(chance, Bytes(32 << 20), count, shape);
         let mut mounted = mount(chance, &fleet);
@@ -161,12 +161,16 @@ fn what_is_deleted_can_be_written_again() {
                 written as u64 * 100 <= before.available.0 * 103,
                 "{shape:?}: {written} of {before:?}"
             );
+            assert!(
+                cycle > 0 || before.available.0 * 100 <= written as u64 * fresh,
+                "{shape:?}: {written} of {before:?}"
+            );
             // However often it was filled before, it holds as much.
             let now: usize = all.values().map(|known| known.blocks.len()).sum();
             held = held.max(now);
             println!("holds {now} of {held}");
             assert!(
-                now * 100 >= held * 98,
+                now * 100 >= held * 97,
                 "{shape:?}, cycle {cycle}: {now} of {held}"
             );
             assert!(

@@ -7,6 +7,8 @@ use embr_engine::file::Dirty;
 use embr_engine::file::Rest;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
+use embr_engine::format::member::Slot;
+use embr_engine::format::node::NODE_SIZE;
 use embr_engine::names::Error;
 use embr_engine::names::Files;
 use embr_engine::names::Names;
@@ -14,6 +16,7 @@ use embr_engine::names::New;
 use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::names::What;
+use embr_engine::space::Room;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
@@ -37,6 +40,8 @@ use embrfs_sim::machine::Simulated;
 use embrfs_sim::scribe::NOW;
 use std::collections::BTreeMap;
 
+const NODE_BLOCKS: u64 = (NODE_SIZE / BLOCK_SIZE) as u64;
+
 /// What is in a file: how many blocks, and the seed of them.
 type Content = (usize, u64);
 
@@ -51,6 +56,8 @@ struct Brim<'c> {
     names: Names,
     now: Model,
     taken: BTreeMap<u64, Model>,
+    /// Deleted, and not swept yet.
+    unswept: Vec<Model>,
     given: u64,
 }
 
@@ -76,6 +83,7 @@ impl<'c> Brim<'c> {
             names,
             now: Model::new(),
             taken: BTreeMap::new(),
+            unswept: Vec::new(),
             given: 0,
         }
     }
@@ -149,15 +157,86 @@ impl<'c> Brim<'c> {
         self.names
             .delete(self.mounted(), name(n).as_bytes())
             .expect("deleted");
-        self.taken.remove(&n);
+        self.unswept.extend(self.taken.remove(&n));
     }
 
-    fn sweep(&self) {
+    fn sweep(&mut self) {
         let mut steps = 0;
         while self.names.sweep(self.mounted()).expect("swept") {
             steps += 1;
             assert!(steps < 100_000, "sweeping does not end");
         }
+        self.unswept.clear();
+    }
+
+    /// Blocks of devices that are known to be in use: what files hold, in whichever version, at what full stripes of this shape take, all nodes, and
+    /// what is kept for removing. Of a full volume it is always as much, if nothing is lost.
+    fn known(&self, (data, parity): (u8, u8)) -> u64 {
+        let versions = self.taken.values().chain(&self.unswept);
+        let all: Model = versions
+            .chain([&self.now])
+            .flatten()
+            .map(|(k, v)| (*k, *v))
+            .collect();
+        let blocks: usize = all.values().map(|(blocks, _)| blocks).sum();
+        let (data, parity) = (u64::from(data), u64::from(parity));
+        let nodes = self.mounted().node_count() + self.mounted().ledger().reserve.removal;
+        blocks as u64 * (data + parity) / data + nodes * NODE_BLOCKS * (parity + 1)
+    }
+
+    /// Free blocks beside used ones where a node could be: stripes lie there, which are not moved for that, and what is written to them needs nodes.
+    fn broken(&self) -> u64 {
+        let mounted = self.mounted();
+        let free = |slot, node: u64| {
+            let blocks = node * NODE_BLOCKS..(node + 1) * NODE_BLOCKS;
+            let free = blocks.filter(|block| !mounted.is_used(slot, Blocks(*block)));
+            free.count() as u64 % NODE_BLOCKS
+        };
+        let of = |(slot, size): (Slot, Bytes)| -> u64 {
+            let nodes = size.whole_blocks().0 / NODE_BLOCKS;
+            (0..nodes).map(|node| free(slot, node)).sum()
+        };
+        let parts = mounted.parts();
+        parts.iter().map(|part| of((part.slot, part.size))).sum()
+    }
+
+    /// Blocks of devices that hold nothing but nodes yet.
+    fn room(&self, parity: u8) -> u64 {
+        let of = |room: Room| room.unused.0;
+        self.of_devices(of) + self.mounted().node_count() * NODE_BLOCKS * (u64::from(parity) + 1)
+    }
+
+    /// Blocks of devices that are kept for nodes and for moving, but for removing.
+    fn kept(&self, parity: u8) -> u64 {
+        let removal = self.mounted().ledger().reserve.removal;
+        let of = |room: Room| room.claimed.0;
+        self.of_devices(of) - removal * NODE_BLOCKS * (u64::from(parity) + 1)
+    }
+
+    fn of_devices(&self, of: impl Fn(Room) -> u64) -> u64 {
+        let mounted = self.mounted();
+        let parts = mounted.parts();
+        parts.iter().map(|part| of(mounted.room(part.slot))).sum()
+    }
+
+    /// All is deleted, and what is left together: as much is available as when the volume was new, and nothing is kept for removing.
+    fn comes_back(&mut self, whole: Blocks) {
+        self.unlink(1);
+        let all: Vec<u64> = self.taken.keys().copied().collect();
+        all.into_iter().for_each(|n| self.delete(n));
+        self.sweep();
+        let view = self.view(b"");
+        let files = self.names.of(self.mounted(), &view);
+        while files.rebundle().expect("moved").gained != Blocks(0) {}
+        assert_eq!(contents::audit(self.mounted()), Ok(0));
+        assert_eq!(self.mounted().ledger().reserve.removal, 0);
+        // What was given back is there once two roots are without it.
+        for _ in 0..3 {
+            self.mounted().checkpoint().expect("a root");
+        }
+        let again = self.mounted().statfs().available;
+        println!("{again} of {whole} are available again");
+        assert!(again.0 * 100 >= whole.0 * 98, "{whole} {again}");
     }
 
     /// Everything is as it is said to be.
@@ -264,19 +343,7 @@ fn what_a_snapshot_sees_is_deleted_on_a_full_volume() {
             brim.again();
         }
         brim.look();
-        let all: Vec<u64> = brim.taken.keys().copied().collect();
-        all.into_iter().for_each(|n| brim.delete(n));
-        brim.sweep();
-        let view = brim.view(b"");
-        let files = brim.names.of(brim.mounted(), &view);
-        while files.rebundle().expect("moved").gained != Blocks(0) {}
-        assert_eq!(contents::audit(brim.mounted()), Ok(0), "{shape:?}");
-        // What was given back is there once two roots are without it.
-        for _ in 0..3 {
-            brim.mounted().checkpoint().expect("a root");
-        }
-        let again = brim.mounted().statfs().available;
-        assert!(again.0 * 100 > whole.0 * 95, "{shape:?}: {whole} {again}");
+        brim.comes_back(whole);
     }
 }
 
@@ -285,14 +352,49 @@ fn what_a_snapshot_sees_is_deleted_on_a_full_volume() {
 fn full_volumes_with_snapshots_come_back() {
     let chance = &Chance::new(seed());
     let cycles = std::env::var("EMBRFS_CYCLES").map_or(4, |n| n.parse().expect("a number"));
-    for (count, shape, largest) in [(3, (2, 1), 4), (6, (4, 2), 200)] {
+    for (count, shape, largest, full) in [(3, (2, 1), 4, 93), (6, (4, 2), 200, 98)] {
         let mut brim = Brim::new(chance, count, shape);
+        let whole = brim.mounted().statfs().available;
+        let room = brim.room(shape.1);
+        let (mut most, mut nodes) = (0, 0);
         let mut refused = 0;
         for cycle in 0..cycles {
             if chance.below(3) != 0 && !brim.take() {
                 refused += 1;
             }
             brim.fill(largest);
+            let known = brim.known(shape);
+            most = most.max(known);
+            let broken = brim.broken();
+            let removal = brim.mounted().ledger().reserve.removal;
+            let kept = brim.kept(shape.1);
+            println!(
+                "{shape:?}: {known} of {most} blocks are known to be in use, {broken} are of no use, {kept} of {room} are kept ({:.1} %), {removal} nodes are for removing",
+                (known + broken + kept) as f64 * 100.0 / room as f64
+            );
+            // All that was promised was given back or used.
+            assert_eq!(
+                brim.mounted().ledger().promised,
+                (Blocks(0), 0),
+                "{shape:?} cycle {cycle}"
+            );
+            // It is full. Of small files some lie in more copies than stripes would need.
+            assert!(
+                (known + broken + kept) * 100 >= room * full,
+                "{shape:?} cycle {cycle}: {known}, {broken} and {kept} of {room}"
+            );
+            // A second volume full of names at most, as long as anything sees what is removed.
+            let is_seen = !brim.taken.is_empty() || !brim.unswept.is_empty();
+            nodes = nodes.max(brim.mounted().node_count());
+            assert!(
+                removal <= if is_seen { 3 * nodes } else { 0 },
+                "{shape:?} cycle {cycle}: {removal} of {nodes} nodes"
+            );
+            // However often it was filled before, it holds as much.
+            assert!(
+                (known + broken) * 100 >= most * 98 && known * 100 >= most * 75,
+                "{shape:?} cycle {cycle}: {known} and {broken} of {most}"
+            );
             if chance.below(3) == 0 && !brim.take() {
                 refused += 1;
             }
@@ -315,14 +417,7 @@ fn full_volumes_with_snapshots_come_back() {
                 brim.mounted().statfs()
             );
         }
-        brim.unlink(1);
-        let all: Vec<u64> = brim.taken.keys().copied().collect();
-        all.into_iter().for_each(|n| brim.delete(n));
-        brim.sweep();
-        let view = brim.view(b"");
-        let files = brim.names.of(brim.mounted(), &view);
-        while files.rebundle().expect("moved").gained != Blocks(0) {}
-        assert_eq!(contents::audit(brim.mounted()), Ok(0), "{shape:?}");
+        brim.comes_back(whole);
     }
 }
 

@@ -3,12 +3,11 @@
 //! A volume with a bit of everything, and changing it as a fuzzer wants without that any checksum shows it: nodes are sealed again up
 //! to the root, groups of the journal along their chain.
 
+mod filling;
+
 use crate::craft;
 use crate::craft::Facts;
 use crate::craft::Whim;
-use crate::desk::create;
-use crate::desk::pattern;
-use crate::desk::write;
 use crate::fleet::DriveHandle;
 use crate::fleet::Fleet;
 use crate::forge;
@@ -18,14 +17,8 @@ use crate::machine::Simulated;
 use crate::recording::Snapshot;
 use embr_engine::env::Device as _;
 use embr_engine::env::WritableDevice as _;
-use embr_engine::file::Dirty;
-use embr_engine::file::Pair;
-use embr_engine::file::Way;
-use embr_engine::file::Written;
 use embr_engine::format::engram::Map;
 use embr_engine::format::geometry::Geometry;
-use embr_engine::format::geometry::Policy;
-use embr_engine::format::inode::Rdev;
 use embr_engine::format::journal::Header;
 use embr_engine::format::journal::Record;
 use embr_engine::format::journal::HEADER_SIZE as GROUP_HEADER;
@@ -34,14 +27,8 @@ use embr_engine::format::member::Slot;
 use embr_engine::format::node::HEADER_SIZE as NODE_HEADER;
 use embr_engine::format::seal;
 use embr_engine::hash::Scalar;
-use embr_engine::names::Attributes;
-use embr_engine::names::Extended;
-use embr_engine::names::Files;
 use embr_engine::names::HashWidth;
 use embr_engine::names::Names;
-use embr_engine::names::New;
-use embr_engine::names::Put;
-use embr_engine::names::Users;
 use embr_engine::names::View;
 use embr_engine::names::What;
 use embr_engine::tree::Key;
@@ -49,9 +36,6 @@ use embr_engine::tree::Range;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::DeviceId;
-use embr_engine::units::FileBlock;
-use embr_engine::units::InodeNo;
-use embr_engine::units::Timestamp;
 use embr_engine::units::TreeId;
 use embr_engine::units::Uuid;
 use embr_engine::units::BLOCK_SIZE;
@@ -60,6 +44,14 @@ use embr_engine::volume::mounted::ENGRAMS;
 use embr_engine::volume::mounted::TREES;
 use embr_engine::volume::probe;
 use embr_engine::volume::Mounted;
+use filling::enrich;
+use filling::fill;
+use filling::go_on;
+use filling::half_do;
+use filling::new;
+use filling::part;
+use filling::revise;
+use filling::waste;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -98,7 +90,7 @@ pub enum Build {
     Pair,
     /// The same, of which one is not here.
     Half,
-    /// On three, with stripes, and with all else that a volume can have: snapshots and heads, clones, files that are to survive less.
+    /// On four, with stripes.
     Striped,
     /// The same, of which one is not here.
     Torn,
@@ -110,111 +102,6 @@ pub struct Specimen {
     volume: Uuid,
     members: Vec<Member>,
     facts: Facts,
-}
-
-fn new(what: What<'_>) -> New<'_> {
-    New {
-        what,
-        permissions: 0o640,
-        uid: 1,
-        gid: 2,
-        flags: 0,
-        project: 0,
-        now: Timestamp::default(),
-    }
-}
-
-fn fill(files: Files<'_, Simulated>, from: usize, count: usize) {
-    fn made(files: Files<'_, Simulated>, at: InodeNo, name: &str, what: What<'_>) -> InodeNo {
-        let made = files.create(at, name.as_bytes(), &new(what));
-        made.expect("made").what.number
-    }
-    let make = |at, name: &str, what: What<'static>| made(files, at, name, what);
-    let root = InodeNo::ROOT;
-    let directory = make(root, &format!("directory {from}"), What::Directory);
-    let below = make(directory, "below", What::Directory);
-    for n in from..from + count {
-        let target = vec![b'x'; 20 + n * 37 % 900];
-        let name = format!("symlink {n}");
-        made(files, below, &name, What::Symlink(&target));
-    }
-    make(directory, "fifo", What::Fifo);
-    make(directory, "null", What::CharDevice(Rdev(0x0010_0003)));
-    let file = make(directory, "file", What::Regular);
-    for (block, way) in [
-        (0, Way::Inline),
-        (3, Way::Inline),
-        (1, Way::Sealed),
-        (40, Way::Sealed),
-    ] {
-        let dirty = Dirty {
-            at: FileBlock(block),
-            bytes: &[7; BLOCK_SIZE],
-        };
-        let written = Written {
-            size: Some(Bytes(166_000)),
-            ..Written::default()
-        };
-        files.write(file, &[dirty], way, &written).expect("written");
-    }
-    let linked = files.link(file, below, b"another name", Timestamp::default());
-    linked.expect("linked");
-    for (name, length) in [(&b"user.short"[..], 20), (b"user.long", 9000)] {
-        let attribute = Extended {
-            name,
-            value: &vec![b'v'; length],
-        };
-        let now = Timestamp::default();
-        let set = files.set_attribute(file, attribute, Put::Any, &Attributes::default(), now);
-        set.expect("set");
-    }
-    make(directory, "open", What::Regular);
-    let removed = files.unlink(directory, b"open", Users::Some, Timestamp::default());
-    removed.expect("removed");
-}
-
-/// Stripes, clones, files that are to survive less, places that are set aside; snapshots of all that, one of which was just deleted, and two
-/// heads.
-fn enrich(mounted: &Mounted<Simulated>, names: &Names) {
-    let now = Timestamp::default();
-    let view = names.open(mounted, b"").expect("the head");
-    let files = names.of(mounted, &view);
-    let make = |name: &[u8]| create(files, name);
-    let write = |file, at, bytes: &[u8]| write(files, file, at, bytes, Way::Sealed);
-    let pair = |from, to, count| Pair {
-        from: (from, FileBlock(0)),
-        to: (to, FileBlock(0)),
-        blocks: Blocks(count),
-    };
-    let (large, clone, twin, weak) = (make(b"large"), make(b"clone"), make(b"twin"), make(b"weak"));
-    for n in 0..4 {
-        write(large, 64 * n, &pattern(64, n));
-    }
-    let size = Some(FileBlock(100).start());
-    let cloned = files.clone_range(&pair(large, clone, 100), size, now);
-    cloned.expect("cloned");
-    write(twin, 0, &pattern(64, 0));
-    let shared = files.same_range(&pair(large, twin, 8)).expect("shared");
-    assert_eq!(shared.what, Blocks(8));
-    files
-        .set_policy(weak, Policy::NO_LOSS, now)
-        .expect("a policy");
-    write(weak, 0, &pattern(10, 9));
-    let (from, to) = (FileBlock(20), FileBlock(40));
-    files
-        .preallocate(weak, from, to, None, now)
-        .expect("set aside");
-    files.take_snapshot(b"kept", now).expect("taken");
-    for n in 0..8 {
-        write(large, 3 * n, &pattern(1, 20 + n));
-    }
-    let removed = files.unlink(InodeNo::ROOT, b"twin", Users::None, now);
-    removed.expect("removed");
-    files.take_snapshot(b"gone", now).expect("taken");
-    write(clone, 5, &pattern(3, 30));
-    names.grow(mounted, b"kept", b"head", now).expect("grown");
-    names.delete(mounted, b"gone").expect("deleted");
-    files.rebundle().expect("moved");
 }
 
 /// All items, and where nodes, data and fixed things lie.
@@ -298,7 +185,7 @@ impl Specimen {
         let (devices, shape) = match build {
             Build::Single => (1, (1, 0)),
             Build::Pair | Build::Half => (2, (1, 1)),
-            Build::Striped | Build::Torn => (3, (2, 1)),
+            Build::Striped | Build::Torn => (4, (3, 1)),
         };
         let fleet = Fleet::new(1, &vec![SIZE; devices]);
         let geometry = Geometry::new(shape.0, shape.1).expect("a geometry");
@@ -308,19 +195,24 @@ impl Specimen {
         let view = View::first();
         let files = names.of(&mounted, &view);
         files.format(&new(What::Directory)).expect("formatted");
+        revise(files);
         fill(files, 0, 60);
-        if matches!(build, Build::Striped | Build::Torn) {
-            enrich(&mounted, &names);
-        }
+        enrich(&mounted, &names);
         let view = names.open(&mounted, b"").expect("the head");
         let files = names.of(&mounted, &view);
+        part(&mounted, files);
+        waste(files);
+        half_do(&mounted, files, view.current());
         for _ in 0..2 {
             mounted.checkpoint().expect("a checkpoint");
         }
-        for n in 1..4 {
+        // No more than there is room for without another root, which would leave nothing of it for the next mount to carry out.
+        for n in 1..3 {
             fill(files, n * 100, 2);
             mounted.sync().expect("durable");
         }
+        go_on(files);
+        mounted.sync().expect("durable");
         let facts = facts(&mounted);
         let volume = mounted.volume();
         let parts: Vec<Part> = mounted.parts().to_vec();
@@ -485,6 +377,11 @@ impl Specimen {
             // The group lies within the disk.
             let _ = drive.write(group.at, &bytes);
         }
+    }
+
+    /// All its items, with what the journal says of them.
+    pub fn items(&self) -> &[craft::Item] {
+        &self.facts.items
     }
 
     /// The volume's UUID.

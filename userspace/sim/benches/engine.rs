@@ -44,7 +44,7 @@ type Plain = BTreeMap<[u64; 3], [u8; 32]>;
 const HEAD: &str = "# The engine with much in it, on one core and devices of memory
 
 `make bench` writes this. The figures are ratios: how many times as long as a plain thing done in the same run, by the time that the
-thread ran. A key and its value are 56 bytes; each change is a transaction of its own, made durable together with others, and the
+thread ran, where a table does not say otherwise. Compare within a table: each is of one run. A key and its value are 56 bytes; each change is a transaction of its own, made durable together with others, and the
 checkpoints that come of it are counted in, the last one too.
 ";
 

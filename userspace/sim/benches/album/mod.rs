@@ -27,6 +27,7 @@ use embrfs_sim::scribe::NOW;
 use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::time::Duration;
+use std::time::Instant;
 
 const DEVICE: Bytes = Bytes(6 << 30);
 const CACHE: Bytes = Bytes(1 << 30);
@@ -36,6 +37,11 @@ const FILES: u64 = 20_000;
 const BLOCKS: u64 = 32;
 /// Changes between two snapshots.
 const CHURN: u64 = 200;
+/// Files where it is measured what each of several numbers of snapshots costs.
+const FEWER: u64 = 2_000;
+/// Snapshots that are taken and deleted again there, and blocks that are written over after each.
+const ROUNDS: u64 = 64;
+const WRITES: usize = 512;
 /// How often each thing is measured.
 const OFTEN: u64 = 1_000_000;
 
@@ -98,6 +104,38 @@ impl Volume {
             at,
             &[0xa5; BLOCK_SIZE],
         );
+    }
+
+    /// Blocks, each another one: a file and its block.
+    fn blocks(&self) -> BTreeSet<(usize, u64)> {
+        let mut blocks = BTreeSet::new();
+        while blocks.len() < WRITES.min(self.files.len()) {
+            blocks.insert((self.one(), self.chance.below(BLOCKS as usize) as u64));
+        }
+        blocks
+    }
+
+    /// Writes these anew, each by itself, until a root has them. Says how long that takes.
+    fn overwrite_all(&self, blocks: &BTreeSet<(usize, u64)>) -> Duration {
+        let work = || {
+            for (file, at) in blocks {
+                write(self.files(), self.files[*file], *at, &[0xa5; BLOCK_SIZE]);
+            }
+            self.mounted.checkpoint().expect("a root");
+        };
+        timed(work).0
+    }
+
+    /// Gives back what nobody sees, until a root has it. Says how long that takes, and how many transactions.
+    fn sweep(&self) -> (Duration, u64) {
+        timed(|| {
+            let mut steps = 0u64;
+            while self.names.sweep(&self.mounted).expect("swept") {
+                steps += 1;
+            }
+            self.mounted.checkpoint().expect("a root");
+            steps
+        })
     }
 
     /// Something is changed, now and then a name.
@@ -170,6 +208,19 @@ fn write(files: embr_engine::names::Files<'_, Ram>, file: InodeNo, at: u64, byte
         .expect("written");
 }
 
+/// The median of what such a thing takes by the wall clock: too little for the other one.
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort_unstable();
+    all[all.len() / 2]
+}
+
+/// What something takes by the wall clock.
+fn short(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
 /// Measures it.
 pub fn snapshots(report: &mut Report, seed: u64) {
     let count = crate::scaled(FILES);
@@ -220,14 +271,7 @@ pub fn snapshots(report: &mut Report, seed: u64) {
                 .expect("deleted");
             left.remove(n);
         }
-        let (time, steps) = timed(|| {
-            let mut steps = 0u64;
-            while with.names.sweep(&with.mounted).expect("swept") {
-                steps += 1;
-            }
-            with.mounted.checkpoint().expect("a root");
-            steps
-        });
+        let (time, steps) = with.sweep();
         let changes = gone.len() as u64 * CHURN;
         let and = format!(
             "{steps} transactions for {changes} changes; beside writing as many blocks over"
@@ -242,4 +286,80 @@ pub fn snapshots(report: &mut Report, seed: u64) {
         compared(report, &with, when);
     }
     assert!(left.is_empty());
+    drop((with, without));
+    growing(report, seed);
+}
+
+/// What one snapshot costs where there are so many already.
+fn growing(report: &mut Report, seed: u64) {
+    report.table(
+        "A snapshot more, by how many there are: times as long as writing a block over without any",
+        &[
+            "",
+            "taking it",
+            "the first overwriting of a block below it",
+            "the second",
+            "deleting it",
+            "sweeping it, for each block",
+            "transactions for each snapshot",
+        ],
+    );
+    let with = Volume::new(seed, crate::scaled(FEWER));
+    let without = Volume::new(seed, crate::scaled(FEWER));
+    let mut there = 0;
+    for count in [0, 1, 10, 100, 1000] {
+        let count = crate::scaled(count);
+        for n in there..count {
+            let name = format!("old {n}").into_bytes();
+            with.files().take_snapshot(&name, NOW).expect("taken");
+            for volume in [&with, &without] {
+                (0..CHURN).for_each(|_| volume.overwrite());
+            }
+        }
+        there = count;
+        for volume in [&with, &without] {
+            volume.mounted.checkpoint().expect("a root");
+            // The first time not all of it is in the cache.
+            volume.overwrite_all(&volume.blocks());
+        }
+        let mut times = [Duration::ZERO; 3];
+        let [first, second, plain] = &mut times;
+        let mut taken = Vec::new();
+        let mut blocks = 0;
+        let name = |n: u64| format!("new {n}").into_bytes();
+        for n in 0..ROUNDS {
+            let some = with.blocks();
+            blocks += some.len();
+            taken.push(short(|| {
+                (with.files().take_snapshot(&name(n), NOW)).expect("taken");
+            }));
+            *first += with.overwrite_all(&some);
+            *second += with.overwrite_all(&some);
+            *plain += without.overwrite_all(&without.blocks());
+        }
+        let delete = |n| {
+            short(|| {
+                with.names.delete(&with.mounted, &name(n)).expect("deleted");
+            })
+        };
+        let deleted = (0..ROUNDS).map(delete).collect();
+        let (swept, steps) = with.sweep();
+        let one = plain.as_secs_f64() / blocks as f64;
+        let each = |time: Duration, of: f64| format!("{:.2}", time.as_secs_f64() / of / one);
+        let (rounds, blocks) = (ROUNDS as f64, blocks as f64);
+        report.row(&[
+            format!("{count} there"),
+            each(median(taken), 1.0),
+            each(*first, blocks),
+            each(*second, blocks),
+            each(median(deleted), 1.0),
+            each(swept, blocks),
+            format!("{:.1}", steps as f64 / rounds),
+        ]);
+    }
+    report.note(&format!(
+        "On {FEWER} files of {BLOCKS} blocks, with {CHURN} blocks written over after each snapshot that is there. {ROUNDS} are taken, with {WRITES} blocks written over after each, twice, each
+block by itself and a root after each time; then all are deleted, and swept together. What is to be written of taking one is written with the
+blocks that follow. Taking and deleting are too short for the clock of threads: they are medians by the wall clock.",
+    ));
 }

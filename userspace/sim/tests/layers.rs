@@ -83,6 +83,10 @@ fn layer(
         if n == 0 {
             first = holds.clone();
         }
+        if n != 0 {
+            remove(files, b"x");
+        }
+        create(files, b"x");
         files.take_snapshot(&snapshot(n), NOW).expect("taken");
         create(files, &snapshot(n));
     }
@@ -90,6 +94,14 @@ fn layer(
         names.delete(mounted, &snapshot(n)).expect("deleted");
     }
     (file, holds, first)
+}
+
+/// A name is gone, and stays so.
+fn remove(files: Files<'_, Simulated>, name: &[u8]) {
+    let done = files.unlink(InodeNo::ROOT, name, Users::None, NOW);
+    done.unwrap_or_else(|why| panic!("{why}"));
+    let found = files.lookup(InodeNo::ROOT, name);
+    assert!(matches!(found, Err(Error::NotFound)), "{found:?}");
 }
 
 /// All is swept, and agrees.
@@ -146,6 +158,7 @@ fn whatever_is_done_below_many_versions_is_done() {
         for _ in 0..chance.below(2) * chance.below(layers as usize) {
             names.sweep(&mounted).expect("swept");
         }
+        remove(files, b"x");
         let half = blocks as usize / 2 * BLOCK_SIZE;
         let ended = byte(blocks);
         match what {
@@ -250,6 +263,7 @@ fn what_is_full_below_many_versions_takes_what_was_accepted_and_is_emptied() {
         let (file, ..) = layer(here, (layers, 2, below), &chance);
         let mut promise = files.promise(Blocks(2)).expect("promised");
         fill(files);
+        remove(files, b"x");
         match what {
             0 => {
                 let bytes = pattern(2, 5);

@@ -44,6 +44,7 @@ use crate::volume::mounted::Machine;
 use crate::volume::mounted::Mounted;
 use crate::volume::mounted::ENGRAMS;
 use crate::volume::mounted::STRIPES;
+use crate::volume::relief::Patience;
 use embr_rt::Vec;
 
 /// What is moved in one step away from a device, at most.
@@ -110,6 +111,8 @@ pub struct Step {
 pub(super) struct Room<'m, M: Machine> {
     pub(super) mounted: &'m Mounted<M>,
     pub(super) extents: Vec<Extent>,
+    /// However many places are asked for, readers are waited for once.
+    patience: Patience,
 }
 
 impl<'m, M: Machine> Room<'m, M> {
@@ -117,6 +120,7 @@ impl<'m, M: Machine> Room<'m, M> {
         Room {
             mounted,
             extents: Vec::new(),
+            patience: Patience::short(),
         }
     }
 
@@ -135,7 +139,7 @@ impl<'m, M: Machine> Room<'m, M> {
             self.extents.try_reserve(1)?;
             let find = || (mounted.space).allocate_beside(Blocks(blocks as u64), avoid, others);
             let extent = match may_wait {
-                true => mounted.until_found(find)?,
+                true => mounted.until_found_by(&mut self.patience, find)?,
                 false => find().ok_or(Error::NoSpace)?,
             };
             self.extents.push(extent)?;

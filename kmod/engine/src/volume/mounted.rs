@@ -544,13 +544,21 @@ impl<M: Machine> Mounted<M> {
     }
 
     /// Asks until something is found, or nothing brings space back any more.
-    pub(crate) fn until_found<T>(&self, ask: impl Fn() -> Option<T>) -> Result<T, Fault> {
-        let mut patience = Patience::short();
+    fn until_found<T>(&self, ask: impl Fn() -> Option<T>) -> Result<T, Fault> {
+        self.until_found_by(&mut Patience::short(), ask)
+    }
+
+    /// The same, by who has waited before.
+    pub(crate) fn until_found_by<T>(
+        &self,
+        patience: &mut Patience,
+        ask: impl Fn() -> Option<T>,
+    ) -> Result<T, Fault> {
         loop {
             if let Some(found) = ask() {
                 return Ok(found);
             }
-            if !self.relieve(&mut patience)? {
+            if !self.relieve(patience)? {
                 return Err(Fault::NoSpace);
             }
         }

@@ -145,7 +145,7 @@ fn some(chance: &Chance, of: usize, count: usize) -> Vec<Slot> {
 
 /// All sets of so many of the numbers below `of`, or some where there are too many to try them.
 fn sets(chance: &Chance, of: usize, count: usize) -> Vec<Vec<Slot>> {
-    let slots = |set: u32| (0..of).filter(move |n| set & 1 << n != 0);
+    let slots = |set: u32| (0..of).filter(move |n| set & (1 << n) != 0);
     let all: Vec<u32> = (0..1 << of)
         .filter(|set: &u32| set.count_ones() as usize == count)
         .collect();

@@ -95,6 +95,7 @@ impl<M: Machine> Source<'_, M> {
         let mut from = Some(range.first);
         let mut newest = None;
         let mut is_behind_gap = false;
+        let mut doubted = None;
         while let Some(first) = from.take() {
             let Some(mut scan) = self.mounted.scan(NAMES, Range { first, last }) else {
                 return Ok(());
@@ -118,8 +119,10 @@ impl<M: Machine> Source<'_, M> {
                 };
                 let (item, version) = Item::of(key);
                 // A newer version of the first item behind a gap may be in it.
-                let may_be_old =
-                    std::mem::take(&mut is_behind_gap) && version != self.view.current();
+                if std::mem::take(&mut is_behind_gap) {
+                    doubted = Some(item);
+                }
+                let may_be_old = doubted == Some(item) && version != self.view.current();
                 if newest == Some(item) || !self.view.sees(version) {
                     continue;
                 }

@@ -44,8 +44,8 @@ type Plain = BTreeMap<[u64; 3], [u8; 32]>;
 const HEAD: &str = "# The engine with much in it, on one core and devices of memory
 
 `make bench` writes this. The figures are ratios: how many times as long as a plain thing done in the same run, by the time that the
-thread ran, where a table does not say otherwise. Compare within a table: each is of one run. A key and its value are 56 bytes; each change is a transaction of its own, made durable together with others, and the
-checkpoints that come of it are counted in, the last one too.
+thread ran, where a table does not say otherwise. Compare within a table: each is of one run. A key and its value are 56 bytes; each
+change is a transaction of its own, made durable together with others, and the checkpoints that come of it are counted in, the last one too.
 ";
 
 const VALUE: [u8; 32] = [0x5a; 32];
@@ -457,11 +457,12 @@ fn main() {
     let only = std::env::var("EMBRFS_T").unwrap_or_default();
     let seed = seed();
     let mut report = Report::default();
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 8] = [
         ("keys", keys),
         ("names", names),
         ("recovery", recovery),
         ("snapshots", album::snapshots),
+        ("snapshots, one more", album::growing),
         ("full", full::full),
         ("size", size::size),
         ("parity", parity::parity),

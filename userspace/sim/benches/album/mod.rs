@@ -357,8 +357,9 @@ pub fn growing(report: &mut Report, seed: u64) {
     }
     report.note(&format!(
         "On {FEWER} files of {BLOCKS} blocks, with {CHURN} blocks written over after each snapshot that is there. {ROUNDS} are taken, with
-{WRITES} blocks written over after each, twice, each block by itself and a root after each time; then all are deleted, and swept together. What is to be written of taking one is written with the
-blocks that follow. Taking and deleting are too short for the clock of threads: they are medians by the wall clock. The
+{WRITES} blocks written over after each, twice, each block by itself and a root after each time;
+then all are deleted, and swept together. What is to be written of taking one is written with the blocks that follow.
+Taking and deleting are too short for the clock of threads: they are medians by the wall clock. The
 volume without any was written over half as often, and figures scatter: below 1 nothing is to be concluded, nor from one row beside the next.",
     ));
 }

@@ -390,11 +390,16 @@ fn leave(log: &Log<'_>, why: names::Error) -> Result<(), names::Error> {
 #[inline(never)]
 fn clean_up(volume: &Volume, log: &Log<'_>) -> Result {
     let mut damaged = |why| leave(log, why);
-    match volume.with(|files| files.forget_orphans_but(&mut damaged))? {
-        0 => {}
-        n => log.info(format_args!(
+    match volume.with(|files| files.forget_orphans_but(&mut damaged)) {
+        Ok(0) => {}
+        Ok(n) => log.info(format_args!(
             "removed {n} files that had no name any more when the volume was last used"
         )),
+        // Nobody sees them, and the next mount tries again.
+        Err(error) if error == ENOSPC => log.warn(format_args!(
+            "no room to remove files that had no name any more when the volume was last used: make some, and mount it again"
+        )),
+        Err(error) => return Err(error),
     }
     Ok(())
 }

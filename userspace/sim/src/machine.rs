@@ -117,6 +117,16 @@ impl Machine for Simulated {
 
 /// Makes a volume of all drives.
 pub fn make(seed: u64, fleet: &Fleet, geometry: Geometry) -> Result<(), String> {
+    make_in(seed, fleet, geometry, &[])
+}
+
+/// The same with drives in these failure domains.
+pub fn make_in(
+    seed: u64,
+    fleet: &Fleet,
+    geometry: Geometry,
+    domains: &[u32],
+) -> Result<(), String> {
     let host = Host::new(seed);
     let drives = fleet.drives();
     let sizes: Vec<Bytes> = drives.iter().map(embr_engine::env::Device::size).collect();
@@ -127,6 +137,7 @@ pub fn make(seed: u64, fleet: &Fleet, geometry: Geometry) -> Result<(), String> 
         uuid: None,
     };
     let plan = create::Plan::new(&host, options, &sizes).map_err(|why| why.to_string())?;
+    let plan = plan.in_domains(domains);
     for (index, drive) in drives.iter().enumerate() {
         plan.wipe(index, drive).map_err(|why| why.to_string())?;
     }

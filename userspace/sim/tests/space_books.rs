@@ -255,6 +255,43 @@ fn fragments_are_spread_over_failure_domains() {
     }
 }
 
+/// Nor do they have two copies of anything, until one domain is full.
+#[test]
+fn copies_are_spread_over_failure_domains() {
+    for (domains, parity) in [
+        ([1, 1, 2, 2, 3, 3], 2),
+        ([1, 1, 1, 2, 0, 0], 2),
+        ([1, 1, 1, 2, 2, 2], 1),
+    ] {
+        let space = devices_for(&domains, parity);
+        let copies = usize::from(parity) + 1;
+        let domain_of = |e: &Extent| match domains[e.device.index()] {
+            0 => 100 + e.device.index() as u32,
+            domain => domain,
+        };
+        let mut promise = Space::promise(&space, Blocks(2000)).expect("room");
+        let mut together = 0;
+        for _ in 0..40 {
+            let mut places = embr_rt::Vec::new();
+            let given = space.allocate_promised(&mut promise, Blocks(16), &mut places);
+            assert!(given.expect("memory").is_some());
+            assert_eq!(places.len(), copies);
+            let on: BTreeSet<u32> = places.iter().map(domain_of).collect();
+            together += usize::from(on.len() < copies);
+            assert!(space.ledger().balanced);
+        }
+        assert_eq!(together, 0, "copies of data: {domains:?}");
+        for _ in 0..40 {
+            let mut places = embr_rt::Vec::new();
+            places.try_reserve(copies).expect("memory");
+            assert!(space.place(&mut places));
+            let on: BTreeSet<u32> = places.iter().map(domain_of).collect();
+            assert_eq!(on.len(), copies, "copies of a node: {domains:?}, {places:?}");
+            assert!(space.ledger().balanced);
+        }
+    }
+}
+
 #[test]
 fn where_devices_are_missing_stripes_are_narrower_and_have_all_parity() {
     for missing in 1..=4 {

@@ -159,6 +159,29 @@ fn a_dry_run_and_a_refusal_write_nothing() {
 }
 
 #[test]
+fn devices_are_put_in_failure_domains() {
+    let dir = Dir::new();
+    let devices = dir.images(6, 32);
+    let said = mkfs(&["-n", "--failure-domains", "1,1,2,2"], &devices).expect(2);
+    assert!(
+        said.err.contains("4 numbers for 6 devices"),
+        "{}",
+        said.err
+    );
+    assert!(devices.iter().all(blank));
+    let options = ["--bundle", "4+2", "--failure-domains", "7,7,7,9,9,0"];
+    let said = mkfs(&options, &devices).expect(0).out;
+    let (of_domain, rest) = ("(failure domain 7)", "(failure domain 9)");
+    assert_eq!(said.matches(of_domain).count(), 3, "{said}");
+    assert_eq!(said.matches(rest).count(), 2, "{said}");
+    let notes: Vec<&str> = said.lines().filter(|l| l.starts_with("note")).collect();
+    assert!(
+        matches!(notes.as_slice(), [note] if note.contains("failure domain 7 has 3 devices, of which 2 may be missing")),
+        "{said}"
+    );
+}
+
+#[test]
 fn impossible_geometry_says_what_is_possible() {
     let dir = Dir::new();
     let devices = dir.images(3, 32);

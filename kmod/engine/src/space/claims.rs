@@ -37,22 +37,43 @@ pub struct Granted {
 }
 
 impl State {
+    /// The device for another copy beside those that were placed, where so many are left to be placed: one with the highest share, in a
+    /// failure domain that has the fewest of them if the shares allow it. It must have `least`, and after that nobody more than `most`.
+    pub(super) fn next_copy(
+        &self,
+        (placed, left): (&[Extent], u64),
+        (least, most): (u64, u64),
+        share: impl Fn(&super::Device) -> u64,
+    ) -> Option<usize> {
+        let fresh = |d: &super::Device| placed.iter().all(|e| e.device != d.slot);
+        let all = || {
+            let all = self.devices.iter().enumerate();
+            all.filter(|(_, d)| fresh(d) && share(d) != 0)
+        };
+        let full = all().filter(|(_, d)| share(d) > most).count() as u64;
+        let free = all().filter(|(_, d)| share(d) >= least && full < left);
+        let best = free.min_by_key(|(_, d)| {
+            let together = self.in_domain(d.domain, placed);
+            (together, core::cmp::Reverse(share(d)))
+        });
+        let best = best.or_else(|| all().max_by_key(|(_, d)| share(d)));
+        best.map(|(at, _)| at)
+    }
+
     /// Places for one run of blocks of each copy of what was promised: how many blocks, from one to `most`.
     fn allocate_promised(&mut self, most: u64, out: &mut Vec<Extent>) -> Option<u64> {
-        let count = self.claims.data.count as usize;
+        let count = self.claims.data.count;
         let before = out.len();
-        let highest = |devices: &[super::Device], out: &[Extent]| {
-            let others = devices.iter().filter(|d| {
-                let mut chosen = out.iter().skip(before);
-                !chosen.any(|e| e.device == d.slot)
-            });
-            others
-                .max_by_key(|d| d.promised)
-                .map(|d| (d.slot, d.promised))
-        };
         let mut blocks = most;
-        while out.len().saturating_sub(before) < count {
-            let (slot, promised) = highest(&self.devices, out)?;
+        for n in 0..count {
+            let placed = out.get(before..).unwrap_or_default();
+            // Runs do not get much shorter for the sake of failure domains.
+            let least = (blocks / 4).max(1);
+            let most = self.claims.blocks.saturating_sub(least);
+            let left = count.saturating_sub(n);
+            let at = self.next_copy((placed, left), (least, most), |d| d.promised)?;
+            let device = self.devices.get(at)?;
+            let (slot, promised) = (device.slot, device.promised);
             let place = Extent {
                 device: slot,
                 start: Blocks(0),
@@ -62,7 +83,9 @@ impl State {
             out.push_within_capacity(place).ok()?;
         }
         // What the other devices have must still be enough for what remains.
-        let beyond = highest(&self.devices, out).map_or(0, |(_, promised)| promised);
+        let placed = out.get(before..).unwrap_or_default();
+        let others = (self.devices.iter()).filter(|d| placed.iter().all(|e| e.device != d.slot));
+        let beyond = others.map(|d| d.promised).max().unwrap_or(0);
         blocks = blocks.min(self.claims.blocks.saturating_sub(beyond));
         for place in out.iter_mut().skip(before) {
             let device = self.devices.iter_mut().find(|d| d.slot == place.device)?;

@@ -520,27 +520,29 @@ impl State {
     /// A place for each copy of a node, on the devices that were promised the most nodes.
     fn place(&mut self, out: &mut Vec<Extent>) -> Option<()> {
         let Copies { count, apart } = self.claims.nodes;
-        let mut chosen = Members::default();
-        for _ in 0..count {
-            let fresh = |d: &&mut Device| d.slots != 0 && !chosen.has(d.slot);
-            let best = self
-                .devices
-                .iter_mut()
-                .filter(fresh)
-                .max_by_key(|d| d.slots);
-            let (device, far) = match best {
-                Some(device) => (device, None),
+        let before = out.len();
+        let slots = |n: u64, d: &Device| n.saturating_add(d.slots);
+        let things = self.devices.iter().fold(0, slots).checked_div(count)?;
+        for n in 0..count {
+            let placed = out.get(before..).unwrap_or_default();
+            // Who has a copy of each thing that is left must get one of this, too.
+            let most = things.saturating_sub(u64::from(apart));
+            let left = count.saturating_sub(n);
+            let best = self.next_copy((placed, left), (1, most), |d| d.slots);
+            let (at, far) = match best {
+                Some(at) => (at, None),
                 None if apart => return None,
                 None => {
-                    let best = self.devices.iter_mut().filter(|d| d.slots != 0);
-                    let device = best.max_by_key(|d| d.slots)?;
+                    let all = self.devices.iter().enumerate();
+                    let best = all.filter(|(_, d)| d.slots != 0);
+                    let (at, device) = best.max_by_key(|(_, d)| d.slots)?;
                     let before = out.iter().rev().find(|e| e.device == device.slot);
-                    (device, before.map(|e| e.start.0))
+                    (at, before.map(|e| e.start.0))
                 }
             };
+            let device = self.devices.get_mut(at)?;
             let start = device.allocate_slot(far)?;
             device.slots = device.slots.saturating_sub(1);
-            chosen = chosen.with(device.slot);
             let place = Extent {
                 device: device.slot,
                 start: Blocks(start),

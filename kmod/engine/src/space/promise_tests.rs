@@ -162,7 +162,7 @@ proptest! {
     ) {
         let slot = |n: usize| Slot::new(n).unwrap();
         let managed: StdVec<Managed<'_>> = (sizes.iter().enumerate())
-            .map(|(n, blocks)| Managed { slot: slot(n), blocks: Blocks(*blocks), fixed: &[(Blocks(0), Blocks(257))], present: true, domain: 0 })
+            .map(|(n, blocks)| Managed { slot: slot(n), blocks: Blocks(*blocks), fixed: &[(Blocks(0), Blocks(257))], present: true, domain: n as u32 % 3 })
             .collect();
         let space = Arc::try_new(Space::try_new(&managed, Generation(2), parity, 1).unwrap()).unwrap();
         // A small number of nodes would bound what is granted.
@@ -325,7 +325,7 @@ proptest! {
     ) {
         let slot = |n: usize| Slot::new(n).unwrap();
         let managed: StdVec<Managed<'_>> = (sizes.iter().enumerate())
-            .map(|(n, blocks)| Managed { slot: slot(n), blocks: Blocks(*blocks), fixed: &[], present: true, domain: 0 })
+            .map(|(n, blocks)| Managed { slot: slot(n), blocks: Blocks(*blocks), fixed: &[], present: true, domain: n as u32 % 3 })
             .collect();
         let space = Arc::try_new(Space::try_new(&managed, Generation(2), parity, 1).unwrap()).unwrap();
         for (d, most) in takes {

@@ -18,6 +18,15 @@ use crate::units::Blocks;
 use embr_rt::Vec;
 
 impl State {
+    /// How many of what was placed lie on devices that fail together with those of this domain.
+    pub(super) fn in_domain(&self, domain: u32, placed: &[Extent]) -> usize {
+        let same = |slot| {
+            let mut devices = self.devices.iter();
+            domain != 0 && devices.any(|d| d.slot == slot && d.domain == domain)
+        };
+        placed.iter().filter(|e| same(e.device)).count()
+    }
+
     /// The device for another fragment of so many blocks, with what was placed in `out` from `before` on.
     fn roomiest(
         &self,
@@ -26,20 +35,19 @@ impl State {
         (out, before): (&[Extent], usize),
     ) -> Option<usize> {
         let chosen = || out.iter().skip(before).map(|e| e.device);
-        let in_domain = |domain: u32| {
-            let same = |slot| {
-                let mut devices = self.devices.iter();
-                domain != 0 && devices.any(|d| d.slot == slot && d.domain == domain)
-            };
-            chosen().filter(|slot| same(*slot)).count()
-        };
+        let placed = out.get(before..).unwrap_or_default();
         let suits = |d: &Device| {
             d.unclaimed() >= blocks && !avoid.has(d.slot) && chosen().all(|slot| slot != d.slot)
         };
         let all = self.devices.iter().enumerate();
         let best = all
             .filter(|(_, d)| suits(d))
-            .min_by_key(|(_, d)| (in_domain(d.domain), core::cmp::Reverse(d.unclaimed())));
+            .min_by_key(|(_, d)| {
+                (
+                    self.in_domain(d.domain, placed),
+                    core::cmp::Reverse(d.unclaimed()),
+                )
+            });
         best.map(|(n, _)| n)
     }
 

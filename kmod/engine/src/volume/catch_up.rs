@@ -620,14 +620,16 @@ impl<M: Machine> Mounted<M> {
 
     /// Room for a copy of so many blocks on a device that has none.
     fn another_place(&self, places: &Places, blocks: usize) -> Option<Extent> {
-        let blocks = Blocks(blocks as u64);
-        let is_on = |slot: Slot| places.iter().any(|p| p.device == slot);
         let to = self.written_to();
-        let mut parts = self.parts().iter().map(|p| p.slot);
-        parts
-            .by_ref()
-            .filter(|slot| to.has(*slot) && !is_on(*slot))
-            .find_map(|slot| self.space.allocate(slot, blocks, blocks))
+        let all = self.parts().iter().map(|p| p.slot);
+        let avoid = all.filter(|slot| !to.has(*slot)).collect();
+        let others = places.iter().map(|p| Extent {
+            device: p.device,
+            start: p.block,
+            blocks: Blocks(1),
+        });
+        let others = Vec::try_from_iter(others).ok()?;
+        (self.space).allocate_beside(Blocks(blocks as u64), avoid, &others)
     }
 
     /// Writes what lives of a part to another place, which was given out for all of it, and takes that. Says where it lies then.

@@ -169,6 +169,15 @@ impl Plan {
         })
     }
 
+    /// The same with devices in these failure domains, in order: those with the same number, unless it is 0, are expected to fail
+    /// together.
+    pub fn in_domains(mut self, domains: &[u32]) -> Self {
+        for (entry, domain) in self.members.iter_mut().zip(domains) {
+            entry.failure_domain = *domain;
+        }
+        self
+    }
+
     /// The volume's UUID.
     pub fn volume(&self) -> Uuid {
         self.volume

@@ -74,6 +74,11 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub size: Option<Bytes>,
 
+    /// Which devices are expected to fail together: a number for each device, in order, the same for those of one enclosure or
+    /// host, 0 for one that stands alone. Copies, and fragments of a stripe, go to different ones as far as there is room
+    #[arg(long, value_name = "N,N...", value_delimiter = ',')]
+    pub failure_domains: Vec<u32>,
+
     /// Overwrite devices that hold a known filesystem, RAID or partition table
     #[arg(short, long)]
     pub force: bool,

@@ -3,6 +3,7 @@
 //! Choosing k and m, and what to say when that cannot be, or wastes space.
 
 use super::FAILED;
+use super::USAGE;
 use crate::cli::mkfs::Args;
 use crate::describe;
 use crate::failure::Failure;
@@ -12,6 +13,7 @@ use embr_engine::format::geometry::MAX_PARITY;
 use embr_engine::format::layout;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
+use std::collections::BTreeMap;
 
 /// What was asked for, or what suits so many devices.
 pub(super) fn choose(args: &Args, devices: usize) -> Result<Geometry, Failure> {
@@ -23,6 +25,34 @@ pub(super) fn choose(args: &Args, devices: usize) -> Result<Geometry, Failure> {
     Geometry::new(data, parity).map_err(|why| {
         Failure::new(FAILED, "geometry", why.to_string()).advise(possible_with(devices))
     })
+}
+
+/// The failure domain of each device; none if nothing was said of them.
+pub(super) fn domains(args: &Args, devices: usize) -> Result<&[u32], Failure> {
+    let domains = args.failure_domains.as_slice();
+    if domains.is_empty() || domains.len() == devices {
+        return Ok(domains);
+    }
+    let given = domains.len();
+    Err(Failure::new(
+        USAGE,
+        "usage",
+        format!("--failure-domains says {given} numbers for {devices} devices: each device needs one, in the order of the devices"),
+    ))
+}
+
+/// Of failure domains that have more devices than may be missing.
+pub(super) fn crowded(geometry: Geometry, domains: &[u32]) -> Vec<String> {
+    let mut sizes: BTreeMap<u32, u8> = BTreeMap::new();
+    for domain in domains.iter().filter(|d| **d != 0) {
+        *sizes.entry(*domain).or_default() += 1;
+    }
+    let parity = geometry.parity();
+    let crowded = sizes.iter().filter(|(_, count)| **count > parity);
+    let tell = |(domain, count): (&u32, &u8)| {
+        format!("failure domain {domain} has {count} devices, of which {parity} may be missing: without all of it, the volume does not mount")
+    };
+    crowded.map(tell).collect()
 }
 
 /// Two devices may be lost wherever there are enough for that to be cheap.

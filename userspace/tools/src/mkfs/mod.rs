@@ -61,6 +61,8 @@ fn run(args: Args) -> Result<u8, Failure> {
     };
     let plan =
         Plan::new(&host, options, &sizes).map_err(|why| refuse_plan(why, &options, &candidates))?;
+    let domains = geometry::domains(&args, candidates.len())?;
+    let plan = plan.in_domains(domains);
     if let Some(uuid) = args.uuid {
         candidates::refuse_known_uuid(uuid, &candidates, host.hasher())?;
     }

@@ -35,6 +35,13 @@ impl Report<'_> {
         self.candidates.iter().map(|c| c.size).collect()
     }
 
+    fn notes(&self) -> Vec<String> {
+        let geometry = self.options.geometry;
+        let mut notes = geometry::advice(geometry, &self.sizes(), &self.names());
+        notes.extend(geometry::crowded(geometry, &self.args.failure_domains));
+        notes
+    }
+
     fn chosen(&self) -> bool {
         self.args.bundle.is_none() && self.args.replicas.is_none()
     }
@@ -94,9 +101,12 @@ impl Report<'_> {
                 let verb = if dry { "overwriting" } else { "overwrote" };
                 let _ = write!(value, "  ({verb} {})", held.join(", "));
             }
+            if entry.failure_domain != 0 {
+                let _ = write!(value, "  (failure domain {})", entry.failure_domain);
+            }
             line("device", value);
         }
-        for advice in geometry::advice(geometry, &self.sizes(), &self.names()) {
+        for advice in self.notes() {
             line("note", advice);
         }
         text.truncate(text.trim_end().len());
@@ -118,6 +128,7 @@ impl Report<'_> {
                     "number": entry.id.0,
                     "uuid": entry.uuid.to_string(),
                     "size": candidate.size.0,
+                    "failure_domain": entry.failure_domain,
                     "usable": describe::bytes_of(share.usable),
                     "wasted": describe::bytes_of(share.wasted),
                     "overwritten": candidate.holds.iter().map(|s| s.name).collect::<Vec<_>>(),
@@ -135,7 +146,7 @@ impl Report<'_> {
             "capacity": describe::bytes_of(self.plan.capacity()),
             "block_hash_bits": describe::hash_bits(self.options.block_hash),
             "devices": devices,
-            "notes": geometry::advice(geometry, &self.sizes(), &self.names()),
+            "notes": self.notes(),
         })
     }
 }

@@ -132,6 +132,7 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
             end: None,
             is_torn: false,
         };
+        let mut full = most.saturating_mul(2);
         let is_lost = data::items(self.mounted, NAMES, &mut |key, value| {
             let (item, version) = Item::of(key);
             // Of other snapshots too, which nobody sees: what they name stays.
@@ -158,8 +159,10 @@ impl<M: Machine, O: Observer> Mender<'_, '_, M, O> {
                     is_unwritten: run.encoding == Encoding::Unwritten,
                 })?;
             }
-            if window.named.len() >= most.saturating_mul(2) {
+            if window.named.len() >= full {
                 window.trim(most);
+                // One engram may be named by more than that.
+                full = window.named.len().max(most).saturating_mul(2);
             }
             Ok(())
         })?;

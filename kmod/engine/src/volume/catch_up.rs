@@ -19,6 +19,7 @@ use crate::format::engram::Live;
 use crate::format::engram::Map;
 use crate::format::engram::Part;
 use crate::format::engram::HASHES;
+use crate::format::engram::MAX_PARTS;
 use crate::format::geometry::Policy;
 use crate::format::journal::Extent;
 use crate::format::member::Members;
@@ -362,6 +363,10 @@ impl<M: Machine> Files<'_, M> {
             if !mounted.is_few(&part.places, losses) {
                 parts.push(part)?;
                 continue;
+            }
+            // In more parts than that it cannot lie.
+            if parts.len().saturating_add(left.len()) >= MAX_PARTS {
+                return Ok(None);
             }
             let Some((first, second)) = part.halves() else {
                 return Ok(None);

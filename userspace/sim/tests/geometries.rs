@@ -337,6 +337,8 @@ fn bound(devices: &[u64], (data, parity): (u64, u64)) -> u64 {
         let room: u64 = devices.iter().map(|blocks| t.min(*blocks)).sum();
         room.min((data + parity) * t).saturating_sub(parity * t)
     };
+    let all: u64 = devices.iter().sum();
+    let most = most.max(all / (data + parity));
     (0..=most).map(of).max().unwrap_or(0)
 }
 
@@ -348,6 +350,7 @@ fn the_bound_is_what_is_known() {
     assert_eq!(bound(&[30, 20, 10], (1, 1)), 30);
     // Ten in three, ten in two.
     assert_eq!(bound(&[20, 20, 10], (2, 1)), 30);
+    assert_eq!(bound(&[10; 6], (2, 1)), 40);
 }
 
 fn try_to_write(files: Files<'_, Simulated>, file: u64, bytes: &[u8]) -> Result<(), Error> {
@@ -370,7 +373,51 @@ fn try_to_write(files: Files<'_, Simulated>, file: u64, bytes: &[u8]) -> Result<
     Ok(())
 }
 
-/// Fills a volume on drives of these sizes in MiB with at least so many of a hundred blocks that there could be at best, and deletes all.
+/// What is in each file: so many blocks of such a seed.
+type Known = BTreeMap<u64, (usize, u64)>;
+
+/// How much of what was available at first is written, in percent, when it is asked what still is.
+const ASKED: [u64; 2] = [25, 50];
+
+/// Writes new files until nothing more goes in: how much that is, and what was told to be available after how much.
+fn fill(chance: &Chance, desk: &Desk, known: &mut Known) -> (u64, Vec<(u64, u64)>) {
+    let available = || desk.mounted.statfs().available.0;
+    let whole = available();
+    let (mut written, mut largest, mut told) = (0, 700, vec![(0, whole)]);
+    let mut next = known.keys().last().map_or(0, |last| last + 1);
+    while largest > 0 {
+        let (blocks, seed) = (1 + chance.below(largest), chance.next());
+        match try_to_write(desk.files(), next, &pattern(blocks, seed)) {
+            Ok(()) => {
+                written += blocks as u64;
+                known.insert(next, (blocks, seed));
+                let due = ASKED.get(told.len() - 1);
+                if due.is_some_and(|percent| written * 100 >= whole * percent) {
+                    told.push((written, available()));
+                }
+            }
+            Err(Error::NoSpace) => largest /= 2,
+            Err(why) => panic!("{why}"),
+        }
+        next += 1;
+    }
+    (written, told)
+}
+
+/// Whether as much was written as was told, within so many in a hundred.
+fn is_true(on: &str, (written, told): &(u64, Vec<(u64, u64)>), (least, most): (u64, u64)) {
+    for (before, told) in told {
+        let more = written - before;
+        let percent = more as f64 * 100.0 / *told as f64;
+        let what = format!("{on}, with {before} of {written} in it: {more} more written of {told} told ({percent:.1} %)");
+        println!("{what}");
+        let range = told * least..=told * most;
+        assert!(range.contains(&(more * 100)), "{what}");
+    }
+}
+
+/// Fills a volume on drives of these sizes in MiB with at least so many of a hundred blocks that there could be at best, and with what is told
+/// to be available; deletes half of it, and fills it again; and deletes all.
 fn filled(chance: &Chance, sizes: &[u64], (data, parity): (u8, u8), percent: u64) {
     let on = format!("{data}+{parity} on {sizes:?} MiB");
     let bytes: Vec<Bytes> = sizes.iter().map(|mib| Bytes(mib << 20)).collect();
@@ -380,44 +427,40 @@ fn filled(chance: &Chance, sizes: &[u64], (data, parity): (u8, u8), percent: u64
     let desk = Desk::open(chance, &fleet);
     desk.files().format(&clerk::root()).expect("formatted");
     desk.mounted.checkpoint().expect("a root");
-    let whole = desk.mounted.statfs().available;
+    let whole = desk.mounted.statfs();
     let unused = |part: &embr_engine::volume::mounted::Part| desk.mounted.room(part.slot).unused.0;
     let devices: Vec<u64> = desk.mounted.parts().iter().map(unused).collect();
     let best = bound(&devices, (data.into(), parity.into()));
-    let wide = geometry.capacity(devices.iter().map(|blocks| Blocks(*blocks)));
-    // What narrower stripes hold where there is no room for wide ones is not told.
-    let told = whole.0 + best - wide.0;
-    let (mut known, mut written, mut largest) = (BTreeMap::new(), 0, 700);
-    let mut next = 0;
-    while largest > 0 {
-        let (blocks, seed) = (1 + chance.below(largest), chance.next());
-        match try_to_write(desk.files(), next, &pattern(blocks, seed)) {
-            Ok(()) => {
-                written += blocks as u64;
-                known.insert(next, (blocks, seed));
-            }
-            Err(Error::NoSpace) => largest /= 2,
-            Err(why) => panic!("{on}: {why}"),
-        }
-        next += 1;
-    }
-    let left = desk.mounted.statfs().available;
-    let percent_of = |all: u64| written as f64 * 100.0 / all as f64;
-    println!(
-        "{on}: {written} written of {best} at best ({:.1} %), {whole} were available ({:.1} %), with narrow stripes {told} ({:.1} %), {left} are left",
-        percent_of(best),
-        percent_of(whole.0),
-        percent_of(told)
-    );
+    let mut known = Known::new();
+    let done = fill(chance, &desk, &mut known);
+    let written = done.0;
+    let left = desk.mounted.statfs();
+    println!("{on}: {written} written of {best} at best, {left:?} is left of {whole:?}");
+    is_true(&on, &done, (99, 103));
     assert!(written <= best, "{on}: {written} of {best}");
     assert!(written * 100 >= best * percent, "{on}: {written} of {best}");
-    assert!(written * 100 >= whole.0 * 97, "{on}: {written} of {whole}");
-    let (least, most) = (told * 94, told * 103);
+    assert_eq!(left.total, whole.total, "{on}");
     assert!(
-        (least..=most).contains(&(written * 100)),
-        "{on}: {written} of {told}"
+        left.available.0 * 100 <= whole.total.0 * 2,
+        "{on}: {left:?}"
     );
-    assert!(left.0 * 100 <= whole.0 * 2, "{on}: {left} of {whole}");
+    let delete = |file: u64| {
+        let gone = (desk.files()).unlink(InodeNo::ROOT, &name(file), Users::None, NOW);
+        gone.unwrap_or_else(|why| panic!("{on}: {why}"));
+    };
+    known.retain(|file, _| match chance.below(2) {
+        0 => true,
+        _ => {
+            delete(*file);
+            false
+        }
+    });
+    for _ in 0..3 {
+        desk.mounted.checkpoint().expect("a root");
+    }
+    // What moving copies into stripes brings is not told.
+    let done = fill(chance, &desk, &mut known);
+    is_true(&format!("{on}, half deleted"), &done, (97, 106));
     assert_eq!(desk.mounted.ledger().promised, (Blocks(0), 0), "{on}");
     contents::audit(&desk.mounted).unwrap_or_else(|why| panic!("{on}: {why}"));
     for (file, (blocks, seed)) in &known {
@@ -425,17 +468,17 @@ fn filled(chance: &Chance, sizes: &[u64], (data, parity): (u8, u8), percent: u64
         let found = read(desk.files(), found.expect("there").inode, 0, *blocks);
         assert!(found == pattern(*blocks, *seed), "{on}: file {file}");
     }
-    for file in known.keys() {
-        let gone = (desk.files()).unlink(InodeNo::ROOT, &name(*file), Users::None, NOW);
-        gone.unwrap_or_else(|why| panic!("{on}: {why}"));
-    }
+    known.keys().for_each(|file| delete(*file));
     while desk.files().rebundle().expect("moved").gained != Blocks(0) {}
     assert_eq!(contents::audit(&desk.mounted), Ok(0));
     for _ in 0..3 {
         desk.mounted.checkpoint().expect("a root");
     }
-    let again = desk.mounted.statfs().available;
-    assert!(again.0 * 100 >= whole.0 * 98, "{on}: {again} of {whole}");
+    let again = desk.mounted.statfs();
+    assert!(
+        again.available.0 * 100 >= whole.available.0 * 99,
+        "{on}: {again:?} of {whole:?}"
+    );
 }
 
 #[test]
@@ -448,7 +491,20 @@ fn uneven_drives_are_used_well() {
         (&[64, 64, 64, 192], (2, 1), 91),
         (&[48, 64, 96, 256, 256], (2, 1), 94),
         (&[64; 6], (4, 2), 90),
+        (&[96; 9], (6, 2), 92),
     ] {
         filled(chance, sizes, shape, percent);
+    }
+}
+
+#[test]
+fn drives_of_any_sizes_are_used_well() {
+    let chance = &Chance::new(seed());
+    for _ in 0..20 {
+        let shape = chance.one(&[(1, 1), (2, 1), (3, 1), (2, 2), (4, 2), (6, 2), (8, 3)]);
+        let count = usize::from(shape.0 + shape.1) + chance.below(4);
+        let size = |_| 48 + chance.below(112) as u64;
+        let sizes: Vec<u64> = (0..count).map(size).collect();
+        filled(chance, &sizes, shape, 88);
     }
 }

@@ -2,6 +2,7 @@
 
 //! k data and m parity fragments: which pairs there are, and how much fits on a set of devices.
 
+use crate::stripe::shape::MAX_FRAGMENTS;
 use crate::units::Blocks;
 use core::fmt;
 
@@ -59,32 +60,74 @@ impl Geometry {
         self.data.saturating_add(self.parity)
     }
 
-    /// Blocks of payload that devices with so many allocatable blocks can hold.
-    ///
-    /// With s stripes of one block per fragment, a device takes at most s fragments, and never two of one stripe; so the
-    /// largest s is the one whose demand, width * s, is just met by the sum of min(device, s).
-    pub fn capacity(self, devices: impl Iterator<Item = Blocks> + Clone) -> Blocks {
-        let total = devices
-            .clone()
-            .fold(0u128, |sum, b| sum.saturating_add(u128::from(b.0)));
-        let width = u128::from(self.width());
-        let fits = |s: u128| {
-            let room = devices
-                .clone()
-                .fold(0u128, |sum, b| sum.saturating_add(u128::from(b.0).min(s)));
-            width.checked_mul(s).is_some_and(|need| need <= room)
+    /// Blocks of payload that find room on devices with so many blocks: in stripes as wide as this, each where there is most room, as
+    /// long as there are devices enough; then, with as much parity, in ever narrower ones, down to copies.
+    pub fn capacity(self, devices: impl Iterator<Item = Blocks>) -> Blocks {
+        let mut room = Room::of(devices, self.width());
+        let fill = |all: u64, data: u8| {
+            let stripes = room.fill(data.saturating_add(self.parity));
+            all.saturating_add(stripes.saturating_mul(data.into()))
         };
-        // No stripe count above the sum of blocks fits. (The kernel has no 128-bit division.)
-        let (mut low, mut high) = (0u128, total);
-        while low < high {
-            let middle = high.saturating_sub(high.saturating_sub(low) >> 1);
-            if fits(middle) {
-                low = middle;
-            } else {
-                high = middle.saturating_sub(1);
+        Blocks((1..=self.data).rev().fold(0, fill))
+    }
+}
+
+/// More blocks than a device of 2^64 bytes has; those of all devices of a volume can be added.
+const MOST_BLOCKS: u64 = u64::MAX / 64;
+
+/// What is free on devices, as far as it matters for stripes of some width and narrower ones.
+struct Room {
+    /// The most that any have, in order, of as many as such a stripe needs.
+    highest: [u64; MAX_FRAGMENTS],
+    /// On all of them.
+    sum: u64,
+}
+
+impl Room {
+    fn of(devices: impl Iterator<Item = Blocks>, width: u8) -> Self {
+        let mut highest = [0; MAX_FRAGMENTS];
+        let mut sum = 0u64;
+        for Blocks(blocks) in devices {
+            let mut blocks = blocks.min(MOST_BLOCKS);
+            sum = sum.saturating_add(blocks);
+            for other in highest.iter_mut().take(width.into()) {
+                if *other < blocks {
+                    core::mem::swap(other, &mut blocks);
+                }
             }
         }
-        Blocks(u64::try_from(low.saturating_mul(u128::from(self.data))).unwrap_or(u64::MAX))
+        Room { highest, sum }
+    }
+
+    /// Takes as many stripes of this width and one block per fragment as there is room for, and says how many that is.
+    ///
+    /// Of s stripes a device has at most s fragments, so there is room for s where the sum of min(device, s) is s * width. Who always takes
+    /// the devices with most room comes to the largest such s: those with more than s are in each stripe, and keep the rest; the others,
+    /// but for a block here and there, keep nothing. So fewer devices have room then than the width.
+    fn fill(&mut self, width: u8) -> u64 {
+        // How many are in each stripe, and what the others have.
+        let (mut above, mut rest, mut stripes) = (0usize, self.sum, 0u64);
+        for (blocks, others) in self.highest.iter().zip((1..=u64::from(width)).rev()) {
+            stripes = rest.checked_div(others).unwrap_or(0);
+            if *blocks <= stripes {
+                break;
+            }
+            above = above.saturating_add(1);
+            rest = rest.saturating_sub(*blocks);
+        }
+        let others = u64::from(width).saturating_sub(above as u64);
+        let mut single = rest.saturating_sub(stripes.saturating_mul(others));
+        self.sum = 0;
+        for (n, blocks) in self.highest.iter_mut().enumerate() {
+            if n < above {
+                *blocks = blocks.saturating_sub(stripes);
+            } else {
+                *blocks = single.min(1);
+                single = single.saturating_sub(*blocks);
+            }
+            self.sum = self.sum.saturating_add(*blocks);
+        }
+        stripes
     }
 }
 
@@ -176,30 +219,57 @@ mod tests {
     fn known_capacities() {
         assert_eq!(capacity(1, 0, &[10]), 10);
         assert_eq!(capacity(4, 2, &[100; 6]), 400);
-        assert_eq!(capacity(4, 2, &[100; 5]), 0);
+        assert_eq!(capacity(4, 2, &[100; 5]), 300);
+        assert_eq!(capacity(4, 2, &[100; 2]), 0);
+        assert_eq!(capacity(4, 2, &[]), 0);
         // The large device's surplus cannot be used.
         assert_eq!(capacity(1, 1, &[1000, 10]), 10);
         assert_eq!(capacity(1, 1, &[30, 20, 10]), 30);
-        assert_eq!(capacity(16, 4, &[u64::MAX; 20]), u64::MAX);
+        // Sixty in three, forty in two.
+        assert_eq!(capacity(2, 1, &[60, 100, 140]), 160);
+        // Ten in six, ten in five, twenty in four, the rest in copies.
+        assert_eq!(capacity(4, 2, &[10, 20, 40, 50, 60, 90]), 40 + 30 + 40 + 10);
+        assert_eq!(capacity(16, 4, &[1 << 52; 20]), 16 << 52);
+        assert_eq!(capacity(16, 4, &[u64::MAX; 20]), 16 * MOST_BLOCKS);
     }
 
-    proptest! {
-        /// A greedy placement, always on the devices with most room, reaches what the formula says.
-        #[test]
-        fn greedy_placement_agrees(k in 1u8..5, m in 0u8..4, devices in prop::collection::vec(0u64..40, 1..9)) {
-            let width = usize::from(k + m);
-            let mut room = devices.clone();
-            let mut stripes = 0;
+    /// What is written if each stripe is as wide as there are devices with room, on those with most.
+    fn greedy((k, m): (u8, u8), devices: &[u64]) -> u64 {
+        let mut room: Vec<u64> = devices.to_vec();
+        let mut all = 0;
+        for data in (1..=usize::from(k)).rev() {
+            let width = data + usize::from(m);
             loop {
                 room.sort_unstable_by(|a, b| b.cmp(a));
                 if room.len() < width || room[width - 1] == 0 {
                     break;
                 }
                 room[..width].iter_mut().for_each(|r| *r -= 1);
-                stripes += 1;
+                all += data as u64;
             }
-            let devices: Vec<u64> = devices;
-            prop_assert_eq!(capacity(k, m, &devices), stripes * u64::from(k));
+        }
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn greedy_placement_agrees(k in 1u8..17, m in 0u8..5, devices in prop::collection::vec(0u64..40, 1..24)) {
+            prop_assert_eq!(capacity(k, m, &devices), greedy((k, m), &devices), "{:?}", devices);
+        }
+
+        #[test]
+        fn greedy_placement_agrees_where_few_sizes_are_many(
+            k in 1u8..7, m in 0u8..5,
+            sizes in prop::collection::vec((0u64..300, 1usize..6), 1..5),
+        ) {
+            let devices: Vec<u64> = sizes.iter().flat_map(|(blocks, count)| std::iter::repeat(*blocks).take(*count)).collect();
+            prop_assert_eq!(capacity(k, m, &devices), greedy((k, m), &devices), "{:?}", devices);
+        }
+
+        #[test]
+        fn no_more_fits_than_there_is(k in 1u8..17, m in 0u8..5, devices in prop::collection::vec(any::<u64>(), 0..64)) {
+            let sum = devices.iter().fold(0u64, |sum, blocks| sum.saturating_add(*blocks));
+            prop_assert!(capacity(k, m, &devices) <= sum);
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::file::plan::Source;
 use crate::file::striped::Striped;
 use crate::format::geometry::Policy;
 use crate::format::stripe::Held;
+use crate::format::stripe::Totals;
 use crate::format::stripe::GRADES;
 use crate::names::change::Begun;
 use crate::names::change::Change;
@@ -231,7 +232,7 @@ impl<M: Machine> Files<'_, M> {
     /// The same before anybody needs room, of what is worth it by then.
     pub fn rebundle_ahead(&self) -> Result<Moved, Error> {
         // Without what moving brings.
-        let usage = (self.mounted.space).usage(self.mounted.geometry(), Blocks(0));
+        let usage = (self.mounted.space).usage(self.mounted.geometry(), Totals::default());
         let mut progress = self.names.rebundling.lock();
         self.relocate_refused()?;
         let (old, _) = progress.ages;

@@ -4,7 +4,6 @@
 //! that wait to be written.
 
 use crate::error::NoMem;
-use crate::format::geometry::Geometry;
 use crate::format::journal::Extent;
 use crate::format::pointer::COPIES;
 use crate::space::bits::SLOT;
@@ -18,14 +17,10 @@ use crate::space::Purpose;
 use crate::space::Remedy;
 use crate::space::Space;
 use crate::space::State;
-use crate::space::Usage;
 use crate::units::Blocks;
 use crate::units::Generation;
 use embr_rt::Arc;
 use embr_rt::Vec;
-
-/// One part in so many of what is free goes to the metadata of what is written.
-const METADATA_IN: u64 = 64;
 
 /// Nodes that a transaction which commits was given: from its promise, and from others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -109,34 +104,6 @@ impl State {
         Some(blocks)
     }
 
-    /// What so many nodes cost in blocks of data.
-    fn in_data(&self, nodes: u64, geometry: Geometry) -> u64 {
-        let blocks = nodes
-            .saturating_mul(self.claims.nodes.count)
-            .saturating_mul(SLOT);
-        let payload = blocks.saturating_mul(geometry.data().into());
-        payload
-            .checked_div(geometry.width().into())
-            .unwrap_or(blocks)
-    }
-
-    /// What data are written as, as well as can be on the devices that are here.
-    fn geometry(&self, wanted: Geometry) -> Option<Geometry> {
-        // Copies are at most five.
-        let parity = self.claims.data.count.saturating_sub(1) as u8;
-        let present = self.devices.iter().filter(|d| d.present).count();
-        let room = u8::try_from(present)
-            .unwrap_or(u8::MAX)
-            .saturating_sub(parity);
-        let data = match parity {
-            0 => 1,
-            _ => wanted.data().min(room).max(1),
-        };
-        Geometry::new(data, parity).ok()
-    }
-}
-
-impl State {
     /// Fills what is kept for cleaning as far as there is room. Says whether it is full.
     pub(super) fn fill_cleaning(&mut self) -> bool {
         let State {
@@ -529,49 +496,6 @@ impl Space {
             state.claims.reserve = before.with_removal(nodes);
             state.fill_reserve();
             state.lend_reserve();
-        }
-    }
-
-    /// How much room there is for data on a volume with such stripes, which take more than they need: so much would find room there.
-    pub fn usage(&self, wanted: Geometry, reclaimable: Blocks) -> Usage {
-        let state = self.state.lock();
-        let claims = &state.claims;
-        let Some(geometry) = state.geometry(wanted) else {
-            return Usage::default();
-        };
-        let pending = |d: &super::Device| {
-            let of_device = state.pending.iter().filter(|p| p.extent.device == d.slot);
-            of_device.fold(0u64, |n, p| n.saturating_add(p.extent.blocks.0))
-        };
-        let (kept, wanted) = claims.cleaning;
-        // What is promised is promised as copies.
-        let of_copies = |blocks: u64| {
-            let all = blocks.saturating_mul(claims.data.count);
-            let payload = all.saturating_mul(geometry.data().into());
-            payload.checked_div(geometry.width().into()).unwrap_or(all)
-        };
-        let hidden =
-            (state.in_data(claims.reserve.full, geometry)).saturating_add(of_copies(wanted));
-        let present = || state.devices.iter().filter(|d| d.present);
-        let total = geometry.capacity(present().map(|d| Blocks(d.managed)));
-        let room = |d: &super::Device| Blocks(d.unclaimed().saturating_add(pending(d)));
-        let unclaimed = geometry.capacity(present().map(room)).0;
-        let granted = state.in_data(claims.active.saturating_add(claims.frozen), geometry);
-        let missing = state.in_data(claims.reserve.full.saturating_sub(claims.kept), geometry);
-        let left = unclaimed
-            .saturating_add(granted)
-            .saturating_add(reclaimable.0)
-            .saturating_sub(missing)
-            .saturating_sub(of_copies(wanted.saturating_sub(kept)));
-        let net = |blocks: u64| blocks.saturating_sub(blocks / METADATA_IN);
-        let available = net(left);
-        let free = available.saturating_add(claims.blocks.saturating_sub(kept));
-        let total = net(total.0.saturating_sub(hidden));
-        Usage {
-            // On drives of different sizes what is hidden may lie where it costs less.
-            total: Blocks(total.max(free)),
-            free: Blocks(free),
-            available: Blocks(available),
         }
     }
 }

@@ -63,7 +63,7 @@ pub(super) struct Device {
     pub(super) slots: u64,
     /// Blocks that are promised to data.
     pub(super) promised: u64,
-    /// The device's part of what is being promised or taken back.
+    /// The device's part of what is being promised, taken back or counted.
     pub(super) share: u64,
     /// What was promised of it before all was divided anew: slots and blocks.
     pub(super) before: (u64, u64),
@@ -290,6 +290,13 @@ impl Device {
         self.free
             .saturating_sub(nodes)
             .saturating_sub(self.promised)
+    }
+
+    /// Blocks that are used, but for what is fixed.
+    pub(super) fn used(&self) -> u64 {
+        let fixed = self.fixed.iter().map(|(_, blocks)| blocks.0);
+        let idle = fixed.fold(self.unused, u64::saturating_add);
+        self.blocks.saturating_sub(idle)
     }
 
     /// Slots that can be promised to nodes, those that are among them.

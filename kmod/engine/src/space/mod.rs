@@ -21,6 +21,7 @@ pub mod reserve;
 mod share;
 pub(crate) mod slots;
 mod stripes;
+mod usage;
 
 use crate::error::NoMem;
 use crate::format::journal::Extent;

@@ -5,6 +5,7 @@
 //! and only if the numbers add up to n * c and none is above n; taking one from each of the c highest keeps it so. The division
 //! always evens out what is left on the devices, which is also what fits most.
 
+use crate::space::bits::SLOT;
 use crate::space::device::Device;
 
 /// How many copies there are, and whether each needs a device of its own.
@@ -149,6 +150,22 @@ pub(super) fn claim_blocks(
 /// Takes back a promise of so many blocks of data out of `before`.
 pub(super) fn release_blocks(devices: &mut [Device], copies: Copies, before: u64, blocks: u64) {
     divide_blocks(devices, copies, before.saturating_sub(blocks));
+}
+
+/// Sets the share of each device in so many nodes and blocks of data, as they are divided where nothing is used.
+pub(super) fn share_in_all(
+    devices: &mut [Device],
+    (nodes, node_count): (Copies, u64),
+    (data, blocks): (Copies, u64),
+) {
+    let both = |of: fn(Copies, u64) -> u64| {
+        let slots = of(nodes, node_count).saturating_mul(SLOT);
+        slots.saturating_add(of(data, blocks))
+    };
+    let managed = |d: &Device| if d.present { d.managed } else { 0 };
+    if !level(devices, managed, both(Copies::most), both(Copies::all)) {
+        devices.iter_mut().for_each(|d| d.share = d.managed);
+    }
 }
 
 /// Divides so many nodes and blocks of data from the beginning; says whether there is room. If not, all is as before.

@@ -40,14 +40,10 @@ impl State {
             d.unclaimed() >= blocks && !avoid.has(d.slot) && chosen().all(|slot| slot != d.slot)
         };
         let all = self.devices.iter().enumerate();
-        let best = all
-            .filter(|(_, d)| suits(d))
-            .min_by_key(|(_, d)| {
-                (
-                    self.in_domain(d.domain, placed),
-                    core::cmp::Reverse(d.unclaimed()),
-                )
-            });
+        let best = all.filter(|(_, d)| suits(d)).min_by_key(|(_, d)| {
+            let domain = self.in_domain(d.domain, placed);
+            (domain, core::cmp::Reverse(d.free))
+        });
         best.map(|(n, _)| n)
     }
 

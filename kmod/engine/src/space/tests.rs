@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::format::geometry::Geometry;
+use crate::format::stripe::Totals;
 use crate::tree::change::Change;
 use crate::tree::Changes as _;
 use proptest::prelude::*;
@@ -335,7 +336,7 @@ fn uncharted_is_as_large() {
         let [known, unknown] = [Space::try_new, Space::uncharted].map(|f| {
             let space = f(&devices, Generation(2), 1, 1).unwrap();
             space.settle(1);
-            space.usage(Geometry::new(1, 1).unwrap(), Blocks(0))
+            space.usage(Geometry::new(1, 1).unwrap(), Totals::default())
         });
         assert_eq!(known.total, unknown.total);
         assert_eq!((unknown.free, unknown.available), (Blocks(0), Blocks(0)));

@@ -5,7 +5,6 @@
 
 use super::seal::MOST;
 use super::Shape;
-use crate::format::geometry::Geometry;
 use crate::format::stripe::key;
 use crate::format::stripe::wasteful;
 use crate::format::stripe::Kind;
@@ -84,14 +83,6 @@ impl Sums {
         };
         Ok(txn.set(STRIPES, key, &sums.encode())?)
     }
-}
-
-/// How many blocks in full stripes would find room in what stripes take and need not.
-pub(crate) fn reclaimable(totals: &Totals, geometry: Geometry) -> Blocks {
-    let data = u64::from(geometry.data());
-    let width = u64::from(geometry.width()).max(1);
-    let whole = totals.taken.0.checked_div(width).unwrap_or(0);
-    Blocks(whole.saturating_mul(data).saturating_sub(totals.live.0))
 }
 
 /// Of a volume, one part in so many is kept for cleaning, if it is at least two stripes and no more than is good for anything.

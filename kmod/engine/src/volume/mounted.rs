@@ -28,7 +28,6 @@ use crate::space::Room;
 use crate::space::Space;
 use crate::space::SpaceError;
 use crate::space::Usage;
-use crate::stripe::books;
 use crate::tree::layered::Scan;
 use crate::tree::nodes;
 use crate::tree::nodes::Events;
@@ -529,8 +528,7 @@ impl<M: Machine> Mounted<M> {
     /// nothing of it is free.
     pub fn statfs(&self) -> Usage {
         let totals = self.stripe_totals().unwrap_or_default();
-        let reclaimable = books::reclaimable(&totals, self.geometry);
-        self.space.usage(self.geometry, reclaimable)
+        self.space.usage(self.geometry, totals)
     }
 
     /// Nodes of all trees in the newest root, as it counts them.

@@ -286,7 +286,11 @@ fn copies_are_spread_over_failure_domains() {
             places.try_reserve(copies).expect("memory");
             assert!(space.place(&mut places));
             let on: BTreeSet<u32> = places.iter().map(domain_of).collect();
-            assert_eq!(on.len(), copies, "copies of a node: {domains:?}, {places:?}");
+            assert_eq!(
+                on.len(),
+                copies,
+                "copies of a node: {domains:?}, {places:?}"
+            );
             assert!(space.ledger().balanced);
         }
     }

@@ -163,11 +163,7 @@ fn devices_are_put_in_failure_domains() {
     let dir = Dir::new();
     let devices = dir.images(6, 32);
     let said = mkfs(&["-n", "--failure-domains", "1,1,2,2"], &devices).expect(2);
-    assert!(
-        said.err.contains("4 numbers for 6 devices"),
-        "{}",
-        said.err
-    );
+    assert!(said.err.contains("4 numbers for 6 devices"), "{}", said.err);
     assert!(devices.iter().all(blank));
     let options = ["--bundle", "4+2", "--failure-domains", "7,7,7,9,9,0"];
     let said = mkfs(&options, &devices).expect(0).out;

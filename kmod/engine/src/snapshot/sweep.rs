@@ -59,20 +59,21 @@ enum Work {
 
 impl Work {
     /// Something that was deleted, and can be done with.
-    fn find(shelf: &Shelf) -> Option<Work> {
-        let mut deleted = shelf.nodes().filter(|k| k.node.state == State::Deleted);
-        deleted.find_map(|known| {
+    fn find(shelf: &Shelf) -> Result<Option<Work>, Error> {
+        let deleted = shelf.nodes().filter(|k| k.node.state == State::Deleted);
+        for known in deleted {
             let mut children = shelf.children(known.id);
             match (children.next(), children.next()) {
-                (None, _) => Some(Work::Drop(known.id)),
+                (None, _) => return Ok(Some(Work::Drop(known.id))),
                 (Some(child), None) => {
-                    let spans = |id| shelf.node(id).map_or(0, |n| n.own.len());
-                    let all = spans(known.id).saturating_add(spans(child));
-                    (all <= MAX_SPANS).then_some(Work::Join(known.id, child))
+                    if fits(shelf, &known.node, child)? {
+                        return Ok(Some(Work::Join(known.id, child)));
+                    }
                 }
-                _ => None,
+                _ => {}
             }
-        })
+        }
+        Ok(None)
     }
 
     /// What was deleted.
@@ -96,7 +97,7 @@ impl Names {
     pub fn sweep<M: Machine>(&self, mounted: &Mounted<M>) -> Result<bool, Error> {
         let mut shelf = self.shelf.lock();
         shelf.load(mounted)?;
-        let Some(work) = Work::find(&shelf) else {
+        let Some(work) = Work::find(&shelf)? else {
             return Ok(false);
         };
         match self.sweep_some(mounted, &mut shelf, work, Batch::Large) {
@@ -203,6 +204,23 @@ impl Names {
     }
 }
 
+/// Whether the numbers of one that is gone and of what grew from it are no more spans than a node can have.
+fn fits(shelf: &Shelf, gone: &Node, id: SnapshotId) -> Result<bool, Error> {
+    let Some(node) = shelf.node(id) else {
+        return Ok(false);
+    };
+    let most = gone.own.len().saturating_add(node.own.len());
+    Ok(most <= MAX_SPANS || together(shelf, node, gone)?.len() <= MAX_SPANS)
+}
+
+/// The numbers of one that is gone and of what grew from it.
+fn together(shelf: &Shelf, node: &Node, gone: &Node) -> Result<Ids, Error> {
+    let mut own = Ids::of(&node.own)?;
+    own.add(&Ids::of(&gone.own)?)?;
+    own.join(|above, below| shelf.is_used(above, below));
+    Ok(own)
+}
+
 /// What grew from one that is gone, with what that had.
 #[inline(never)]
 fn joined<M: Machine>(
@@ -213,9 +231,7 @@ fn joined<M: Machine>(
 ) -> Result<Node, Error> {
     let missing = Error::Snapshot(id, Wrong::Missing);
     let mut node = shelf.node(id).ok_or(missing)?.try_clone()?;
-    let mut own = Ids::of(&node.own)?;
-    own.add(&Ids::of(&gone.own)?)?;
-    own.join(|above, below| shelf.is_used(above, below));
+    let own = together(shelf, &node, gone)?;
     node.parent = gone.parent;
     // More is its own now than when it was gone through.
     node.cursor = Key::MIN;
@@ -276,10 +292,16 @@ impl<M: Machine> Sweep<'_, M> {
                     return Ok(Some(key));
                 }
                 let item = Item::from_place(inode, place);
-                let done = match (place, item.kind()) {
+                // What says that an inode is gone goes after all that it had, whichever note comes first.
+                let is_whole = match item.kind() {
+                    _ if place == 0 => true,
+                    Kind::INODE => self.is_gone(item)?,
+                    _ => false,
+                };
+                let done = match (is_whole, item.kind()) {
                     // Engrams are changed once in a transaction.
-                    (0, _) | (_, Kind::EXTENTS) if self.has_edited => false,
-                    (0, _) => self.whole(inode)?,
+                    (true, _) | (_, Kind::EXTENTS) if self.has_edited => false,
+                    (true, _) => self.whole(inode)?,
                     (_, Kind::EXTENTS) => self.windows(item)?,
                     _ => self.items(item)?,
                 };
@@ -364,6 +386,12 @@ impl<M: Machine> Sweep<'_, M> {
         self.has_edited = !edit.is_idle();
         edit.finish()?;
         Ok(rest.is_none())
+    }
+
+    /// Whether an item is gone by its newest version.
+    fn is_gone(&self, item: Item) -> Result<bool, Error> {
+        let versions = (self.change.lineage).own_versions(self.change.files.mounted, item)?;
+        Ok(versions.first().is_some_and(|(_, is_gone)| *is_gone))
     }
 
     /// An inode that was made or removed; says whether that was all.

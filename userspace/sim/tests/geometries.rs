@@ -505,6 +505,6 @@ fn drives_of_any_sizes_are_used_well() {
         let count = usize::from(shape.0 + shape.1) + chance.below(4);
         let size = |_| 48 + chance.below(112) as u64;
         let sizes: Vec<u64> = (0..count).map(size).collect();
-        filled(chance, &sizes, shape, 88);
+        filled(chance, &sizes, shape, 85);
     }
 }

@@ -310,3 +310,192 @@ fn where_devices_are_missing_stripes_are_narrower_and_have_all_parity() {
         assert_eq!(all.is_empty(), missing > 2);
     }
 }
+
+/// One device of a domain of its own has room only here and there: others have room for all rows.
+#[test]
+fn a_device_in_pieces_does_not_cut_all_stripes() {
+    let space = devices_in(&[1, 1, 1, 2]);
+    for at in (0..BLOCKS).step_by(2) {
+        let one = Extent {
+            device: slot(3),
+            start: Blocks(at),
+            blocks: Blocks(1),
+        };
+        space.take(one).expect("free");
+    }
+    let geometry = Geometry::new(2, 1).expect("a geometry");
+    let mut promise = Space::promise_nodes(&space, 0).expect("nothing");
+    let mut places = embr_rt::Vec::new();
+    let given = space.allocate_stripe(
+        geometry,
+        (128, 64),
+        Members::default(),
+        (&mut promise, &mut places),
+    );
+    let (shape, _) = given.expect("memory").expect("room");
+    assert_eq!(shape.rows(), 64, "{shape:?} {places:?}");
+}
+
+/// Anything at random, with failure domains and lost devices: what was promised is there.
+#[test]
+fn whatever_is_promised_with_domains_and_lost_devices_is_there() {
+    let first = seed();
+    for n in 0..600u64 {
+        let chance = Chance::new(first.wrapping_add(n));
+        let parity = 1 + chance.below(3) as u8;
+        let count = usize::from(parity) + 1 + chance.below(5);
+        let domains: Vec<u32> = (0..count).map(|_| chance.below(4) as u32).collect();
+        let sizes: Vec<u64> = (0..count)
+            .map(|_| 2048 + chance.below(8192) as u64)
+            .collect();
+        let managed: Vec<Managed<'_>> = (domains.iter().zip(&sizes).enumerate())
+            .map(|(n, (domain, size))| Managed {
+                slot: slot(n),
+                blocks: Blocks(*size),
+                fixed: &[],
+                present: true,
+                domain: *domain,
+            })
+            .collect();
+        let space = Space::try_new(&managed, Generation(1), parity, 2).expect("sound");
+        let space = Arc::try_new(space).expect("memory");
+        let data = 2 + chance.below(3) as u8;
+        let geometry = Geometry::new(data, parity).expect("a geometry");
+        let mut promises: Vec<Promise> = Vec::new();
+        let mut stripes: Vec<(usize, Vec<Extent>, Blocks)> = Vec::new();
+        let mut copies: Vec<(usize, Vec<Extent>)> = Vec::new();
+        let mut used: Vec<Extent> = Vec::new();
+        let mut generation = 1;
+        let mut lost = 0;
+        let mut lost_set = Members::default();
+        for step in 0..200 {
+            let context =
+                format!("seed {n} step {step} parity {parity} domains {domains:?} sizes {sizes:?}");
+            match chance.below(12) {
+                0 | 1 => {
+                    let size = 1 + chance.below(1500) as u64;
+                    if let Some(promise) = Space::promise(&space, Blocks(size)) {
+                        promises.push(promise);
+                    }
+                }
+                2..=4 => {
+                    if promises.is_empty() {
+                        continue;
+                    }
+                    let at = chance.below(promises.len());
+                    let promise = &mut promises[at];
+                    let before = promise.blocks().0;
+                    if before == 0 {
+                        continue;
+                    }
+                    let mut out = embr_rt::Vec::new();
+                    let given = space
+                        .allocate_promised(promise, Blocks(1 + chance.below(300) as u64), &mut out)
+                        .expect("memory");
+                    let given = given.unwrap_or_else(|| panic!("{context}: none of {before}"));
+                    assert!(given.0 > 0, "{context}: nothing of {before}");
+                    copies.push((at, out.to_vec()));
+                }
+                5 | 6 => {
+                    if promises.is_empty() {
+                        continue;
+                    }
+                    let at = chance.below(promises.len());
+                    let promise = &mut promises[at];
+                    let most = (promise.blocks().0.min(256)) as usize;
+                    let mut out = embr_rt::Vec::new();
+                    if let Some((shape, paid)) = space
+                        .allocate_stripe(geometry, (most, 64), lost_set, (promise, &mut out))
+                        .expect("memory")
+                    {
+                        assert!(
+                            paid.0 <= shape.blocks() as u64,
+                            "{context}: more is paid than lies there"
+                        );
+                        stripes.push((at, out.to_vec(), paid));
+                    }
+                }
+                7 => {
+                    if stripes.is_empty() {
+                        continue;
+                    }
+                    let (at, places, paid) = stripes.swap_remove(chance.below(stripes.len()));
+                    if chance.below(2) == 0 {
+                        space.give_back_stripe(&mut promises[at], &places, paid);
+                    } else {
+                        for e in &places {
+                            space
+                                .take(*e)
+                                .unwrap_or_else(|why| panic!("{context}: {why:?}"));
+                            used.push(*e)
+                        }
+                    }
+                }
+                8 => {
+                    if copies.is_empty() {
+                        continue;
+                    }
+                    let (at, places) = copies.swap_remove(chance.below(copies.len()));
+                    if chance.below(2) == 0 {
+                        space.give_back_to(&mut promises[at], &places);
+                    } else {
+                        for e in &places {
+                            space
+                                .take(*e)
+                                .unwrap_or_else(|why| panic!("{context}: {why:?}"));
+                            used.push(*e)
+                        }
+                    }
+                }
+                9 => {
+                    for _ in 0..chance.below(6) {
+                        if used.is_empty() {
+                            break;
+                        }
+                        let e = used.swap_remove(chance.below(used.len()));
+                        space.announce(&[e]).expect("memory");
+                        space.free(e).expect("used");
+                    }
+                    space.freeze(Generation(generation)).expect("memory");
+                    space.durable(Generation(generation));
+                    generation += 1;
+                }
+                10 => {
+                    if lost < parity && chance.below(6) == 0 {
+                        let which = slot(chance.below(count));
+                        if lost_set.has(which) {
+                            continue;
+                        }
+                        lost += 1;
+                        lost_set = lost_set.with(which);
+                        space.lose(lost_set, parity);
+                    }
+                }
+                _ => {
+                    if promises.len() > 3 && chance.below(4) == 0 {
+                        let promise = promises.last_mut().expect("one");
+                        let all = promise.blocks();
+                        drop(promise.split(all));
+                    }
+                }
+            }
+            assert!(space.ledger().balanced, "{context}: {:?}", space.ledger());
+            let sum: u64 = promises.iter().map(|p| p.blocks().0).sum();
+            assert_eq!(space.ledger().promised.0 .0, sum, "{context}");
+        }
+        for (at, promise) in promises.iter_mut().enumerate() {
+            while promise.blocks().0 != 0 {
+                let mut out = embr_rt::Vec::new();
+                let given = space
+                    .allocate_promised(promise, Blocks(u64::MAX), &mut out)
+                    .expect("memory");
+                assert!(
+                    given.is_some_and(|g| g.0 > 0),
+                    "seed {n}: promise {at}: {given:?} of {:?}, {:?}",
+                    promise.blocks(),
+                    space.ledger()
+                );
+            }
+        }
+    }
+}

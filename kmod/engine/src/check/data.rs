@@ -312,6 +312,9 @@ impl<M: Machine, O: Observer> Check<'_, M, O> {
             if matches!(look(hidden)?, Look::There(_)) && files.view.is_single() {
                 self.found(Finding::Names(item, Trouble::TwoPlaces));
             }
+            if !run.encoding.is_understood() {
+                self.found(Finding::Names(item, Trouble::Unknown));
+            }
             if run.encoding != Encoding::Hole {
                 let policy = kind.map(|(_, policy)| policy);
                 self.run(item, &run, policy)?;

@@ -288,11 +288,11 @@ impl<M: Machine> Files<'_, M> {
         let file = intent.inode;
         let room = room.ok_or(Error::NoSpace)?;
         // It must not be too late for want of memory.
-        self.names.shifts.lock().add(file, room)?;
+        self.names.shifts.lock().add(self.in_head(file), room)?;
         let done = intended(change, size, &intent);
         match done {
             Ok(_) => self.settle_or_later(file),
-            Err(_) => self.names.shifts.lock().end(file),
+            Err(_) => self.names.shifts.lock().end(self.in_head(file)),
         }
         done
     }

@@ -22,6 +22,7 @@ use crate::space::reserve;
 use crate::space::Space;
 use crate::units::FileBlock;
 use crate::units::InodeNo;
+use crate::units::SnapshotId;
 use crate::volume::mounted::Machine;
 use crate::volume::mounted::REFERENCES;
 use crate::volume::relief::Patience;
@@ -87,25 +88,28 @@ impl Shift {
     }
 }
 
+/// A file of a head, by the head's number: while something moves in the file, no snapshot is taken that would change that.
+pub(crate) type InHead = (SnapshotId, InodeNo);
+
 /// The room of all files in which something moves; none of one that somebody is at work on.
 #[derive(Default)]
-pub(crate) struct Shifts(Vec<(InodeNo, Option<Box<Shift>>)>);
+pub(crate) struct Shifts(Vec<(InHead, Option<Box<Shift>>)>);
 
 impl Shifts {
-    pub(super) fn has(&self, file: InodeNo) -> bool {
+    pub(super) fn has(&self, file: InHead) -> bool {
         self.0.iter().any(|(of, _)| *of == file)
     }
 
-    pub(super) fn add(&mut self, file: InodeNo, shift: Box<Shift>) -> Result<(), NoMem> {
+    pub(super) fn add(&mut self, file: InHead, shift: Box<Shift>) -> Result<(), NoMem> {
         self.0.push((file, Some(shift)))
     }
 
-    pub(super) fn take(&mut self, file: InodeNo) -> Option<Box<Shift>> {
+    pub(super) fn take(&mut self, file: InHead) -> Option<Box<Shift>> {
         let found = self.0.iter_mut().find(|(of, _)| *of == file);
         found.and_then(|(_, shift)| shift.take())
     }
 
-    pub(super) fn put_back(&mut self, file: InodeNo, shift: Option<Box<Shift>>) {
+    pub(super) fn put_back(&mut self, file: InHead, shift: Option<Box<Shift>>) {
         let found = self.0.iter_mut().find(|(of, _)| *of == file);
         // Another may have been at work on it without.
         if let Some((_, room)) = found.filter(|(_, room)| room.is_none()) {
@@ -114,7 +118,7 @@ impl Shifts {
     }
 
     /// Nothing moves in the file any more.
-    pub(crate) fn end(&mut self, file: InodeNo) {
+    pub(crate) fn end(&mut self, file: InHead) {
         self.0.retain(|(of, _)| *of != file);
     }
 }
@@ -188,6 +192,11 @@ impl<M: Machine> Files<'_, M> {
             .saturating_add(reserve::of_moved(bytes))
     }
 
+    /// A file of this head.
+    pub(crate) fn in_head(&self, file: InodeNo) -> InHead {
+        (self.view.current(), file)
+    }
+
     /// Whether something is being done with a file. After a mount: room for the rest of what a crash cut short. It was promised before,
     /// so it is there while nobody else takes space. Without it what is kept back has to do.
     #[inline(never)]
@@ -200,7 +209,7 @@ impl<M: Machine> Files<'_, M> {
             Operation::Collapse => (intent.cursor.plus(intent.blocks()), END),
             Operation::Insert => (intent.from, intent.cursor),
         };
-        if self.names.shifts.lock().has(file) {
+        if self.names.shifts.lock().has(self.in_head(file)) {
             return Ok(true);
         }
         match self.room_for(file, from, to) {
@@ -217,6 +226,7 @@ impl<M: Machine> Files<'_, M> {
         let _alone = self.names.changing.lock();
         let is_done = self.intent(file)?.is_none();
         let mut shifts = self.names.shifts.lock();
+        let file = self.in_head(file);
         match is_done || shifts.has(file) {
             true => Ok(()),
             false => Ok(shifts.add(file, shift)?),

@@ -29,6 +29,7 @@ use crate::units::SnapshotId;
 use crate::units::BLOCK_SIZE;
 use crate::volume::mounted::Fault;
 use crate::volume::mounted::Machine;
+use crate::volume::mounted::NAMES;
 use embr_rt::Box;
 use embr_rt::NoMem;
 use embr_rt::Vec;
@@ -401,6 +402,8 @@ type Head = Option<(Item, SnapshotId, Vec<u8>)>;
 pub(super) struct Windows<'n, M> {
     files: Files<'n, M>,
     moment: Moment<'n>,
+    /// What was changed of the file before: a block may come into an item that was passed, out of one that was not yet.
+    changes: u64,
     file: InodeNo,
     /// What is still to be gone through.
     rest: (FileBlock, FileBlock),
@@ -435,6 +438,7 @@ impl<'n, M: Machine> Windows<'n, M> {
         Box::try_new(Windows {
             files,
             moment: files.view.moment(files.mounted),
+            changes: files.mounted.changes(NAMES, file.0),
             file,
             rest,
             extents: None,
@@ -463,7 +467,6 @@ impl<'n, M: Machine> Windows<'n, M> {
     pub(super) fn next(&mut self) -> Result<Option<Box<Window>>, Error> {
         loop {
             if core::mem::take(&mut self.is_new) {
-                // Inline first: what becomes raw meanwhile is seen as one or the other.
                 advance(&self.moment.now, &mut self.inline, &mut self.of_inline)?;
                 advance(&self.moment.now, &mut self.extents, &mut self.of_extents)?;
             }
@@ -521,13 +524,14 @@ impl<'n, M: Machine> Windows<'n, M> {
     #[inline(never)] // Its frame is on top of no other's.
     fn lasts(&mut self, number: Option<u64>) -> Result<bool, Error> {
         let (view, mounted) = (self.files.view, self.files.mounted);
-        if self.moment.lasts(view, mounted) {
+        let changes = mounted.changes(NAMES, self.file.0);
+        if self.changes == changes && self.moment.lasts(view, mounted) {
             let behind = number.map(|number| number.saturating_add(1));
             let behind = behind.map(|number| FileBlock(number.saturating_mul(WINDOW_BLOCKS)));
             self.rest.0 = self.rest.0.max(behind.unwrap_or_default());
             return Ok(true);
         }
-        self.moment = view.moment(mounted);
+        (self.changes, self.moment) = (changes, view.moment(mounted));
         self.begin()?;
         Ok(false)
     }

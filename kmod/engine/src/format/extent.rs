@@ -75,6 +75,11 @@ impl Encoding {
             _ => return None,
         })
     }
+
+    /// Whether this engine can read what is stored so.
+    pub fn is_understood(self) -> bool {
+        matches!(self, Encoding::Hole | Encoding::Raw | Encoding::Unwritten)
+    }
 }
 
 /// A run of blocks of a window.

@@ -63,12 +63,23 @@ impl Geometry {
     /// Blocks of payload that find room on devices with so many blocks: in stripes as wide as this, each where there is most room, as
     /// long as there are devices enough; then, with as much parity, in ever narrower ones, down to copies.
     pub fn capacity(self, devices: impl Iterator<Item = Blocks>) -> Blocks {
+        self.filled(devices).0
+    }
+
+    /// How many stripes of one row these are: so many blocks of a device can be used at most.
+    pub fn stripes(self, devices: impl Iterator<Item = Blocks>) -> Blocks {
+        self.filled(devices).1
+    }
+
+    fn filled(self, devices: impl Iterator<Item = Blocks>) -> (Blocks, Blocks) {
         let mut room = Room::of(devices, self.width());
-        let fill = |all: u64, data: u8| {
+        let (mut payload, mut all) = (0u64, 0u64);
+        for data in (1..=self.data).rev() {
             let stripes = room.fill(data.saturating_add(self.parity));
-            all.saturating_add(stripes.saturating_mul(data.into()))
-        };
-        Blocks((1..=self.data).rev().fold(0, fill))
+            payload = payload.saturating_add(stripes.saturating_mul(data.into()));
+            all = all.saturating_add(stripes);
+        }
+        (Blocks(payload), Blocks(all))
     }
 }
 

@@ -459,6 +459,7 @@ impl<M: Machine> Begun<'_, M> {
     /// Before anybody can begin to move something in that file again.
     fn end_shift(&self) {
         if let Some(file) = self.still {
+            let file = self.files.in_head(file);
             self.files.names.shifts.lock().end(file);
         }
     }

@@ -31,6 +31,8 @@ use embr_rt::Vec;
 
 /// Engrams of which the maps change at once, at most, for each stripe that may be given up at once.
 const ENGRAMS_EACH: usize = 2;
+/// Runs that are looked at together, more or less.
+const RUNS: usize = 16384;
 /// Nodes of a transaction that gives up one stripe for another, but for those of their engrams.
 const OTHER_NODES: u64 = 42;
 
@@ -131,12 +133,11 @@ impl Victim {
     }
 }
 
-/// What is given up together.
+/// Engrams in copies that are given up together.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) victims: Vec<Victim>,
     live: usize,
-    engrams: usize,
 }
 
 impl Batch {
@@ -145,39 +146,50 @@ impl Batch {
         self.live
     }
 
-    /// How much all of it is to survive.
-    fn policy(&self) -> Policy {
-        self.victims
-            .first()
-            .map_or(Policy::VOLUME, |one| one.policy)
-    }
-
-    /// Whether it may lie in a stripe with the others.
-    fn takes(&self, victim: &Victim) -> bool {
-        self.victims.is_empty() || self.policy() == victim.policy
-    }
-
-    /// Takes it in if no more than so many engrams have to change, or it is the first. Says whether there may be more.
+    /// Takes it in if no more than so many have to change. Says whether there may be more.
     pub(super) fn add(&mut self, victim: Victim, most: usize) -> Result<bool, Error> {
-        let engrams = self.engrams.saturating_add(victim.engrams.len());
-        if !self.takes(&victim) || engrams > most && !self.victims.is_empty() {
+        if self.victims.len() >= most {
             return Ok(false);
         }
-        self.engrams = engrams;
         self.live = self.live.saturating_add(victim.live());
         self.victims.push(victim)?;
         Ok(self.live < MOST)
     }
+}
 
-    /// Whether giving it up gains anything, with so many engrams in a new stripe.
-    fn gains(&self, geometry: Geometry, together: usize) -> Result<bool, NoMem> {
-        let taken = |n: usize, victim: &Victim| n.saturating_add(victim.taken());
-        let taken = self.victims.iter().fold(0, taken);
-        let runs = self.victims.iter().flat_map(|victim| victim.runs.iter());
-        let groups = groups(runs.map(|run| &run.held), together)?;
-        let needed = groups.iter().map(|blocks| needed(geometry, *blocks));
-        Ok(taken > needed.fold(0, usize::saturating_add))
+/// Which of these may lie in a stripe with the first of them, as many as make a full one and no more than change so many engrams.
+fn beside(all: &[Victim], volume: Geometry, most: usize) -> Result<Vec<usize>, NoMem> {
+    let mut chosen = Vec::new();
+    let (mut live, mut engrams) = (0usize, 0usize);
+    let mut policy = None;
+    for (n, victim) in all.iter().enumerate() {
+        let changed = engrams.saturating_add(victim.engrams.len());
+        let losses = victim.policy.losses(volume);
+        if *policy.get_or_insert(losses) != losses || changed > most && !chosen.is_empty() {
+            continue;
+        }
+        engrams = changed;
+        live = live.saturating_add(victim.live());
+        chosen.push(n)?;
+        if live >= MOST {
+            break;
+        }
     }
+    Ok(chosen)
+}
+
+/// Whether giving them up gains anything, with so many engrams in a new stripe.
+fn gains<'v>(
+    victims: impl Iterator<Item = &'v Victim> + Clone,
+    geometry: Geometry,
+    together: usize,
+) -> Result<bool, NoMem> {
+    let taken = victims.clone().map(Victim::taken);
+    let runs = victims.flat_map(|victim| victim.runs.iter());
+    let groups = groups(runs.map(|run| &run.held), together)?;
+    let needed = groups.iter().map(|blocks| needed(geometry, *blocks));
+    let sum = usize::saturating_add;
+    Ok(taken.fold(0, sum) > needed.fold(0, sum))
 }
 
 impl<M: Machine> Files<'_, M> {
@@ -190,48 +202,80 @@ impl<M: Machine> Files<'_, M> {
         loose: &mut loose::Walk,
         worth: &Worth,
     ) -> Result<Vec<Victim>, Error> {
-        let geometry = self.mounted.geometry();
-        let together = together(&self.mounted.space.reserve());
         for worst in [Some(GRADES / 2), None, Some(GRADES)] {
             loose.stay();
-            let (batch, is_worth_it) = match worst {
-                Some(worst) => {
-                    let batch = self.choose_stripes(most, worst.min(worth.worst))?;
-                    (batch, true)
-                }
-                None => {
-                    let batch = self.choose_loose(most, loose, worth.below)?;
-                    let much = batch.live >= worth.least;
-                    (batch, much)
-                }
+            let victims = match worst {
+                Some(worst) => self.choose_stripes(most, worst.min(worth.worst))?,
+                None => self.choose_copies(most, loose, worth)?,
             };
-            let geometry = batch.policy().geometry(geometry);
-            if is_worth_it && batch.gains(geometry, together)? {
-                return Ok(batch.victims);
+            if !victims.is_empty() {
+                return Ok(victims);
             }
         }
         Ok(Vec::new())
     }
 
-    /// Of these grades and better ones.
+    /// How stripes of this policy can be written with the devices that are there.
+    fn possible(&self, policy: Policy) -> Geometry {
+        let wanted = policy.geometry(self.mounted.geometry());
+        self.mounted.space.possible(wanted)
+    }
+
     #[inline(never)] // Its frame is large enough alone.
-    fn choose_stripes(&self, most: usize, worst: usize) -> Result<Batch, Error> {
-        let mut batch = Batch::default();
+    fn choose_copies(
+        &self,
+        most: usize,
+        walk: &mut loose::Walk,
+        worth: &Worth,
+    ) -> Result<Vec<Victim>, Error> {
+        let together = together(&self.mounted.space.reserve());
+        let batch = self.choose_loose(most, walk, worth.below)?;
+        let geometry = self.possible(Policy::VOLUME);
+        if batch.live >= worth.least && gains(batch.victims.iter(), geometry, together)? {
+            return Ok(batch.victims);
+        }
+        // So few in so much do not keep the walk from what is behind them.
+        if walk.is_cut() {
+            walk.go_on();
+        }
+        Ok(Vec::new())
+    }
+
+    /// Of these grades and better ones: what wastes most and what goes with it, if that gains anything; or what comes next.
+    #[inline(never)] // Its frame is large enough alone.
+    fn choose_stripes(&self, most: usize, worst: usize) -> Result<Vec<Victim>, Error> {
+        let together = together(&self.mounted.space.reserve());
+        let (mut all, mut runs) = (Vec::new(), 0usize);
         for stripe in candidates(self.mounted, most, worst)?.iter() {
-            let victim = inspect(self.mounted, *stripe)?;
-            let Some(victim) = victim.filter(|victim| batch.takes(victim)) else {
-                continue;
-            };
-            if !batch.add(victim, most.saturating_mul(ENGRAMS_EACH))? {
+            if let Some(victim) = inspect(self.mounted, *stripe)? {
+                runs = runs.saturating_add(victim.runs.len());
+                all.push(victim)?;
+            }
+            if runs >= RUNS {
                 break;
             }
         }
-        Ok(batch)
+        let engrams = most.saturating_mul(ENGRAMS_EACH);
+        for first in 0..all.len() {
+            let rest = all.get(first..).unwrap_or_default();
+            let chosen = beside(rest, self.mounted.geometry(), engrams)?;
+            let victims = chosen.iter().filter_map(|n| rest.get(*n));
+            let Some(policy) = victims.clone().next().map(|one| one.policy) else {
+                break;
+            };
+            if gains(victims, self.possible(policy), together)? {
+                let is_chosen = |n: usize| chosen.contains(&n.wrapping_sub(first));
+                let all = all.into_iter().enumerate();
+                let victims = all.filter_map(|(n, one)| is_chosen(n).then_some(one));
+                return Ok(Vec::try_from_iter(victims)?);
+            }
+        }
+        Ok(Vec::new())
     }
 }
 
 /// What so many blocks take at best.
-fn needed(geometry: Geometry, live: usize) -> usize {
+pub(super) fn needed(geometry: Geometry, live: usize) -> usize {
     let taken = |blocks| Shape::cut(geometry, blocks).map_or(0, |shape| shape.taken());
     let whole = (live / MOST).saturating_mul(taken(MOST));
     whole.saturating_add(taken(live % MOST))

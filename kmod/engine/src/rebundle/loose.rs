@@ -10,6 +10,7 @@ use super::choose::Victim;
 use crate::format::engram::key;
 use crate::format::engram::Kind;
 use crate::format::engram::Map;
+use crate::format::geometry::Geometry;
 use crate::format::name::encode_number;
 use crate::format::name::parse_number;
 use crate::format::stripe::Held;
@@ -42,6 +43,8 @@ pub(super) struct Walk {
     pub(super) alone: bool,
     /// All engrams below this number are there.
     given: EngramId,
+    /// So much was looked at in vain that it stopped.
+    is_cut: bool,
 }
 
 impl Walk {
@@ -66,6 +69,11 @@ impl Walk {
         self.passed = self.passed.map(|passed| passed.max(self.next));
     }
 
+    /// Whether there may be more behind what was looked at last.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     /// How far it is goes with what was given up.
     pub(super) fn note<M: Machine>(&self, txn: &mut Transaction<'_, M>) -> Result<(), Error> {
         if self.passed.is_none_or(|passed| passed >= self.next) {
@@ -85,6 +93,7 @@ impl<M: Machine> Files<'_, M> {
         below: Option<EngramId>,
     ) -> Result<Batch, Error> {
         let mut batch = Batch::default();
+        walk.is_cut = false;
         let geometry = self.mounted.geometry();
         if geometry.data() < 2 || geometry.parity() == 0 {
             return Ok(batch);
@@ -107,15 +116,19 @@ impl<M: Machine> Files<'_, M> {
         while let Some((at, value)) = scan.next().map_err(Fault::from)? {
             let Key([number, ..]) = at;
             let number = EngramId(number);
-            if number >= end || looked >= LOOKED {
+            walk.is_cut = looked >= LOOKED;
+            if number >= end || walk.is_cut {
                 break;
             }
             looked = looked.saturating_add(1);
             if number != EngramId::NONE && at == key(number, Kind::Map, 0) {
-                // Others would end a batch, and keep the walk where nothing is gained.
-                let of_volume = |v: &Victim| v.policy.losses(geometry) == geometry.parity();
+                // Others would keep the walk where nothing is gained.
+                let is_wanted = |v: &Victim| {
+                    let losses = v.policy.losses(geometry);
+                    losses == geometry.parity() && is_more_than_needed(v, geometry)
+                };
                 let victim = self.look_at(number, &value)?;
-                if let Some(victim) = victim.filter(of_volume) {
+                if let Some(victim) = victim.filter(is_wanted) {
                     if !batch.add(victim, most)? {
                         break;
                     }
@@ -164,6 +177,12 @@ impl<M: Machine> Files<'_, M> {
         let _nobody_is_about_to = (!alone).then(|| self.names.changing.lock());
         self.names.engrams.lock().next(self.mounted)
     }
+}
+
+/// Whether copies take more than full stripes would: those that were written while there was room for fewer do not.
+fn is_more_than_needed(copies: &Victim, geometry: Geometry) -> bool {
+    let each = |blocks: usize, fragments: u8| blocks.saturating_mul(fragments.into());
+    each(copies.taken(), geometry.data()) > each(copies.live(), geometry.width())
 }
 
 /// Where it is noted how far the walk is.

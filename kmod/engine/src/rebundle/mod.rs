@@ -209,9 +209,10 @@ impl<M: Machine> Files<'_, M> {
     fn make_some_room(&self) -> Result<bool, Error> {
         let mut gained = 0u64;
         while gained < MUCH {
-            match self.rebundle()?.gained.0 {
-                0 => break,
-                more => gained = gained.saturating_add(more),
+            let more = self.rebundle()?.gained.0;
+            gained = gained.saturating_add(more);
+            if more == 0 && !self.names.rebundling.lock().walk.is_cut() {
+                break;
             }
         }
         Ok(gained != 0)
@@ -277,6 +278,8 @@ impl<M: Machine> Files<'_, M> {
             done => done?,
         };
         if once.gained == Blocks(0) {
+            // What was written in vain was written.
+            self.names.tally.lock().moved.add(once);
             once = self.empty_slots(&mut progress.slots, worth.is_waited_for)?;
         }
         self.names.tally.lock().moved.add(once);
@@ -327,7 +330,9 @@ impl<M: Machine> Files<'_, M> {
             return Err(Error::NoSpace);
         };
         let moved = self.ship(&cargo, walk, change, Gain::Some)?;
-        walk.go_on();
+        if moved.gained != Blocks(0) {
+            walk.go_on();
+        }
         Ok(moved)
     }
 
@@ -431,7 +436,7 @@ impl<M: Machine> Files<'_, M> {
         Ok(fetch)
     }
 
-    /// Writes it to where it lies from now on.
+    /// Writes it to where it lies from now on; or stops where it turns out that nothing is gained, as there is no room for wide stripes.
     #[inline(never)] // Its frame is large enough alone.
     fn ship(
         &self,
@@ -445,6 +450,9 @@ impl<M: Machine> Files<'_, M> {
         let mut striped = Striped::none(Vec::new(), policy);
         let together = choose::together(&mounted.space.reserve());
         let mut bytes = cargo.bytes.as_slice();
+        let sum = |all: &mut dyn Iterator<Item = usize>| all.fold(0, usize::saturating_add);
+        let freed = sum(&mut cargo.victims.iter().map(Victim::taken));
+        let geometry = mounted.space.possible(policy.geometry(mounted.geometry()));
         for blocks in groups(cargo.held.iter(), together)? {
             let length = blocks.saturating_mul(BLOCK_SIZE).min(bytes.len());
             let (now, later) = bytes.split_at(length);
@@ -455,6 +463,16 @@ impl<M: Machine> Files<'_, M> {
                 return Err(Error::NoSpace);
             }
             bytes = later;
+            let shapes = striped.all.iter().map(|written| written.shape());
+            let taken = sum(&mut shapes.clone().map(|shape| shape.taken()));
+            let rest = choose::needed(geometry, bytes.len() / BLOCK_SIZE);
+            if taken.saturating_add(rest) >= freed && least == Gain::Some {
+                let written = sum(&mut shapes.map(|shape| shape.blocks()));
+                return Ok(Moved {
+                    blocks: Blocks(written as u64),
+                    ..Moved::default()
+                });
+            }
         }
         let written = striped.all.iter();
         let hashes = written.clone().flat_map(|written| written.hashes().iter());
@@ -462,13 +480,8 @@ impl<M: Machine> Files<'_, M> {
         if !hashes.eq(cargo.hashes.iter()) {
             return Err(Error::NoSpace);
         }
-        let sum = |all: &mut dyn Iterator<Item = usize>| all.fold(0, usize::saturating_add);
         let taken = sum(&mut written.map(|written| written.shape().taken()));
-        let freed = sum(&mut cargo.victims.iter().map(Victim::taken));
         let gained = freed.saturating_sub(taken);
-        if gained == 0 && least == Gain::Some {
-            return Err(Error::NoSpace);
-        }
         self.swap(cargo, walk, striped, change)?;
         Ok(Moved {
             stripes: cargo.victims.iter().filter_map(Victim::stripe).count(),

@@ -153,7 +153,7 @@ impl<M: Machine> Files<'_, M> {
         let (mut fitting, mut blocks) = (Vec::new(), 0usize);
         for victim in batch.victims {
             let all = blocks.saturating_add(victim.live());
-            let is_other = victim.policy != hollow.policy;
+            let is_other = victim.policy.losses(geometry) != hollow.policy.losses(geometry);
             if is_other || all > hollow.dead.len() || fitting.len() >= most {
                 victim.engrams.iter().for_each(|first| walk.stop_at(*first));
                 break;

@@ -479,6 +479,9 @@ impl Space {
     pub(crate) fn keep_for_removal(&self, nodes: u64, must: bool) -> bool {
         let mut state = self.state.lock();
         let before = state.claims.reserve;
+        if must && nodes > before.most_removal() {
+            return false;
+        }
         state.claims.reserve = before.with_removal(nodes);
         let is_full = state.fill_reserve();
         if !is_full && must {

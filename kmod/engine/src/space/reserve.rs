@@ -205,11 +205,15 @@ impl Reserve {
         self.floor.saturating_add(LARGEST.nodes()).min(self.full)
     }
 
+    /// The most nodes that are kept for removing what others see as well, whatever an image says.
+    pub fn most_removal(&self) -> u64 {
+        self.volume.0 / 2
+    }
+
     /// The same with so many nodes for removing what others see as well.
     pub fn with_removal(self, nodes: u64) -> Self {
         let others = self.full.saturating_sub(self.removal);
-        // Whatever an image says.
-        let nodes = nodes.min(self.volume.0 / 2);
+        let nodes = nodes.min(self.most_removal());
         Reserve {
             full: others.saturating_add(nodes),
             removal: nodes,

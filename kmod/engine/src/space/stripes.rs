@@ -47,9 +47,31 @@ impl State {
         best.map(|(n, _)| n)
     }
 
+    /// So many blocks together for a fragment beside those that were placed in `out` from `before` on. Devices on which what is free is in
+    /// smaller pieces come among those to `avoid`.
+    fn place_beside(
+        &mut self,
+        blocks: u64,
+        avoid: &mut Members,
+        others: (&[Extent], usize),
+    ) -> Option<Extent> {
+        loop {
+            let at = self.roomiest(blocks, *avoid, others)?;
+            let device = self.devices.get_mut(at)?;
+            if let Some((start, blocks)) = device.allocate(blocks, blocks, 0) {
+                return Some(Extent {
+                    device: device.slot,
+                    start: Blocks(start),
+                    blocks: Blocks(blocks),
+                });
+            }
+            *avoid = avoid.with(device.slot);
+        }
+    }
+
     /// Places for all fragments of a stripe, appended to `out`, in which there is room; or for none.
     fn place_stripe(&mut self, shape: &Shape, avoid: Members, out: &mut Vec<Extent>) -> bool {
-        let before = out.len();
+        let (before, mut avoid) = (out.len(), avoid);
         let width = shape.width();
         for n in 0..width {
             // Not always the same devices have the parity.
@@ -58,18 +80,8 @@ impl State {
                 .checked_rem(width)
                 .unwrap_or_default();
             let blocks = shape.length(fragment) as u64;
-            let device = self.roomiest(blocks, avoid, (out, before));
-            let device = device.and_then(|at| self.devices.get_mut(at));
-            let found = device.and_then(|d| Some((d.slot, d.allocate(blocks, blocks, 0)?)));
-            let placed = found.is_some_and(|(device, (start, blocks))| {
-                let place = Extent {
-                    device,
-                    start: Blocks(start),
-                    blocks: Blocks(blocks),
-                };
-                out.push_within_capacity(place).is_ok()
-            });
-            if !placed {
+            let placed = self.place_beside(blocks, &mut avoid, (out, before));
+            if placed.is_none_or(|place| out.push_within_capacity(place).is_err()) {
                 for place in out.iter().skip(before) {
                     self.give_back(*place);
                 }
@@ -90,7 +102,7 @@ impl State {
         (most, rows): (usize, usize),
         (avoid, least): (Members, u8),
         out: &mut Vec<Extent>,
-        will_do: impl Fn(&mut Self, &[Extent]) -> bool,
+        will_do: impl Fn(&mut Self, &Shape, &[Extent]) -> bool,
     ) -> Option<Shape> {
         let first = out.len();
         // Where devices are missing, fewer data fragments, but no less parity.
@@ -117,7 +129,7 @@ impl State {
                     continue;
                 }
                 let places = out.get(first..).unwrap_or_default();
-                if will_do(self, places) {
+                if will_do(self, &shape, places) {
                     return Some(shape);
                 }
                 for place in places {
@@ -129,13 +141,14 @@ impl State {
         None
     }
 
-    /// As many blocks less are promised as took these places.
-    fn without(&self, places: &[Extent], promised: u64) -> u64 {
+    /// What is left of so many promised blocks: as many less as took these places, but no more than lie there. Where little was promised for
+    /// each, as devices were lost, the rest of the places has to be nobody's.
+    fn without(&self, shape: &Shape, places: &[Extent], promised: u64) -> u64 {
         let taken = places
             .iter()
             .fold(0u64, |n, e| n.saturating_add(e.blocks.0));
         let paid = taken.checked_div(self.claims.data.count).unwrap_or(0);
-        promised.saturating_sub(paid)
+        promised.saturating_sub(paid.min(shape.blocks() as u64))
     }
 
     /// Promises so many blocks of data beside what is promised.
@@ -175,8 +188,8 @@ impl Space {
         } = &mut *state;
         share::release_blocks(devices, claims.data, claims.blocks, lent);
         claims.blocks = claims.blocks.saturating_sub(lent);
-        let keeps_the_rest = |state: &mut State, places: &[Extent]| {
-            let rest = state.without(places, lent);
+        let keeps_the_rest = |state: &mut State, shape: &Shape, places: &[Extent]| {
+            let rest = state.without(shape, places, lent);
             state.promise_again(rest)
         };
         let before = out.len();
@@ -187,7 +200,7 @@ impl Space {
             return Ok(None);
         };
         let places = out.get(before..).unwrap_or_default();
-        promise.blocks = state.without(places, lent);
+        promise.blocks = state.without(&shape, places, lent);
         let paid = Blocks(lent.saturating_sub(promise.blocks));
         Ok(Some((shape, paid)))
     }
@@ -216,20 +229,7 @@ impl Space {
             return None;
         }
         let mut avoid = avoid;
-        loop {
-            let at = state.roomiest(blocks.0, avoid, (others, 0))?;
-            let device = state.devices.get_mut(at)?;
-            let slot = device.slot;
-            if let Some((start, blocks)) = device.allocate(blocks.0, blocks.0, 0) {
-                return Some(Extent {
-                    device: slot,
-                    start: Blocks(start),
-                    blocks: Blocks(blocks),
-                });
-            }
-            // What is free there is in pieces.
-            avoid = avoid.with(slot);
-        }
+        state.place_beside(blocks.0, &mut avoid, (others, 0))
     }
 
     /// As [`Self::allocate_stripe`], for what lives in stripes that waste room: it gets what is kept for cleaning, too, and what is left
@@ -244,7 +244,7 @@ impl Space {
         out.try_reserve(usize::from(geometry.width()))?;
         let mut state = self.state.lock();
         state.lend_cleaning();
-        let found = state.allocate_stripe(geometry, most, (avoid, 1), out, |_, _| true);
+        let found = state.allocate_stripe(geometry, most, (avoid, 1), out, |_, _, _| true);
         state.fill_cleaning();
         Ok(found)
     }

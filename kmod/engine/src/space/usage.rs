@@ -139,6 +139,15 @@ impl State {
 }
 
 impl Space {
+    /// What stripes of this shape can be on the devices that are here: with fewer of them narrower, and as much parity.
+    pub(crate) fn possible(&self, wanted: Geometry) -> Geometry {
+        let state = self.state.lock();
+        let present = state.devices.iter().filter(|d| d.present).count();
+        let room = u8::try_from(present).unwrap_or(u8::MAX);
+        let data = room.saturating_sub(wanted.parity()).min(wanted.data());
+        Geometry::new(data.max(1), wanted.parity()).unwrap_or(wanted)
+    }
+
     /// How much room there is for data on a volume with such stripes. What these are, in all, take and need not is room, too.
     pub fn usage(&self, wanted: Geometry, stripes: Totals) -> Usage {
         // Of what is free nothing is known, then.

@@ -24,10 +24,19 @@ use embr_rt::RwLock;
 use embr_rt::Vec;
 use embr_rt::WriteGuard;
 
+/// Words that keys begin with are counted together if they are alike modulo this.
+const BUCKETS: usize = 32;
+
+fn bucket(first: u64) -> usize {
+    first as usize % BUCKETS
+}
+
 struct Layers {
     active: Delta,
     /// How often something was removed.
     removals: u64,
+    /// How often something was set or removed, by the first words of keys.
+    changes: [u64; BUCKETS],
     frozen: Option<Arc<Delta>>,
     base: Arc<Base>,
 }
@@ -43,19 +52,33 @@ pub struct Changing<'l>(WriteGuard<'l, Layers>);
 impl Changing<'_> {
     /// Gives the key a value.
     pub fn set(&mut self, key: Key, value: Vec<u8>) -> Result<(), NoMem> {
+        self.count(key, key);
         self.0.active.set(key, value)
     }
 
     /// Removes the key.
     pub fn remove(&mut self, key: Key) -> Result<(), NoMem> {
+        self.count(key, key);
         self.0.removals = self.0.removals.wrapping_add(1);
         self.0.active.remove(key)
     }
 
     /// Removes every key of the range.
     pub fn remove_range(&mut self, range: Range) -> Result<(), NoMem> {
+        self.count(range.first, range.last);
         self.0.removals = self.0.removals.wrapping_add(1);
         self.0.active.remove_range(range)
+    }
+
+    /// Something of these keys changes.
+    fn count(&mut self, Key([first, ..]): Key, Key([last, ..]): Key) {
+        let own = match first == last {
+            true => bucket(first)..bucket(first).saturating_add(1),
+            false => 0..BUCKETS,
+        };
+        for count in self.0.changes.get_mut(own).unwrap_or_default() {
+            *count = count.wrapping_add(1);
+        }
     }
 }
 
@@ -84,6 +107,7 @@ impl Layered {
                 Layers {
                     active: Delta::new(),
                     removals: 0,
+                    changes: [0; BUCKETS],
                     frozen: None,
                     base: Arc::try_new(base)?,
                 },
@@ -199,6 +223,13 @@ impl Layered {
     /// How often something was removed since this was mounted: what is set in the same change as that is seen by who sees this number.
     pub fn removals(&self) -> u64 {
         self.layers.read().removals
+    }
+
+    /// How often something was changed of which the keys begin with this word, and of some others, since this was mounted. What was read between
+    /// two looks at it that find the same is as it was at one moment.
+    pub fn changes(&self, first: u64) -> u64 {
+        let count = self.layers.read().changes.get(bucket(first)).copied();
+        count.unwrap_or_default()
     }
 
     /// Bytes of memory that the active delta holds.

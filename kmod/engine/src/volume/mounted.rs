@@ -457,6 +457,11 @@ impl<M: Machine> Mounted<M> {
         self.tree(tree).map_or(0, Layered::removals)
     }
 
+    /// How often something was changed in a tree of which the keys begin with this word, and of some others.
+    pub(crate) fn changes(&self, tree: TreeId, first: u64) -> u64 {
+        self.tree(tree).map_or(0, |layered| layered.changes(first))
+    }
+
     /// Goes through the keys of a range, upwards; none where there is no such tree. Who holds it commits nothing meanwhile: that may
     /// wait until it is let go.
     pub fn scan(&self, tree: TreeId, range: Range) -> Option<Scan<'_, Inside<M>>> {

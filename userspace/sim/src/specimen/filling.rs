@@ -198,12 +198,12 @@ pub(super) fn part(mounted: &Mounted<Simulated>, files: Files<'_, Simulated>) {
         }
     }
     for (n, file) in (0..).zip([parted, weak]) {
-        // No fragment of a stripe of so many blocks fits such a run.
+        // What is set aside lies in copies, and so it does when it was written.
+        for (from, to) in [(0, 45), (50, 62)] {
+            let set_aside = files.preallocate(file, FileBlock(from), FileBlock(to), None, now);
+            set_aside.expect("room");
+        }
         write(files, file, 0, &pattern(45, 50 + n), Way::Sealed);
-        let (from, to) = (FileBlock(50), FileBlock(62));
-        files
-            .preallocate(file, from, to, None, now)
-            .expect("set aside");
         write(files, file, 53, &pattern(2, 60 + n), Way::Sealed);
         let (from, to) = (FileBlock(5).start(), FileBlock(9).start());
         files.punch(file, from, to, now).expect("punched");

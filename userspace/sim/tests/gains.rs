@@ -306,3 +306,9 @@ fn with_the_same_strength_by_another_name() {
     let (more, punched) = again(Policy::surviving(4));
     assert!(more * 10 > punched * 6, "{more} of {punched}");
 }
+
+#[test]
+fn behind_one_of_less_strength() {
+    let (more, punched) = again(Policy::surviving(2));
+    assert!(more * 10 > punched * 6, "{more} of {punched}");
+}

@@ -256,8 +256,8 @@ fn little(lost: &[usize], most: u64) {
     assert!(worst < most, "{worst}");
 }
 
-/// Fills a volume, punches holes into all of it, and says how many blocks can be written then, and how many were punched.
-fn again(policy: Option<Policy>) -> (u64, u64) {
+/// Writes so many blocks of a policy, of which two are left, fills a volume, punches holes into all of it, and says how many blocks can be written then, and how many were punched.
+fn again(policy: Option<Policy>, blocks: u64) -> (u64, u64) {
     let chance = Chance::new(7);
     let fleet = desk::drives(&chance, Bytes(32 << 20), 12, (8, 4));
     let mounted = desk::mount(&chance, &fleet);
@@ -269,7 +269,9 @@ fn again(policy: Option<Policy>) -> (u64, u64) {
     if let Some(policy) = policy {
         files.set_policy(small, policy, NOW).expect("set");
     }
-    write(files, small, 0, 2).expect("room");
+    write(files, small, 0, blocks).expect("room");
+    let dead = Bytes((blocks - 2) * BLOCK_SIZE as u64);
+    files.punch(small, Bytes(0), dead, NOW).expect("punched");
     let mut at = 0;
     while write(files, file, at, 256).is_ok() {
         at += 256;
@@ -297,18 +299,18 @@ fn again(policy: Option<Policy>) -> (u64, u64) {
 
 #[test]
 fn with_the_same_policy() {
-    let (more, punched) = again(None);
+    let (more, punched) = again(None, 2);
     assert!(more * 10 > punched * 6, "{more} of {punched}");
 }
 
 #[test]
 fn with_the_same_strength_by_another_name() {
-    let (more, punched) = again(Policy::surviving(4));
+    let (more, punched) = again(Policy::surviving(4), 2);
     assert!(more * 10 > punched * 6, "{more} of {punched}");
 }
 
 #[test]
 fn behind_one_of_less_strength() {
-    let (more, punched) = again(Policy::surviving(2));
+    let (more, punched) = again(Policy::surviving(2), 64);
     assert!(more * 10 > punched * 6, "{more} of {punched}");
 }

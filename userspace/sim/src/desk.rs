@@ -13,6 +13,7 @@ use crate::machine;
 use crate::machine::Simulated;
 use crate::scribe::NOW;
 use embr_engine::file::Dirty;
+use embr_engine::file::Rest;
 use embr_engine::file::Way;
 use embr_engine::file::Written;
 use embr_engine::format::geometry::Geometry;
@@ -217,6 +218,30 @@ pub fn riddle(
         }
     }
     held
+}
+
+/// Writes so many blocks together, if room for them is promised.
+pub fn write_if_promised(
+    files: Files<'_, Simulated>,
+    file: InodeNo,
+    at: u64,
+    blocks: u64,
+) -> Result<(), Error> {
+    let bytes: Vec<u8> = (0..blocks).flat_map(|k| pattern(1, at + k)).collect();
+    let dirty = [Dirty {
+        at: FileBlock(at),
+        bytes: &bytes,
+    }];
+    let mut rest = Rest::new(&dirty);
+    let written = Written {
+        size: Some(FileBlock(at + blocks).start()),
+        ..Written::default()
+    };
+    let mut promise = files.promise(Blocks(blocks))?;
+    files
+        .write_under(file, &mut rest, Way::Sealed, &written, &mut promise)
+        .expect("promised");
+    Ok(())
 }
 
 /// Bytes of which no block is like another.

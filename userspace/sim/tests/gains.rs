@@ -9,35 +9,24 @@ use embr_engine::file::Written;
 use embr_engine::format::geometry::Policy;
 use embr_engine::format::member::Members;
 use embr_engine::format::member::Slot;
-use embr_engine::names::Error;
 use embr_engine::names::Files;
 use embr_engine::names::View;
 use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
 use embr_engine::units::FileBlock;
-use embr_engine::units::InodeNo;
 use embr_engine::units::BLOCK_SIZE;
 use embrfs_sim::desk;
+use embrfs_sim::desk::write_if_promised;
 use embrfs_sim::host::Chance;
 use embrfs_sim::machine::Simulated;
 use embrfs_sim::scribe::NOW;
 
-fn write(files: Files<'_, Simulated>, file: InodeNo, at: u64, blocks: u64) -> Result<(), Error> {
-    let bytes: Vec<u8> = (0..blocks).flat_map(|k| desk::pattern(1, at + k)).collect();
-    let dirty = [Dirty {
-        at: FileBlock(at),
-        bytes: &bytes,
-    }];
-    let mut rest = Rest::new(&dirty);
-    let written = Written {
-        size: Some(FileBlock(at + blocks).start()),
-        ..Written::default()
-    };
-    let mut promise = files.promise(Blocks(blocks))?;
-    files
-        .write_under(file, &mut rest, Way::Sealed, &written, &mut promise)
-        .expect("promised");
-    Ok(())
+/// Moves what can be moved with gain, and says how many blocks of devices that gains.
+fn rebundled(files: Files<'_, Simulated>) -> u64 {
+    let moved = || files.rebundle().expect("moved").gained.0;
+    std::iter::repeat_with(moved)
+        .take_while(|gained| *gained != 0)
+        .sum()
 }
 
 /// Blocks of devices that moving gains where a tenth of full stripes of many small pieces is dead.
@@ -52,17 +41,9 @@ fn gained(narrow: bool) -> u64 {
     let small = desk::create(files, b"small");
     // Two blocks at a time, not side by side.
     for n in 0..1280 {
-        write(files, file, 2 * n, 1).expect("room");
+        write_if_promised(files, file, 2 * n, 1).expect("room");
     }
-    let mut all = 0;
-    loop {
-        let moved = files.rebundle().expect("moved");
-        if moved.gained == Blocks(0) {
-            break;
-        }
-        all += moved.gained.0;
-    }
-    println!("gained {all} by moving copies");
+    rebundled(files);
     for n in (0..1280).step_by(10) {
         let at = Bytes(2 * n * BLOCK_SIZE as u64);
         files
@@ -70,17 +51,9 @@ fn gained(narrow: bool) -> u64 {
             .expect("punched");
     }
     if narrow {
-        write(files, small, 0, 2).expect("room");
+        write_if_promised(files, small, 0, 2).expect("room");
     }
-    let mut all = 0;
-    loop {
-        let moved = files.rebundle().expect("moved");
-        println!("{narrow}: {moved:?}");
-        if moved.gained == Blocks(0) {
-            return all;
-        }
-        all += moved.gained.0;
-    }
+    rebundled(files)
 }
 
 #[test]
@@ -106,18 +79,11 @@ fn gained_of_copies(policy: Option<Policy>) -> u64 {
     if let Some(policy) = policy {
         files.set_policy(small, policy, NOW).expect("set");
     }
-    write(files, small, 0, 1).expect("room");
+    write_if_promised(files, small, 0, 1).expect("room");
     for n in 0..1280 {
-        write(files, file, 2 * n, 1).expect("room");
+        write_if_promised(files, file, 2 * n, 1).expect("room");
     }
-    let mut all = 0;
-    loop {
-        let moved = files.rebundle().expect("moved");
-        if moved.gained == Blocks(0) {
-            return all;
-        }
-        all += moved.gained.0;
-    }
+    rebundled(files)
 }
 
 #[test]
@@ -176,17 +142,9 @@ fn gained_behind(singles: u64) -> u64 {
     mounted.checkpoint().expect("healthy");
     mounted.checkpoint().expect("healthy");
     for n in 1000..2280 {
-        write(files, file, 2 * n, 1).expect("room");
+        write_if_promised(files, file, 2 * n, 1).expect("room");
     }
-    let mut all = 0;
-    loop {
-        let moved = files.rebundle().expect("moved");
-        if moved.gained == Blocks(0) {
-            break;
-        }
-        all += moved.gained.0;
-    }
-    all
+    rebundled(files)
 }
 
 /// With two of six drives lost, who writes when there is little room does not write much in vain.
@@ -229,7 +187,7 @@ fn little(lost: &[usize], most: u64) {
         } else {
             16
         };
-        if write(files, file, at, blocks).is_err() {
+        if write_if_promised(files, file, at, blocks).is_err() {
             break;
         }
         at += blocks;
@@ -247,7 +205,7 @@ fn little(lost: &[usize], most: u64) {
     }
     println!("{at} {:?} {:?}", mounted.statfs(), files.tally());
     let before = fleet.written().0;
-    let done = write(files, file, at, 16);
+    let done = write_if_promised(files, file, at, 16);
     println!(
         "refused {} after {} MiB",
         done.is_err(),
@@ -269,11 +227,11 @@ fn again(policy: Option<Policy>, blocks: u64) -> (u64, u64) {
     if let Some(policy) = policy {
         files.set_policy(small, policy, NOW).expect("set");
     }
-    write(files, small, 0, blocks).expect("room");
+    write_if_promised(files, small, 0, blocks).expect("room");
     let dead = Bytes((blocks - 2) * BLOCK_SIZE as u64);
     files.punch(small, Bytes(0), dead, NOW).expect("punched");
     let mut at = 0;
-    while write(files, file, at, 256).is_ok() {
+    while write_if_promised(files, file, at, 256).is_ok() {
         at += 256;
     }
     let mut punched = 0;
@@ -290,7 +248,7 @@ fn again(policy: Option<Policy>, blocks: u64) -> (u64, u64) {
         mounted.statfs()
     );
     let mut more = 0;
-    while write(files, file, at + more, 16).is_ok() {
+    while write_if_promised(files, file, at + more, 16).is_ok() {
         more += 16;
     }
     println!("written {more}, {:?}", mounted.statfs());

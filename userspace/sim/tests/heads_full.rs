@@ -2,40 +2,15 @@
 
 //! However many heads grow from a snapshot: each either finds room for removing all that it has, or is refused.
 
-use embr_engine::file::Dirty;
-use embr_engine::file::Rest;
-use embr_engine::file::Way;
-use embr_engine::file::Written;
 use embr_engine::names::Error;
-use embr_engine::names::Files;
 use embr_engine::names::Users;
 use embr_engine::names::View;
-use embr_engine::units::Blocks;
 use embr_engine::units::Bytes;
-use embr_engine::units::FileBlock;
 use embr_engine::units::InodeNo;
 use embrfs_sim::desk;
+use embrfs_sim::desk::write_if_promised;
 use embrfs_sim::host::Chance;
-use embrfs_sim::machine::Simulated;
 use embrfs_sim::scribe::NOW;
-
-fn write(files: Files<'_, Simulated>, file: InodeNo, at: u64, blocks: u64) -> Result<(), Error> {
-    let bytes: Vec<u8> = (0..blocks).flat_map(|k| desk::pattern(1, at + k)).collect();
-    let dirty = [Dirty {
-        at: FileBlock(at),
-        bytes: &bytes,
-    }];
-    let mut rest = Rest::new(&dirty);
-    let written = Written {
-        size: Some(FileBlock(at + blocks).start()),
-        ..Written::default()
-    };
-    let mut promise = files.promise(Blocks(blocks))?;
-    files
-        .write_under(file, &mut rest, Way::Sealed, &written, &mut promise)
-        .expect("promised");
-    Ok(())
-}
 
 const FILES: usize = 8000;
 
@@ -70,7 +45,7 @@ fn each_head_has_room_to_be_emptied() {
     let data = desk::create(files, b"data");
     let mut at = 0;
     for blocks in [64, 8, 1] {
-        while write(files, data, at, blocks).is_ok() {
+        while write_if_promised(files, data, at, blocks).is_ok() {
             at += blocks;
         }
     }

@@ -87,10 +87,11 @@ impl<M: Machine> Files<'_, M> {
         if !self.regain_room(file)? {
             return Ok(false);
         }
-        let mut shift = self.names.shifts.lock().take(self.in_head(file));
+        let here = self.in_head(file);
+        let mut shift = self.names.shifts.lock().take(here);
         let done = self.settle_with(file, &mut shift);
         if done.is_err() {
-            self.names.shifts.lock().put_back(self.in_head(file), shift);
+            self.names.shifts.lock().put_back(here, shift);
         }
         done.map(|()| true)
     }

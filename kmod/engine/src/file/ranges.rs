@@ -287,12 +287,13 @@ impl<M: Machine> Files<'_, M> {
     ) -> Result<Done<()>, Error> {
         let file = intent.inode;
         let room = room.ok_or(Error::NoSpace)?;
+        let here = self.in_head(file);
         // It must not be too late for want of memory.
-        self.names.shifts.lock().add(self.in_head(file), room)?;
+        self.names.shifts.lock().add(here, room)?;
         let done = intended(change, size, &intent);
         match done {
             Ok(_) => self.settle_or_later(file),
-            Err(_) => self.names.shifts.lock().end(self.in_head(file)),
+            Err(_) => self.names.shifts.lock().end(here),
         }
         done
     }

@@ -209,7 +209,8 @@ impl<M: Machine> Files<'_, M> {
             Operation::Collapse => (intent.cursor.plus(intent.blocks()), END),
             Operation::Insert => (intent.from, intent.cursor),
         };
-        if self.names.shifts.lock().has(self.in_head(file)) {
+        let here = self.in_head(file);
+        if self.names.shifts.lock().has(here) {
             return Ok(true);
         }
         match self.room_for(file, from, to) {
@@ -225,11 +226,11 @@ impl<M: Machine> Files<'_, M> {
     fn keep_room(&self, file: InodeNo, shift: Box<Shift>) -> Result<(), Error> {
         let _alone = self.names.changing.lock();
         let is_done = self.intent(file)?.is_none();
+        let here = self.in_head(file);
         let mut shifts = self.names.shifts.lock();
-        let file = self.in_head(file);
-        match is_done || shifts.has(file) {
+        match is_done || shifts.has(here) {
             true => Ok(()),
-            false => Ok(shifts.add(file, shift)?),
+            false => Ok(shifts.add(here, shift)?),
         }
     }
 }

@@ -57,15 +57,20 @@ impl State {
     fn geometry(&self, wanted: Geometry) -> Option<Geometry> {
         // Copies are at most five.
         let parity = self.claims.data.count.saturating_sub(1) as u8;
-        let present = self.devices.iter().filter(|d| d.present).count();
-        let room = u8::try_from(present)
-            .unwrap_or(u8::MAX)
-            .saturating_sub(parity);
         let data = match parity {
             0 => 1,
-            _ => wanted.data().min(room).max(1),
+            _ => wanted.data(),
         };
-        Geometry::new(data, parity).ok()
+        let wanted = Geometry::new(data, parity).ok()?;
+        Some(self.possible(wanted))
+    }
+
+    /// What stripes of this shape can be on the devices that are here: with fewer of them narrower, and as much parity.
+    fn possible(&self, wanted: Geometry) -> Geometry {
+        let present = self.devices.iter().filter(|d| d.present).count();
+        let room = u8::try_from(present).unwrap_or(u8::MAX);
+        let data = room.saturating_sub(wanted.parity()).min(wanted.data());
+        Geometry::new(data.max(1), wanted.parity()).unwrap_or(wanted)
     }
 
     /// What is there in all, without what is kept for nodes and for cleaning.
@@ -141,11 +146,7 @@ impl State {
 impl Space {
     /// What stripes of this shape can be on the devices that are here: with fewer of them narrower, and as much parity.
     pub(crate) fn possible(&self, wanted: Geometry) -> Geometry {
-        let state = self.state.lock();
-        let present = state.devices.iter().filter(|d| d.present).count();
-        let room = u8::try_from(present).unwrap_or(u8::MAX);
-        let data = room.saturating_sub(wanted.parity()).min(wanted.data());
-        Geometry::new(data.max(1), wanted.parity()).unwrap_or(wanted)
+        self.state.lock().possible(wanted)
     }
 
     /// How much room there is for data on a volume with such stripes. What these are, in all, take and need not is room, too.
